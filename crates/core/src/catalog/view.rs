@@ -1,0 +1,527 @@
+//! What readers hold: an immutable picture of all services at one moment.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::model::{
+    CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodeRow, ServiceName, Timestamp,
+    ZoneName,
+};
+
+/// Indexes with removed services that a view remembers, so that a resumed watch learns of their end.
+const REMEMBERED_REMOVALS: usize = 4096;
+
+/// Why an endpoint is in answers, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// By its health alone.
+    Regular,
+    /// The guard does not believe that it is gone: in answers.
+    Held,
+    /// No instance of the service is healthy and this one still accepts connections: in answers.
+    Panic,
+}
+
+/// One instance as clients see it, with everything known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The node it runs on.
+    pub node_id: NodeId,
+    /// The node it runs on.
+    pub node: Arc<NodeRow>,
+    /// What was registered.
+    pub instance: Arc<Instance>,
+    /// What its checks, its mode and its node's liveness come to.
+    pub health: Health,
+    /// Its checks, sorted by id.
+    pub checks: Arc<[(CheckId, Arc<CheckRow>)]>,
+    /// Why it is in answers, or not.
+    pub standing: Standing,
+}
+
+impl Endpoint {
+    /// Whether lookups without a health filter return it.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.health.is_healthy() || self.standing != Standing::Regular
+    }
+}
+
+/// That a service is guarded: some of its endpoints are [`Standing::Held`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuardMark {
+    /// When the hold began.
+    pub since: Timestamp,
+}
+
+/// Which zones a lookup asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// The own zone if it has any, else the nearest zone that has.
+    Nearest,
+    /// One zone alone.
+    Zone(&'a ZoneName),
+    /// All zones.
+    Any,
+}
+
+/// One service at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceName,
+    /// The catalog's index when this service last changed.
+    pub index: u64,
+    /// Set while the guard holds some of its endpoints.
+    pub guard: Option<GuardMark>,
+    /// All of them, healthy or not, sorted by distance of the zone, then node name, then id.
+    pub endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+impl ServiceView {
+    /// The endpoints that answers hold, within a scope, nearest zone first.
+    pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        // Endpoints are sorted by distance, so the first answered one stands in the nearest zone.
+        let nearest = match scope {
+            Scope::Nearest => self
+                .endpoints
+                .iter()
+                .find(|e| e.is_answered())
+                .map(|e| &e.node.zone),
+            Scope::Zone(zone) => Some(zone),
+            Scope::Any => None,
+        };
+        let everywhere = scope == Scope::Any;
+        self.endpoints
+            .iter()
+            .filter(move |e| e.is_answered() && (everywhere || nearest == Some(&e.node.zone)))
+    }
+
+    /// How many endpoints have each health, in the order of [`Health::ALL`]; others are zero.
+    #[must_use]
+    pub fn health_counts(&self) -> BTreeMap<Health, usize> {
+        let mut counts = BTreeMap::new();
+        for endpoint in self.endpoints.iter() {
+            *counts.entry(endpoint.health).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// How many endpoints answers hold, over all zones.
+    #[must_use]
+    pub fn answered_count(&self) -> usize {
+        self.endpoints.iter().filter(|e| e.is_answered()).count()
+    }
+}
+
+/// One node at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its identity.
+    pub id: NodeId,
+    /// What it says of itself.
+    pub row: Arc<NodeRow>,
+    /// Whether membership sees it alive.
+    pub is_live: bool,
+}
+
+/// Where this agent stands, and how far the other zones are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// This agent's zone.
+    pub own_zone: ZoneName,
+    /// Other zones, nearest first; zones not listed come after these, by name.
+    pub nearest_zones: Vec<ZoneName>,
+}
+
+impl Topology {
+    /// A zone's distance: 0 for the own, 1 and up for others in order of nearness.
+    #[must_use]
+    pub fn rank(&self, zone: &ZoneName) -> u16 {
+        if *zone == self.own_zone {
+            return 0;
+        }
+        let place = self.nearest_zones.iter().position(|z| z == zone);
+        let rank = place.unwrap_or(self.nearest_zones.len()) + 1;
+        u16::try_from(rank).unwrap_or(u16::MAX)
+    }
+}
+
+/// All services and nodes at one moment. Cloning one costs a few reference counts.
+#[derive(Debug, Clone)]
+pub struct CatalogView {
+    index: u64,
+    layout_index: u64,
+    topology: Arc<Topology>,
+    /// Keyed by the labels in reverse, so that `prod.shop` is a prefix of all that ends with it.
+    services: OrdMap<Arc<str>, Arc<ServiceView>>,
+    nodes: OrdMap<NodeName, Arc<NodeView>>,
+    nodes_by_address: OrdMap<IpAddr, NodeName>,
+    zones: OrdMap<ZoneName, usize>,
+    removals: OrdMap<u64, Vec<ServiceName>>,
+    removals_floor: u64,
+}
+
+impl CatalogView {
+    /// A view without services or nodes.
+    #[must_use]
+    pub fn empty(topology: Topology, index: u64) -> Self {
+        Self {
+            index,
+            layout_index: index,
+            topology: Arc::new(topology),
+            services: OrdMap::new(),
+            nodes: OrdMap::new(),
+            nodes_by_address: OrdMap::new(),
+            zones: OrdMap::new(),
+            removals: OrdMap::new(),
+            removals_floor: index,
+        }
+    }
+
+    /// Grows with every change of anything.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The index at which the set of service names, nodes, zones, or their distances last changed.
+    /// While it stays, a negative answer stays true, and so does a name's reading as zone or label.
+    #[must_use]
+    pub fn layout_index(&self) -> u64 {
+        self.layout_index
+    }
+
+    /// Where this agent stands.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// One service, if any instance of it is registered anywhere.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
+        self.services.get(reversed(name.as_str()).as_str())
+    }
+
+    /// All services, sorted by their labels in reverse: those of one product stand together.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
+        self.services.values()
+    }
+
+    /// How many services there are.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether some service's name ends with these labels and has more in front: `prod.shop` exists
+    /// as a name (an empty non-terminal, RFC 8020) when `http.api.prod.shop` does.
+    #[must_use]
+    pub fn has_services_below(&self, suffix: &str) -> bool {
+        let mut prefix = reversed(suffix);
+        prefix.push('.');
+        let mut range = self.services.range(Arc::<str>::from(prefix.as_str())..);
+        range
+            .next()
+            .is_some_and(|(key, _)| key.starts_with(&prefix))
+    }
+
+    /// One node by name.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&Arc<NodeView>> {
+        self.nodes.get(name)
+    }
+
+    /// All nodes by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<NodeView>> {
+        self.nodes.values()
+    }
+
+    /// The node with this address; the first by name if several share it.
+    #[must_use]
+    pub fn node_at(&self, address: IpAddr) -> Option<&Arc<NodeView>> {
+        self.nodes_by_address
+            .get(&address)
+            .and_then(|name| self.nodes.get(name))
+    }
+
+    /// Whether a label is the name of a zone: some node stands in it, or this agent does.
+    #[must_use]
+    pub fn is_zone(&self, zone: &ZoneName) -> bool {
+        *zone == self.topology.own_zone || self.zones.contains_key(zone)
+    }
+
+    /// Zones with at least one node, by name.
+    pub fn zones(&self) -> impl Iterator<Item = &ZoneName> {
+        self.zones.keys()
+    }
+
+    /// Services that were removed after an index, oldest first; `None` if that is too long ago to know.
+    #[must_use]
+    pub fn removed_since(&self, index: u64) -> Option<impl Iterator<Item = (u64, &ServiceName)>> {
+        (index >= self.removals_floor).then(|| {
+            let later = self.removals.range(index.saturating_add(1)..);
+            later.flat_map(|(at, names)| names.iter().map(|name| (*at, name)))
+        })
+    }
+
+    /// Starts a new index, which the changes that follow carry. Returns it.
+    pub fn advance(&mut self) -> u64 {
+        self.index += 1;
+        self.index
+    }
+
+    /// Inserts or replaces a service at the present index, sorting its endpoints.
+    pub fn put_service(
+        &mut self,
+        name: ServiceName,
+        guard: Option<GuardMark>,
+        mut endpoints: Vec<Arc<Endpoint>>,
+    ) {
+        endpoints.sort_by(|a, b| self.order(a).cmp(&self.order(b)));
+        let key: Arc<str> = reversed(name.as_str()).into();
+        let (index, endpoints) = (self.index, endpoints.into());
+        let view = Arc::new(ServiceView {
+            name,
+            index,
+            guard,
+            endpoints,
+        });
+        if self.services.insert(key, view).is_none() {
+            self.layout_index = self.index;
+        }
+    }
+
+    fn order<'a>(&self, e: &'a Endpoint) -> (u16, &'a ZoneName, &'a NodeName, &'a str) {
+        let zone = &e.node.zone;
+        (
+            self.topology.rank(zone),
+            zone,
+            &e.node.name,
+            e.instance.id.as_str(),
+        )
+    }
+
+    /// Removes a service at the present index, remembering that it was there.
+    pub fn remove_service(&mut self, name: &ServiceName) {
+        if self
+            .services
+            .remove(reversed(name.as_str()).as_str())
+            .is_none()
+        {
+            return;
+        }
+        self.layout_index = self.index;
+        self.removals
+            .entry(self.index)
+            .or_default()
+            .push(name.clone());
+        if self.removals.len() > REMEMBERED_REMOVALS
+            && let Some(oldest) = self.removals.get_min().map(|(at, _)| *at)
+        {
+            self.removals.remove(&oldest);
+            self.removals_floor = oldest;
+        }
+    }
+
+    /// Inserts or replaces a node at the present index.
+    pub fn put_node(&mut self, node: NodeView) {
+        let name = node.row.name.clone();
+        self.remove_node(&name);
+        self.layout_index = self.index;
+        let address = node.row.address.to_canonical();
+        if self
+            .nodes_by_address
+            .get(&address)
+            .is_none_or(|holder| name < *holder)
+        {
+            self.nodes_by_address.insert(address, name.clone());
+        }
+        *self.zones.entry(node.row.zone.clone()).or_insert(0) += 1;
+        self.nodes.insert(name, Arc::new(node));
+    }
+
+    /// Removes a node at the present index.
+    pub fn remove_node(&mut self, name: &NodeName) {
+        let Some(old) = self.nodes.remove(name) else {
+            return;
+        };
+        self.layout_index = self.index;
+        let address = old.row.address.to_canonical();
+        if self.nodes_by_address.get(&address) == Some(name) {
+            self.nodes_by_address.remove(&address);
+            let heir = self
+                .nodes
+                .values()
+                .find(|n| n.row.address.to_canonical() == address);
+            if let Some(heir) = heir.map(|n| n.row.name.clone()) {
+                self.nodes_by_address.insert(address, heir);
+            }
+        }
+        if let Some(count) = self.zones.get_mut(&old.row.zone) {
+            *count -= 1;
+            if *count == 0 {
+                self.zones.remove(&old.row.zone);
+            }
+        }
+    }
+}
+
+/// `http.api.prod.shop` becomes `shop.prod.api.http`.
+fn reversed(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 1);
+    for label in name.rsplit('.') {
+        if !out.is_empty() {
+            out.push('.');
+        }
+        out.push_str(label);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{InstanceFields, InstanceId, ProviderId};
+
+    fn node(name: &str, zone: &str, address: [u8; 4]) -> NodeView {
+        let row = NodeRow {
+            name: NodeName::parse(name).unwrap(),
+            zone: ZoneName::parse(zone).unwrap(),
+            address: address.into(),
+            serves_dns: true,
+            meta: BTreeMap::new(),
+        };
+        NodeView {
+            id: NodeId::from_bytes([address[3]; 16]),
+            row: Arc::new(row),
+            is_live: true,
+        }
+    }
+
+    fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Arc<Endpoint> {
+        let fields = InstanceFields {
+            id: InstanceId::parse(id).unwrap(),
+            service: ServiceName::parse(service).unwrap(),
+            address: node.row.address,
+            port: 80,
+            weight: 100,
+            tags: vec![],
+            meta: BTreeMap::new(),
+            provider: ProviderId::api(),
+        };
+        Arc::new(Endpoint {
+            node_id: node.id,
+            node: node.row.clone(),
+            instance: Arc::new(Instance::new(fields).unwrap()),
+            health,
+            checks: Arc::new([]),
+            standing: Standing::Regular,
+        })
+    }
+
+    fn view() -> CatalogView {
+        let own_zone = ZoneName::parse("eu1").unwrap();
+        let nearest_zones = vec![
+            ZoneName::parse("us1").unwrap(),
+            ZoneName::parse("ap1").unwrap(),
+        ];
+        CatalogView::empty(
+            Topology {
+                own_zone,
+                nearest_zones,
+            },
+            0,
+        )
+    }
+
+    fn service(text: &str) -> ServiceName {
+        ServiceName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_nearest_zone_with_a_healthy_instance_answers() {
+        let (here, us, ap) = (
+            node("a", "eu1", [127, 0, 0, 1]),
+            node("b", "us1", [127, 0, 0, 2]),
+            node("c", "ap1", [127, 0, 0, 3]),
+        );
+        let mut view = view();
+        view.advance();
+        let endpoints = vec![
+            endpoint("w3", "web", &ap, Health::Passing),
+            endpoint("w1", "web", &here, Health::Critical),
+            endpoint("w2", "web", &us, Health::Warning),
+        ];
+        view.put_service(service("web"), None, endpoints);
+        let web = view.service(&service("web")).unwrap();
+        let ids = |scope| -> Vec<&str> {
+            web.answered(scope)
+                .map(|e| e.instance.id.as_str())
+                .collect()
+        };
+        assert_eq!(ids(Scope::Nearest), ["w2"]);
+        assert_eq!(ids(Scope::Any), ["w2", "w3"]);
+        assert_eq!(ids(Scope::Zone(&ap.row.zone)), ["w3"]);
+        assert!(ids(Scope::Zone(&here.row.zone)).is_empty());
+    }
+
+    #[test]
+    fn names_above_services_exist_and_others_do_not() {
+        let here = node("a", "eu1", [127, 0, 0, 1]);
+        let mut view = view();
+        view.advance();
+        let name = service("http.api.prod.shop");
+        view.put_service(
+            name.clone(),
+            None,
+            vec![endpoint("w", "x", &here, Health::Passing)],
+        );
+        for above in ["shop", "prod.shop", "api.prod.shop"] {
+            assert!(view.has_services_below(above), "{above}");
+        }
+        for other in ["hop", "http.api.prod.shop", "api.prod", "pro.shop"] {
+            assert!(!view.has_services_below(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_older_view_does_not_change() {
+        let here = node("a", "eu1", [127, 0, 0, 1]);
+        let mut view = view();
+        view.advance();
+        view.put_service(
+            service("web"),
+            None,
+            vec![endpoint("w", "web", &here, Health::Passing)],
+        );
+        let before = view.clone();
+        view.advance();
+        view.remove_service(&service("web"));
+        assert!(before.service(&service("web")).is_some());
+        assert!(view.service(&service("web")).is_none());
+        let removed: Vec<_> = view.removed_since(before.index()).unwrap().collect();
+        assert_eq!(removed, [(2, &service("web"))]);
+        assert!(view.layout_index() > before.layout_index());
+    }
+
+    #[test]
+    fn a_shared_address_belongs_to_the_first_node_by_name() {
+        let mut view = view();
+        view.advance();
+        view.put_node(node("b", "eu1", [127, 0, 0, 1]));
+        view.put_node(node("a", "us1", [127, 0, 0, 1]));
+        let at = |view: &CatalogView| {
+            view.node_at([127, 0, 0, 1].into())
+                .map(|n| n.row.name.to_string())
+        };
+        assert_eq!(at(&view).as_deref(), Some("a"));
+        view.remove_node(&NodeName::parse("a").unwrap());
+        assert_eq!(at(&view).as_deref(), Some("b"));
+        assert!(!view.is_zone(&ZoneName::parse("us1").unwrap()));
+    }
+}

@@ -1,0 +1,23 @@
+//! The words of Dunlin as types: names, nodes, instances, checks, health.
+//!
+//! Constructors parse: a [`ServiceName`] or an [`InstanceId`] that exists is valid, so nothing further
+//! down checks again. Limits are in [`limits`].
+
+mod check;
+mod health;
+mod id;
+mod instance;
+pub mod limits;
+mod name;
+mod node;
+mod time;
+
+pub use check::{
+    CheckKind, CheckRow, CheckSpec, CheckSpecError, CheckStatus, HttpCheck, StatusRange, TlsCheck,
+};
+pub use health::{Health, effective_health};
+pub use id::{CheckId, IdError, InstanceId, NodeId, ProviderId, ProviderKind};
+pub use instance::{Instance, InstanceError, InstanceFields, Mode, Registration};
+pub use name::{Label, NameError, NodeName, RESERVED_LABELS, ServiceName, ZoneName};
+pub use node::NodeRow;
+pub use time::Timestamp;

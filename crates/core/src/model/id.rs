@@ -1,0 +1,319 @@
+//! Identifiers: nodes, instances, checks, providers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::limits::ID_OCTETS;
+
+/// Why a text is not an id. The caller's input is at fault; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// Empty, or longer than 128 octets.
+    #[error("id has {octets} octets; 1 to {ID_OCTETS} are allowed")]
+    Length {
+        /// How long it is.
+        octets: usize,
+    },
+    /// A character outside of `A-Z a-z 0-9 . _ : @ -`.
+    #[error("id {id:?} holds {found:?}; letters, digits and . _ : @ - are allowed")]
+    BadCharacter {
+        /// The whole text.
+        id: String,
+        /// The first character at fault.
+        found: char,
+    },
+    /// A node id that is not 32 hexadecimal digits.
+    #[error("node id {id:?} is not 32 hexadecimal digits")]
+    NotHex {
+        /// The whole text.
+        id: String,
+    },
+    /// A provider without a known kind in front.
+    #[error("provider {id:?} is not file:NAME, http:NAME, run:NAME or api:NAME")]
+    BadProvider {
+        /// The whole text.
+        id: String,
+    },
+}
+
+fn check_id(text: &str) -> Result<(), IdError> {
+    if text.is_empty() || text.len() > ID_OCTETS {
+        return Err(IdError::Length { octets: text.len() });
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '@' | '-');
+    match text.chars().find(|c| !allowed(*c)) {
+        Some(found) => Err(IdError::BadCharacter {
+            id: text.to_owned(),
+            found,
+        }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! id_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes 1 to 128 octets of letters, digits and `. _ : @ -`; case counts.
+            ///
+            /// # Errors
+            /// When the text is empty, too long, or holds another character.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                check_id(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The id's text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.as_str().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
+}
+
+id_newtype!(
+    /// Names an instance; unique on its node.
+    InstanceId
+);
+id_newtype!(
+    /// Names a check; unique within its instance.
+    CheckId
+);
+
+/// A node's random 128-bit identity, kept in its data directory. Survives a change of name or address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId([u8; 16]);
+
+impl NodeId {
+    /// Makes an id of 16 random octets.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 octets.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Parses 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// When the text is anything else.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let bad = || IdError::NotHex {
+            id: text.chars().take(64).collect(),
+        };
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad());
+        }
+        u128::from_str_radix(text, 16)
+            .map(|n| Self(n.to_be_bytes()))
+            .map_err(|_| bad())
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a provider speaks to the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProviderKind {
+    /// A file in the services folder.
+    File,
+    /// `PUT /api/providers/NAME` with the complete set.
+    Http,
+    /// A `dunlin run` that lives as long as its command.
+    Run,
+    /// Single instances by `PUT /api/instances/ID`; there is one such provider.
+    Api,
+}
+
+impl ProviderKind {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::File, "file"),
+        (Self::Http, "http"),
+        (Self::Run, "run"),
+        (Self::Api, "api"),
+    ];
+
+    /// The word in front of the provider's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Http => "http",
+            Self::Run => "run",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// A host-local source of instances, written `kind:name`, e.g. `file:web.toml`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProviderId {
+    kind: ProviderKind,
+    name: Arc<str>,
+}
+
+impl ProviderId {
+    /// Names a provider of a kind.
+    ///
+    /// # Errors
+    /// When the name is not a valid id.
+    pub fn new(kind: ProviderKind, name: &str) -> Result<Self, IdError> {
+        check_id(name)?;
+        Ok(Self {
+            kind,
+            name: name.into(),
+        })
+    }
+
+    /// The provider behind `PUT /api/instances/ID`.
+    #[must_use]
+    pub fn api() -> Self {
+        Self {
+            kind: ProviderKind::Api,
+            name: "instances".into(),
+        }
+    }
+
+    /// Parses `kind:name`.
+    ///
+    /// # Errors
+    /// When the kind is unknown or the name is not a valid id.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let bad = || IdError::BadProvider {
+            id: text.chars().take(ID_OCTETS).collect(),
+        };
+        let (kind, name) = text.split_once(':').ok_or_else(bad)?;
+        let (kind, _) = ProviderKind::ALL
+            .into_iter()
+            .find(|(_, k)| *k == kind)
+            .ok_or_else(bad)?;
+        Self::new(kind, name)
+    }
+
+    /// How it speaks to the agent.
+    #[must_use]
+    pub fn kind(&self) -> ProviderKind {
+        self.kind
+    }
+
+    /// Its name within its kind.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl TryFrom<String> for ProviderId {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ProviderId> for String {
+    fn from(id: ProviderId) -> String {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for ProviderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.as_str(), self.name)
+    }
+}
+
+impl fmt::Debug for ProviderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_keep_their_case_and_refuse_slashes() {
+        assert_eq!(
+            InstanceId::parse("Web-1:8080").unwrap().as_str(),
+            "Web-1:8080"
+        );
+        for bad in ["", "a/b", "a b", "ä", &"x".repeat(129)] {
+            assert!(InstanceId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_provider_is_written_with_its_kind() {
+        let id = ProviderId::parse("file:web.toml").unwrap();
+        assert_eq!((id.kind(), id.name()), (ProviderKind::File, "web.toml"));
+        assert_eq!(id.to_string(), "file:web.toml");
+        assert!(ProviderId::parse("web.toml").is_err());
+        assert!(ProviderId::parse("ftp:x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_node_id_reads_back(bytes in any::<[u8; 16]>()) {
+            let id = NodeId::from_bytes(bytes);
+            prop_assert_eq!(NodeId::parse(&id.to_string()).unwrap(), id);
+        }
+
+        #[test]
+        fn parsing_ids_never_panics(text in any::<String>()) {
+            let _ = NodeId::parse(&text);
+            let _ = ProviderId::parse(&text);
+            let _ = InstanceId::parse(&text);
+        }
+    }
+}

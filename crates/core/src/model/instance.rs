@@ -1,0 +1,361 @@
+//! An instance: one running copy of a service on a node.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::check::{CheckSpec, CheckSpecError};
+use super::id::{IdError, InstanceId, ProviderId};
+use super::limits::{
+    CHECKS_PER_INSTANCE, META_PAIR_OCTETS, META_PAIRS, REASON_OCTETS, TAG_OCTETS, TAGS,
+};
+use super::name::{NameError, ServiceName};
+
+/// Whether an operator or the instance's own end has taken it out of answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mode {
+    /// In answers while healthy.
+    #[default]
+    Active,
+    /// Going away.
+    Draining,
+    /// Taken out by an operator.
+    Maintenance {
+        /// Why, for other people to read.
+        reason: Arc<str>,
+    },
+}
+
+/// One running copy of a service, as all nodes know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Unique on its node.
+    pub id: InstanceId,
+    /// What it is a copy of.
+    pub service: ServiceName,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// Where it listens; never 0.
+    pub port: NonZeroU16,
+    /// Its share of work relative to others; 0 only when nothing else is left.
+    pub weight: u16,
+    /// Sorted, without duplicates.
+    pub tags: Arc<[Arc<str>]>,
+    /// Free pairs.
+    pub meta: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    /// Who stated it.
+    pub provider: ProviderId,
+    /// Whether it was taken out.
+    pub mode: Mode,
+}
+
+/// Why a registration is not taken. The caller's input is at fault; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InstanceError {
+    /// The id is not valid.
+    #[error("id: {0}")]
+    Id(#[from] IdError),
+    /// The service's name is not valid.
+    #[error("service: {0}")]
+    Service(#[from] NameError),
+    /// A check is not valid.
+    #[error(transparent)]
+    Check(#[from] CheckSpecError),
+    /// The port is outside 1 to 65535.
+    #[error("port {port} is outside 1 to 65535")]
+    Port {
+        /// What was given.
+        port: i64,
+    },
+    /// The weight is outside 0 to 65535.
+    #[error("weight {weight} is outside 0 to 65535")]
+    Weight {
+        /// What was given.
+        weight: i64,
+    },
+    /// The address is not one of IPv4 or IPv6.
+    #[error("address {address:?} is not an IPv4 or IPv6 address; names are not resolved here")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// The address cannot be connected to: unspecified, multicast or broadcast.
+    #[error("address {address} cannot be connected to; give the address where clients reach it")]
+    UnusableAddress {
+        /// What was given.
+        address: IpAddr,
+    },
+    /// Too many of something, or one of it too long.
+    #[error("{what}: {found}; at most {most} are allowed")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// What was given.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Two checks of the instance have the same id.
+    #[error("check id {id:?} is used twice; give each check its own id")]
+    DuplicateCheck {
+        /// The id.
+        id: String,
+    },
+    /// A control character where text is expected.
+    #[error("{what} {text:?} holds a control character")]
+    ControlCharacter {
+        /// Where.
+        what: &'static str,
+        /// The text.
+        text: String,
+    },
+}
+
+/// The parts of an instance before they are checked.
+#[derive(Debug, Clone)]
+pub struct InstanceFields {
+    /// Unique on its node.
+    pub id: InstanceId,
+    /// What it is a copy of.
+    pub service: ServiceName,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// Where it listens.
+    pub port: i64,
+    /// Its share of work.
+    pub weight: i64,
+    /// In any order.
+    pub tags: Vec<String>,
+    /// Free pairs.
+    pub meta: BTreeMap<String, String>,
+    /// Who states it.
+    pub provider: ProviderId,
+}
+
+impl Instance {
+    /// The weight when none is given.
+    pub const DEFAULT_WEIGHT: u16 = 100;
+
+    /// Checks the parts and makes an active instance of them.
+    ///
+    /// # Errors
+    /// The first part that is out of bounds.
+    pub fn new(fields: InstanceFields) -> Result<Self, InstanceError> {
+        let InstanceFields {
+            id,
+            service,
+            address,
+            port,
+            weight,
+            tags,
+            meta,
+            provider,
+        } = fields;
+        let port = u16::try_from(port)
+            .ok()
+            .and_then(NonZeroU16::new)
+            .ok_or(InstanceError::Port { port })?;
+        let weight = u16::try_from(weight).map_err(|_| InstanceError::Weight { weight })?;
+        let unusable = address.is_unspecified()
+            || address.is_multicast()
+            || matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+        if unusable {
+            return Err(InstanceError::UnusableAddress { address });
+        }
+        Ok(Self {
+            id,
+            service,
+            address,
+            port,
+            weight,
+            tags: parse_tags(tags)?,
+            meta: Arc::new(parse_meta(meta)?),
+            provider,
+            mode: Mode::Active,
+        })
+    }
+}
+
+fn at_most(what: &'static str, found: usize, most: usize) -> Result<(), InstanceError> {
+    if found > most {
+        Err(InstanceError::TooMuch { what, found, most })
+    } else {
+        Ok(())
+    }
+}
+
+fn plain_text(what: &'static str, text: &str) -> Result<(), InstanceError> {
+    if text.chars().any(char::is_control) {
+        return Err(InstanceError::ControlCharacter {
+            what,
+            text: text.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn parse_tags(mut tags: Vec<String>) -> Result<Arc<[Arc<str>]>, InstanceError> {
+    tags.sort_unstable();
+    tags.dedup();
+    at_most("tags", tags.len(), TAGS)?;
+    for tag in &tags {
+        at_most("octets in a tag", tag.len(), TAG_OCTETS)?;
+        plain_text("tag", tag)?;
+    }
+    Ok(tags.into_iter().map(Arc::from).collect())
+}
+
+/// Checks metadata of an instance or a node against its limits.
+///
+/// # Errors
+/// When there are too many pairs, one is too long, or a key holds a control character.
+fn parse_meta(
+    meta: BTreeMap<String, String>,
+) -> Result<BTreeMap<Arc<str>, Arc<str>>, InstanceError> {
+    at_most("meta pairs", meta.len(), META_PAIRS)?;
+    for (key, value) in &meta {
+        at_most(
+            "octets in a meta pair",
+            key.len() + value.len(),
+            META_PAIR_OCTETS,
+        )?;
+        plain_text("meta key", key)?;
+    }
+    Ok(meta
+        .into_iter()
+        .map(|(k, v)| (Arc::from(k), Arc::from(v)))
+        .collect())
+}
+
+impl Mode {
+    /// Maintenance, with a reason of at most 1 KiB.
+    ///
+    /// # Errors
+    /// When the reason is longer.
+    pub fn maintenance(reason: &str) -> Result<Self, InstanceError> {
+        at_most("octets in a reason", reason.len(), REASON_OCTETS)?;
+        Ok(Self::Maintenance {
+            reason: reason.into(),
+        })
+    }
+}
+
+/// What a provider states: an instance and how to check it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The instance, as all nodes will know it.
+    pub instance: Instance,
+    /// Its checks, local to this node.
+    pub checks: Vec<CheckSpec>,
+}
+
+impl Registration {
+    /// Joins an instance with its checks.
+    ///
+    /// # Errors
+    /// When there are too many checks, two share an id, or one is out of bounds.
+    pub fn new(instance: Instance, checks: Vec<CheckSpec>) -> Result<Self, InstanceError> {
+        at_most("checks", checks.len(), CHECKS_PER_INSTANCE)?;
+        for (at, check) in checks.iter().enumerate() {
+            check.validate()?;
+            if checks[..at].iter().any(|other| other.id == check.id) {
+                return Err(InstanceError::DuplicateCheck {
+                    id: check.id.to_string(),
+                });
+            }
+        }
+        Ok(Self { instance, checks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CheckId, CheckKind};
+
+    fn fields() -> InstanceFields {
+        InstanceFields {
+            id: InstanceId::parse("web-1").unwrap(),
+            service: ServiceName::parse("web").unwrap(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            port: 8080,
+            weight: 100,
+            tags: vec!["v2".into(), "a".into(), "v2".into()],
+            meta: BTreeMap::new(),
+            provider: ProviderId::api(),
+        }
+    }
+
+    #[test]
+    fn tags_are_sorted_without_duplicates() {
+        let instance = Instance::new(fields()).unwrap();
+        assert_eq!(
+            instance.tags.iter().map(|t| &**t).collect::<Vec<_>>(),
+            ["a", "v2"]
+        );
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for port in [0, -1, 65_536] {
+            assert!(matches!(
+                Instance::new(InstanceFields { port, ..fields() }),
+                Err(InstanceError::Port { .. })
+            ));
+        }
+        assert!(
+            Instance::new(InstanceFields {
+                weight: 65_536,
+                ..fields()
+            })
+            .is_err()
+        );
+        assert_eq!(
+            Instance::new(InstanceFields {
+                weight: 0,
+                ..fields()
+            })
+            .unwrap()
+            .weight,
+            0
+        );
+    }
+
+    #[test]
+    fn addresses_nobody_can_connect_to_are_refused() {
+        for address in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            let address = address.parse().unwrap();
+            assert!(
+                Instance::new(InstanceFields {
+                    address,
+                    ..fields()
+                })
+                .is_err(),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_on_tags_and_meta_hold() {
+        let tags = (0..=TAGS).map(|n| n.to_string()).collect();
+        assert!(Instance::new(InstanceFields { tags, ..fields() }).is_err());
+        let meta = BTreeMap::from([("k".to_owned(), "v".repeat(META_PAIR_OCTETS))]);
+        assert!(Instance::new(InstanceFields { meta, ..fields() }).is_err());
+    }
+
+    #[test]
+    fn two_checks_cannot_share_an_id() {
+        let check = CheckSpec::with_defaults(
+            CheckId::parse("tcp").unwrap(),
+            CheckKind::Tcp { target: None },
+        );
+        let instance = Instance::new(fields()).unwrap();
+        let error = Registration::new(instance, vec![check.clone(), check]).unwrap_err();
+        assert!(error.to_string().contains("used twice"), "{error}");
+    }
+}

@@ -1,0 +1,24 @@
+//! A node: one host with an agent.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{NodeName, ZoneName};
+
+/// What a node says of itself to all others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Unique in the cluster.
+    pub name: NodeName,
+    /// The failure domain it stands in.
+    pub zone: ZoneName,
+    /// Where its services are reached, unless an instance says otherwise.
+    pub address: IpAddr,
+    /// Whether its agent answers DNS for others than itself: such agents are the domain's name servers.
+    pub serves_dns: bool,
+    /// Free pairs, at most 64.
+    pub meta: BTreeMap<Arc<str>, Arc<str>>,
+}
