@@ -1,1 +1,23 @@
-//! To be filled.
+//! Dunlin's wire types: what travels over `/api` as JSON, and (feature `client`) a small client.
+//!
+//! These are plain data: strings and numbers as they are on the wire. The agent translates them to
+//! and from its own model at its edges, so that neither has to follow the other's changes.
+#![warn(missing_docs)]
+
+mod event;
+mod node;
+mod registration;
+mod service;
+mod status;
+
+pub use event::Event;
+pub use node::{Node, NodeList};
+pub use registration::{
+    Check, CheckKind, CheckPush, MaintenanceRequest, Provider, ProviderList, ProviderSet,
+    Registration,
+};
+pub use service::{
+    CheckState, Instance, LocalInstance, LocalInstanceList, Service, ServiceList, ServiceSummary,
+    Standing,
+};
+pub use status::{AgentStatus, Error};
