@@ -12,3 +12,4 @@
 
 pub mod catalog;
 pub mod model;
+pub mod replica;

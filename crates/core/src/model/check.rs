@@ -56,12 +56,7 @@ impl CheckRow {
     #[must_use]
     pub fn unproven(since: Timestamp) -> Self {
         let output = "not checked yet".into();
-        Self {
-            status: CheckStatus::Critical,
-            output,
-            since,
-            has_worked: false,
-        }
+        Self { status: CheckStatus::Critical, output, since, has_worked: false }
     }
 
     /// Cuts a check's output to its limit, at a character boundary.
@@ -90,9 +85,7 @@ impl StatusRange {
     /// # Errors
     /// When it is neither, or not within 100 to 599.
     pub fn parse(text: &str) -> Result<Self, CheckSpecError> {
-        let bad = || CheckSpecError::BadStatus {
-            text: text.to_owned(),
-        };
+        let bad = || CheckSpecError::BadStatus { text: text.to_owned() };
         let number = |part: &str| part.trim().parse::<u16>().map_err(|_| bad());
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
@@ -302,10 +295,7 @@ impl CheckSpec {
         self.validate_timing()?;
         self.validate_texts()?;
         let bad = |problem: &str| {
-            Err(CheckSpecError::BadSetting {
-                id: self.id.clone(),
-                problem: problem.to_owned(),
-            })
+            Err(CheckSpecError::BadSetting { id: self.id.clone(), problem: problem.to_owned() })
         };
         if let CheckKind::Http(http) = &self.kind
             && !http.path.starts_with('/')
@@ -328,36 +318,15 @@ impl CheckSpec {
             if (least..=most).contains(&found) {
                 return Ok(());
             }
-            Err(CheckSpecError::Duration {
-                id: self.id.clone(),
-                field,
-                found,
-                least,
-                most,
-            })
+            Err(CheckSpecError::Duration { id: self.id.clone(), field, found, least, most })
         };
-        within(
-            "interval",
-            self.interval,
-            MIN_CHECK_INTERVAL,
-            MAX_CHECK_INTERVAL,
-        )?;
-        within(
-            "timeout",
-            self.timeout,
-            Duration::from_millis(1),
-            MAX_CHECK_TIMEOUT,
-        )?;
+        within("interval", self.interval, MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)?;
+        within("timeout", self.timeout, Duration::from_millis(1), MAX_CHECK_TIMEOUT)?;
         if let CheckKind::Ttl { ttl } = self.kind {
             within("ttl", ttl, MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)?;
         }
         if let Some(after) = self.deregister_after {
-            within(
-                "deregister_after",
-                after,
-                Duration::from_secs(1),
-                7 * MAX_CHECK_INTERVAL,
-            )?;
+            within("deregister_after", after, Duration::from_secs(1), 7 * MAX_CHECK_INTERVAL)?;
         }
         let thresholds = [
             ("failures_before_critical", self.failures_before_critical),
@@ -365,11 +334,7 @@ impl CheckSpec {
         ];
         for (field, found) in thresholds {
             if !(1..=MAX_CHECK_THRESHOLD).contains(&found) {
-                return Err(CheckSpecError::Threshold {
-                    id: self.id.clone(),
-                    field,
-                    found,
-                });
+                return Err(CheckSpecError::Threshold { id: self.id.clone(), field, found });
             }
         }
         Ok(())
@@ -387,10 +352,7 @@ impl CheckSpec {
             CheckKind::Tcp { .. } | CheckKind::Ttl { .. } | CheckKind::Alias { .. } => 0,
         };
         if octets > CHECK_TEXT_OCTETS {
-            return Err(CheckSpecError::TooMuchText {
-                id: self.id.clone(),
-                octets,
-            });
+            return Err(CheckSpecError::TooMuchText { id: self.id.clone(), octets });
         }
         Ok(())
     }
@@ -409,10 +371,7 @@ mod tests {
     fn intervals_outside_their_bounds_are_refused_with_the_bounds() {
         assert_eq!(tcp().validate(), Ok(()));
         for millis in [0, 1, 99, 90_000_000] {
-            let spec = CheckSpec {
-                interval: Duration::from_millis(millis),
-                ..tcp()
-            };
+            let spec = CheckSpec { interval: Duration::from_millis(millis), ..tcp() };
             let error = spec.validate().unwrap_err().to_string();
             assert!(error.contains("100ms to 1day"), "{error}");
         }
@@ -420,16 +379,8 @@ mod tests {
 
     #[test]
     fn thresholds_are_at_least_one() {
-        let spec = CheckSpec {
-            failures_before_critical: 0,
-            ..tcp()
-        };
-        assert!(
-            spec.validate()
-                .unwrap_err()
-                .to_string()
-                .contains("failures_before_critical")
-        );
+        let spec = CheckSpec { failures_before_critical: 0, ..tcp() };
+        assert!(spec.validate().unwrap_err().to_string().contains("failures_before_critical"));
     }
 
     #[test]
