@@ -1,11 +1,12 @@
 //! What readers hold: an immutable picture of all services at one moment.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::EndpointKey;
 use crate::model::{
     CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodeRow, ServiceName, Timestamp,
     ZoneName,
@@ -43,6 +44,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Which instance in the whole cluster it is.
+    #[must_use]
+    pub fn key(&self) -> EndpointKey {
+        (self.node_id, self.instance.id.clone())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.instance.address, self.instance.port.get())
+    }
+
     /// Whether lookups without a health filter return it.
     #[must_use]
     pub fn is_answered(&self) -> bool {
@@ -267,6 +280,11 @@ impl CatalogView {
         self.index
     }
 
+    /// Sorts endpoints as a service has them: by distance of the zone, then node name, then id.
+    pub(super) fn sort(&self, endpoints: &mut [Arc<Endpoint>]) {
+        endpoints.sort_by(|a, b| self.order(a).cmp(&self.order(b)));
+    }
+
     /// Inserts or replaces a service at the present index, sorting its endpoints.
     pub fn put_service(
         &mut self,
@@ -274,7 +292,7 @@ impl CatalogView {
         guard: Option<GuardMark>,
         mut endpoints: Vec<Arc<Endpoint>>,
     ) {
-        endpoints.sort_by(|a, b| self.order(a).cmp(&self.order(b)));
+        self.sort(&mut endpoints);
         let key: Arc<str> = reversed(name.as_str()).into();
         let (index, endpoints) = (self.index, endpoints.into());
         let view = Arc::new(ServiceView { name, index, guard, endpoints });

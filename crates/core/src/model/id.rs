@@ -110,6 +110,13 @@ id_newtype!(
     CheckId
 );
 
+impl CheckId {
+    /// Sorts before every other id; for ranges over all checks of an instance. Not a valid id itself.
+    pub(crate) fn least() -> Self {
+        Self("".into())
+    }
+}
+
 /// A node's random 128-bit identity, kept in its data directory. Survives a change of name or address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId([u8; 16]);
