@@ -8,7 +8,7 @@ use std::fmt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{peers, table};
 
@@ -150,7 +150,7 @@ impl Steps {
             passed,
             took,
         });
-        result.with_context(|| format!("{name} failed; to repeat it: {by_hand}"))
+        result.map_err(|error| anyhow!("{name} failed: {error:#}\nto repeat it: {by_hand}"))
     }
 
     /// Prints every step with its time. The last line is one that CI systems read.
@@ -184,8 +184,6 @@ fn seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
 
     #[test]
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_step_says_how_to_repeat_it() {
+    fn a_failing_step_ends_with_the_command_that_repeats_it() {
         let mut steps = Steps::default();
         steps.check("fine", "true", || Ok(())).unwrap();
         let error = steps
@@ -213,7 +211,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             format!("{error:#}"),
-            "broken failed; to repeat it: cargo broken: why"
+            "broken failed: why\nto repeat it: cargo broken"
         );
         assert_eq!(steps.done.iter().filter(|step| step.passed).count(), 1);
     }
