@@ -155,6 +155,9 @@ impl Steps {
 
     /// Prints every step with its time. The last line is one that CI systems read.
     pub(crate) fn print_summary(&self) {
+        if self.done.is_empty() {
+            return;
+        }
         let row = |step: &Step| {
             vec![
                 step.name.clone(),

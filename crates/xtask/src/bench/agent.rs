@@ -6,7 +6,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::run::Cmd;
 use crate::workspace::Workspace;
@@ -42,10 +42,9 @@ impl DevAgent {
             child,
             ready_after: Duration::ZERO,
         };
-        agent
-            .wait_until_ready(api, start)
-            .with_context(|| format!("started as: {command}"))?;
+        let ready = agent.wait_until_ready(api, start);
         agent.ready_after = start.elapsed();
+        ready.map_err(|error| anyhow!("{error:#}\nit was started as: {command}"))?;
         Ok(agent)
     }
 
