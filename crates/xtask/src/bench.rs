@@ -28,11 +28,7 @@ struct Bench {
     run: fn(runs: u32) -> Result<()>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "start",
-    about: start::ABOUT,
-    run: start::run,
-}];
+const BENCHES: &[Bench] = &[Bench { name: "start", about: start::ABOUT, run: start::run }];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(name) = &args.name else {
@@ -49,10 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn list() -> String {
     let row = |bench: &Bench| vec![bench.name.to_owned(), bench.about.to_owned()];
-    table::render(
-        &["bench", "measures"],
-        &BENCHES.iter().map(row).collect::<Vec<_>>(),
-    )
+    table::render(&["bench", "measures"], &BENCHES.iter().map(row).collect::<Vec<_>>())
 }
 
 /// What a reader needs to compare two results.
@@ -64,8 +57,5 @@ fn conditions() -> String {
     };
     let commit = said("git", &["describe", "--always", "--dirty"]);
     let kernel = said("uname", &["-srm"]);
-    format!(
-        "commit {commit} · {} · {kernel} · {cores} cores",
-        said("rustc", &["--version"])
-    )
+    format!("commit {commit} · {} · {kernel} · {cores} cores", said("rustc", &["--version"]))
 }

@@ -19,11 +19,7 @@ pub(crate) struct Peer {
 }
 
 const PEERS: &[Peer] = &[
-    Peer {
-        command: "dig",
-        package: "dnsutils",
-        serves: "DNS answers as BIND's client reads them",
-    },
+    Peer { command: "dig", package: "dnsutils", serves: "DNS answers as BIND's client reads them" },
     Peer {
         command: "kdig",
         package: "knot-dnsutils",
@@ -34,31 +30,15 @@ const PEERS: &[Peer] = &[
         package: "unbound",
         serves: "a recursive resolver with a stub zone",
     },
-    Peer {
-        command: "haproxy",
-        package: "haproxy",
-        serves: "HAProxy's server templates on SRV",
-    },
-    Peer {
-        command: "curl",
-        package: "curl",
-        serves: "the HTTP API from outside",
-    },
+    Peer { command: "haproxy", package: "haproxy", serves: "HAProxy's server templates on SRV" },
+    Peer { command: "curl", package: "curl", serves: "the HTTP API from outside" },
     Peer {
         command: "sqlite3",
         package: "sqlite3",
         serves: "the store as SQLite's own shell reads it",
     },
-    Peer {
-        command: "python3",
-        package: "python3",
-        serves: "the servers of the tour",
-    },
-    Peer {
-        command: "ip",
-        package: "iproute2",
-        serves: "hosts in network namespaces",
-    },
+    Peer { command: "python3", package: "python3", serves: "the servers of the tour" },
+    Peer { command: "ip", package: "iproute2", serves: "hosts in network namespaces" },
 ];
 
 /// Whether this is a CI run, in which nothing may be left out.
@@ -88,25 +68,16 @@ pub(crate) fn provide(steps: &mut Steps) -> Result<Vec<&'static Peer>> {
 
 /// Says what is missing, what is therefore not tested, and how to get it.
 pub(crate) fn print_missing(missing: &[&Peer]) {
-    for Peer {
-        command, serves, ..
-    } in missing
-    {
+    for Peer { command, serves, .. } in missing {
         println!("MISSING: {command}; not tested: {serves}");
     }
     if !missing.is_empty() {
-        println!(
-            "to install what is missing, as root: {}",
-            apt_install(missing)
-        );
+        println!("to install what is missing, as root: {}", apt_install(missing));
     }
 }
 
 fn missing() -> Vec<&'static Peer> {
-    PEERS
-        .iter()
-        .filter(|peer| !is_installed(peer.command))
-        .collect()
+    PEERS.iter().filter(|peer| !is_installed(peer.command)).collect()
 }
 
 fn is_installed(command: &str) -> bool {
@@ -121,9 +92,7 @@ pub(crate) fn search_path() -> OsString {
 }
 
 fn can_install() -> bool {
-    let is_root = Cmd::new("id", ["-u"])
-        .output()
-        .is_ok_and(|id| id.trim() == "0");
+    let is_root = Cmd::new("id", ["-u"]).output().is_ok_and(|id| id.trim() == "0");
     is_root && is_installed("apt-get")
 }
 
@@ -146,15 +115,9 @@ mod tests {
 
     #[test]
     fn the_install_command_names_the_missing_packages_only() {
-        let missing: Vec<_> = PEERS
-            .iter()
-            .filter(|peer| peer.command.contains("dig"))
-            .collect();
+        let missing: Vec<_> = PEERS.iter().filter(|peer| peer.command.contains("dig")).collect();
         let command = apt_install(&missing).to_string();
-        assert!(
-            command.ends_with("--no-install-recommends dnsutils knot-dnsutils"),
-            "{command}"
-        );
+        assert!(command.ends_with("--no-install-recommends dnsutils knot-dnsutils"), "{command}");
     }
 
     #[test]

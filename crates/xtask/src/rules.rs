@@ -31,10 +31,7 @@ struct Violation {
 
 impl Violation {
     fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self {
-            place: place.into(),
-            what: what.into(),
-        }
+        Self { place: place.into(), what: what.into() }
     }
 
     fn at(file: &File, line: usize, what: impl Into<String>) -> Self {
@@ -68,27 +65,13 @@ pub(crate) fn check() -> Result<()> {
 
 /// Every text file that git tracks or would track. Vendored files are as their authors wrote them.
 fn repository_files() -> Result<Vec<File>> {
-    let list = Cmd::new(
-        "git",
-        [
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ],
-    );
+    let list = Cmd::new("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let list = list.output()?;
-    let paths = list
-        .split('\0')
-        .filter(|path| !path.is_empty() && !path.contains("/vendor/"));
+    let paths = list.split('\0').filter(|path| !path.is_empty() && !path.contains("/vendor/"));
     // What cannot be read as text is a binary file, or tracked but just removed.
     let read = |path: &str| {
         let text = fs::read_to_string(path).ok()?;
-        Some(File {
-            path: path.to_owned(),
-            text,
-        })
+        Some(File { path: path.to_owned(), text })
     };
     Ok(paths.filter_map(read).collect())
 }

@@ -41,10 +41,7 @@ impl Cmd {
 
     /// Runs it with our standard output and error, without standard input.
     pub(crate) fn run(&self) -> Result<()> {
-        let status = self
-            .command()
-            .status()
-            .with_context(|| self.not_started())?;
+        let status = self.command().status().with_context(|| self.not_started())?;
         if !status.success() {
             bail!("{} ended with {status}", self.program);
         }
@@ -53,11 +50,8 @@ impl Cmd {
 
     /// Runs it and returns its standard output; its standard error goes to ours.
     pub(crate) fn output(&self) -> Result<String> {
-        let output = self
-            .command()
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| self.not_started())?;
+        let output =
+            self.command().stderr(Stdio::inherit()).output().with_context(|| self.not_started())?;
         if !output.status.success() {
             bail!("`{self}` ended with {}", output.status);
         }
@@ -78,11 +72,7 @@ impl Cmd {
         command
             .args(&self.args)
             .env("PATH", peers::search_path())
-            .envs(
-                self.env
-                    .iter()
-                    .map(|(name, value)| (name, OsString::from(value))),
-            )
+            .envs(self.env.iter().map(|(name, value)| (name, OsString::from(value))))
             .stdin(Stdio::null());
         command
     }
@@ -145,11 +135,7 @@ impl Steps {
         let took = start.elapsed();
         let passed = result.is_ok();
         println!("   {} after {}", verdict(passed), seconds(took));
-        self.done.push(Step {
-            name: name.to_owned(),
-            passed,
-            took,
-        });
+        self.done.push(Step { name: name.to_owned(), passed, took });
         result.map_err(|error| anyhow!("{name} failed: {error:#}\nto repeat it: {by_hand}"))
     }
 
@@ -159,21 +145,14 @@ impl Steps {
             return;
         }
         let row = |step: &Step| {
-            vec![
-                step.name.clone(),
-                verdict(step.passed).to_owned(),
-                seconds(step.took),
-            ]
+            vec![step.name.clone(), verdict(step.passed).to_owned(), seconds(step.took)]
         };
         let rows: Vec<_> = self.done.iter().map(row).collect();
         let total: Duration = self.done.iter().map(|step| step.took).sum();
         let passed = self.done.iter().filter(|step| step.passed).count();
         println!("\n{}", table::render(&["step", "result", "time"], &rows));
         println!("all together: {}", seconds(total));
-        println!(
-            "steps: {passed} passed, {} failed",
-            self.done.len() - passed
-        );
+        println!("steps: {passed} passed, {} failed", self.done.len() - passed);
     }
 }
 
@@ -193,10 +172,7 @@ mod tests {
     fn a_command_is_shown_as_one_would_type_it() {
         let command =
             Cmd::new("printf", ["%s", "two words", "it's", ""]).env("FLAGS", "-D warnings");
-        assert_eq!(
-            command.to_string(),
-            r"FLAGS='-D warnings' printf %s 'two words' 'it'\''s' ''"
-        );
+        assert_eq!(command.to_string(), r"FLAGS='-D warnings' printf %s 'two words' 'it'\''s' ''");
     }
 
     #[test]
@@ -209,22 +185,14 @@ mod tests {
     fn a_failing_step_ends_with_the_command_that_repeats_it() {
         let mut steps = Steps::default();
         steps.check("fine", "true", || Ok(())).unwrap();
-        let error = steps
-            .check("broken", "cargo broken", || Err(anyhow!("why")))
-            .unwrap_err();
-        assert_eq!(
-            format!("{error:#}"),
-            "broken failed: why\nto repeat it: cargo broken"
-        );
+        let error = steps.check("broken", "cargo broken", || Err(anyhow!("why"))).unwrap_err();
+        assert_eq!(format!("{error:#}"), "broken failed: why\nto repeat it: cargo broken");
         assert_eq!(steps.done.iter().filter(|step| step.passed).count(), 1);
     }
 
     #[test]
     fn a_missing_program_is_named() {
         let error = Cmd::new("no-such-program", []).run().unwrap_err();
-        assert!(
-            format!("{error:#}").starts_with("cannot start no-such-program"),
-            "{error:#}"
-        );
+        assert!(format!("{error:#}").starts_with("cannot start no-such-program"), "{error:#}");
     }
 }

@@ -3,18 +3,10 @@
 /// A table with a ruled header, columns of numbers right aligned, no trailing newline.
 pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
-    let columns: Vec<Column> = (0..header.len())
-        .map(|at| Column::of(at, &header, rows))
-        .collect();
-    let rule = columns
-        .iter()
-        .map(|column| "─".repeat(column.width))
-        .collect();
+    let columns: Vec<Column> = (0..header.len()).map(|at| Column::of(at, &header, rows)).collect();
+    let rule = columns.iter().map(|column| "─".repeat(column.width)).collect();
     let lines = [&header, &rule].into_iter().chain(rows);
-    lines
-        .map(|row| line(row, &columns))
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.map(|row| line(row, &columns)).collect::<Vec<_>>().join("\n")
 }
 
 struct Column {
@@ -25,15 +17,9 @@ struct Column {
 impl Column {
     fn of(at: usize, header: &[String], rows: &[Vec<String>]) -> Self {
         let cells = || rows.iter().filter_map(|row| row.get(at));
-        let width = cells()
-            .chain(header.get(at))
-            .map(|cell| cell.chars().count())
-            .max();
+        let width = cells().chain(header.get(at)).map(|cell| cell.chars().count()).max();
         let is_number = cells().all(|cell| cell.starts_with(|c: char| c.is_ascii_digit()));
-        Self {
-            width: width.unwrap_or(0),
-            is_number,
-        }
+        Self { width: width.unwrap_or(0), is_number }
     }
 }
 

@@ -19,14 +19,8 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
         verify::install_deny(steps)?;
     }
     verify::run_steps(steps)?;
-    steps.command(
-        "documentation tests",
-        &Cmd::cargo("test --workspace --doc --locked"),
-    )?;
-    steps.command(
-        "release build",
-        &Cmd::cargo("build --release --locked -p dunlin"),
-    )?;
+    steps.command("documentation tests", &Cmd::cargo("test --workspace --doc --locked"))?;
+    steps.command("release build", &Cmd::cargo("build --release --locked -p dunlin"))?;
     integration_tests(steps, &missing)?;
     peers::print_missing(&missing);
     Ok(())
@@ -38,10 +32,7 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
 /// by commas, the commands that are not on this machine.
 fn integration_tests(steps: &mut Steps, missing: &[&peers::Peer]) -> Result<()> {
     let workspace = Workspace::read()?;
-    let binary = workspace
-        .release_binary("dunlin")?
-        .to_string_lossy()
-        .into_owned();
+    let binary = workspace.release_binary("dunlin")?.to_string_lossy().into_owned();
     let missing: Vec<_> = missing.iter().map(|peer| peer.command).collect();
     for test in workspace.integration_tests() {
         // The whole workspace, so that features stay as verify built them and nothing compiles twice.

@@ -65,8 +65,5 @@ fn has_deny() -> bool {
 }
 
 fn deny_install() -> Cmd {
-    Cmd::new(
-        "cargo",
-        ["install", "--locked", &format!("cargo-deny@{DENY_VERSION}")],
-    )
+    Cmd::new("cargo", ["install", "--locked", &format!("cargo-deny@{DENY_VERSION}")])
 }

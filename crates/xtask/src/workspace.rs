@@ -35,16 +35,12 @@ impl Workspace {
 
     /// Every package of ours with the packages of ours that it names, in whatever kind of dependency.
     pub(crate) fn arrows(&self) -> Vec<(String, BTreeSet<String>)> {
-        self.packages()
-            .map(|package| (name(package), own_dependencies(package)))
-            .collect()
+        self.packages().map(|package| (name(package), own_dependencies(package))).collect()
     }
 
     /// The names of all integration test targets, each once.
     pub(crate) fn integration_tests(&self) -> BTreeSet<String> {
-        let targets = self
-            .packages()
-            .flat_map(|package| list(&package["targets"]));
+        let targets = self.packages().flat_map(|package| list(&package["targets"]));
         let tests = targets.filter(|target| list(&target["kind"]).any(|kind| kind == "test"));
         tests.map(name).collect()
     }
@@ -63,18 +59,11 @@ impl Workspace {
 
 fn own_dependencies(package: &Value) -> BTreeSet<String> {
     let dependencies = list(&package["dependencies"]);
-    dependencies
-        .filter(|dependency| dependency["path"].is_string())
-        .map(name)
-        .collect()
+    dependencies.filter(|dependency| dependency["path"].is_string()).map(name).collect()
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-        .iter()
+    value.as_array().map(Vec::as_slice).unwrap_or_default().iter()
 }
 
 fn name(value: &Value) -> String {
@@ -103,10 +92,7 @@ mod tests {
     #[test]
     fn dependencies_by_path_are_our_own() {
         let arrows = Workspace::parse(METADATA).unwrap().arrows();
-        assert_eq!(
-            arrows,
-            [("app".to_owned(), BTreeSet::from(["lib".to_owned()]))]
-        );
+        assert_eq!(arrows, [("app".to_owned(), BTreeSet::from(["lib".to_owned()]))]);
     }
 
     #[test]
@@ -117,10 +103,7 @@ mod tests {
 
     #[test]
     fn the_release_binary_is_in_the_target_directory() {
-        let binary = Workspace::parse(METADATA)
-            .unwrap()
-            .release_binary("app")
-            .unwrap();
+        let binary = Workspace::parse(METADATA).unwrap().release_binary("app").unwrap();
         assert_eq!(binary, PathBuf::from("/t/release/app"));
     }
 }

@@ -35,13 +35,9 @@ impl DevAgent {
         let mut process = command.command();
         process.stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
-        let child = process
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut agent = Self {
-            child,
-            ready_after: Duration::ZERO,
-        };
+        let child =
+            process.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut agent = Self { child, ready_after: Duration::ZERO };
         let ready = agent.wait_until_ready(api, start);
         agent.ready_after = start.elapsed();
         ready.map_err(|error| anyhow!("{error:#}\nit was started as: {command}"))?;
@@ -75,9 +71,7 @@ impl DevAgent {
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .context("cannot ask whether dunlin dev still runs")
+        self.child.try_wait().context("cannot ask whether dunlin dev still runs")
     }
 }
 
@@ -133,10 +127,7 @@ mod tests {
             // To its end: closing a socket with unread bytes would reset the answer away.
             let lines = BufReader::new(&stream).lines().map_while(Result::ok);
             let request: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-            assert_eq!(
-                request.first().map(String::as_str),
-                Some("GET /readyz HTTP/1.1")
-            );
+            assert_eq!(request.first().map(String::as_str), Some("GET /readyz HTTP/1.1"));
             stream.write_all(answer.as_bytes()).unwrap();
         });
         address

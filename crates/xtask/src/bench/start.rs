@@ -15,16 +15,9 @@ pub(super) fn run(runs: u32) -> Result<()> {
         samples.push(agent.ready_after);
         agent.stop()?;
     }
-    let cells = [
-        median(&samples),
-        percentile(&samples, 0.0),
-        percentile(&samples, 99.0),
-    ];
+    let cells = [median(&samples), percentile(&samples, 0.0), percentile(&samples, 99.0)];
     let mut row = vec!["start to ready".to_owned(), runs.to_string()];
     row.extend(cells.map(milliseconds));
-    println!(
-        "{}",
-        table::render(&["", "runs", "median", "fastest", "p99"], &[row])
-    );
+    println!("{}", table::render(&["", "runs", "median", "fastest", "p99"], &[row]));
     Ok(())
 }

@@ -17,10 +17,7 @@ pub(super) fn median(samples: &[Duration]) -> Duration {
 pub(super) fn percentile(samples: &[Duration], percent: f64) -> Duration {
     let sorted = sorted(samples);
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-    sorted
-        .get(rank.clamp(1, sorted.len().max(1)) - 1)
-        .copied()
-        .unwrap_or_default()
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
 }
 
 /// In milliseconds, with as many digits as a reader can use.

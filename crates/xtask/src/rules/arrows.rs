@@ -9,15 +9,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dunlin-core", &[]),
     ("dunlin-api", &[]),
     ("dunlin-router", &["dunlin-core", "dunlin-api"]),
-    (
-        "dunlin-agent",
-        &["dunlin-core", "dunlin-api", "dunlin-router"],
-    ),
+    ("dunlin-agent", &["dunlin-core", "dunlin-api", "dunlin-router"]),
     ("dunlin-preload", &["dunlin-api"]),
-    (
-        "dunlin",
-        &["dunlin-agent", "dunlin-router", "dunlin-api", "dunlin-core"],
-    ),
+    ("dunlin", &["dunlin-agent", "dunlin-router", "dunlin-api", "dunlin-core"]),
     ("dunlin-sim", &["dunlin-core"]),
     ("xtask", &[]),
 ];
@@ -34,9 +28,7 @@ pub(super) fn check(arrows: &[(String, BTreeSet<String>)]) -> Vec<Violation> {
             violations.push(Violation::new(user, what));
             continue;
         };
-        let forbidden = used
-            .iter()
-            .filter(|&package| !allowed.contains(&package.as_str()));
+        let forbidden = used.iter().filter(|&package| !allowed.contains(&package.as_str()));
         violations.extend(
             forbidden.map(|package| Violation::new(user, format!("must not depend on {package}"))),
         );
@@ -46,10 +38,8 @@ pub(super) fn check(arrows: &[(String, BTreeSet<String>)]) -> Vec<Violation> {
 
 /// `core`'s dependency tree, one package a line, holds none of the crates that would end its purity.
 pub(super) fn check_core_tree(tree: &str) -> Vec<Violation> {
-    let packages: BTreeSet<_> = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let packages: BTreeSet<_> =
+        tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let found = NOT_IN_CORE.iter().filter(|&name| packages.contains(name));
     found
         .map(|name| Violation::new("dunlin-core", format!("its dependency tree holds {name}")))
@@ -62,10 +52,7 @@ mod tests {
 
     fn found(user: &str, used: &[&str]) -> Vec<String> {
         let used = used.iter().map(|&name| name.to_owned()).collect();
-        check(&[(user.to_owned(), used)])
-            .iter()
-            .map(Violation::to_string)
-            .collect()
+        check(&[(user.to_owned(), used)]).iter().map(Violation::to_string).collect()
     }
 
     #[test]
@@ -89,11 +76,7 @@ mod tests {
 
     #[test]
     fn nothing_depends_on_the_binary() {
-        assert!(
-            ALLOWED
-                .iter()
-                .all(|(_, allowed)| !allowed.contains(&"dunlin"))
-        );
+        assert!(ALLOWED.iter().all(|(_, allowed)| !allowed.contains(&"dunlin")));
     }
 
     #[test]
@@ -105,12 +88,6 @@ mod tests {
     fn a_runtime_in_the_tree_of_core_is_found() {
         assert!(check_core_tree("dunlin-core v0.1.0 (crates/core)\nserde v1.0.0 (*)\n").is_empty());
         let violations = check_core_tree("dunlin-core v0.1.0\nserde v1.0.0\ntokio v1.40.0\n");
-        assert_eq!(
-            violations,
-            [Violation::new(
-                "dunlin-core",
-                "its dependency tree holds tokio"
-            )]
-        );
+        assert_eq!(violations, [Violation::new("dunlin-core", "its dependency tree holds tokio")]);
     }
 }

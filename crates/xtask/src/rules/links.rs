@@ -35,10 +35,7 @@ pub(super) fn check_summary(files: &[File]) -> Vec<Violation> {
             .iter()
             .any(|(_, target)| file.path.strip_prefix("docs/src/") == Some(path_of(target)))
     };
-    let pages = files
-        .iter()
-        .filter(is_page)
-        .filter(|file| file.path != SUMMARY);
+    let pages = files.iter().filter(is_page).filter(|file| file.path != SUMMARY);
     let lost = pages.filter(|file| !is_listed(file));
     lost.map(|file| Violation::new(&file.path, format!("a page that {SUMMARY} does not list")))
         .collect()
@@ -62,9 +59,7 @@ fn links(markdown: &str) -> Vec<(usize, &str)> {
 
 /// The targets of `[text](target)` outside of code spans.
 fn inline_links(line: &str) -> impl Iterator<Item = &str> {
-    let ends = line
-        .match_indices("](")
-        .map(|(at, found)| (at, at + found.len()));
+    let ends = line.match_indices("](").map(|(at, found)| (at, at + found.len()));
     let outside_code = ends.filter(|(at, _)| line[..*at].matches('`').count().is_multiple_of(2));
     outside_code.filter_map(|(_, end)| {
         let (inside, _) = line[end..].split_once(')')?;
@@ -96,25 +91,16 @@ mod tests {
     use super::*;
 
     fn broken(path: &str, text: &str) -> Vec<String> {
-        let file = File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = File { path: path.to_owned(), text: text.to_owned() };
         let there = ["README.md", "docs/src/checks.md", "docs/src/../adr"];
         let exists = |path: &Path| there.iter().any(|known| path == Path::new(known));
-        check(&file, exists)
-            .iter()
-            .map(Violation::to_string)
-            .collect()
+        check(&file, exists).iter().map(Violation::to_string).collect()
     }
 
     #[test]
     fn a_link_to_a_missing_file_is_found_with_its_line() {
         let expected = ["docs/src/guard.md:2: the link to chekcs.md leads nowhere"];
-        assert_eq!(
-            broken("docs/src/guard.md", "See\n[checks](chekcs.md)."),
-            expected
-        );
+        assert_eq!(broken("docs/src/guard.md", "See\n[checks](chekcs.md)."), expected);
     }
 
     #[test]
@@ -138,10 +124,7 @@ mod tests {
     #[test]
     fn code_holds_no_links() {
         let text = "`[a](b)`\n```toml\n[x](y)\n```\n[z](w)";
-        assert_eq!(
-            broken("README.md", text),
-            ["README.md:5: the link to w leads nowhere"]
-        );
+        assert_eq!(broken("README.md", text), ["README.md:5: the link to w leads nowhere"]);
     }
 
     #[test]
@@ -151,20 +134,14 @@ mod tests {
 
     #[test]
     fn a_page_that_the_summary_forgets_is_found() {
-        let file = |path: &str, text: &str| File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
         let files = [
             file(SUMMARY, "- [Checks](checks.md)"),
             file("docs/src/checks.md", ""),
             file("docs/src/guard.md", ""),
             file("docs/adr/0000-x.md", ""),
         ];
-        let places: Vec<_> = check_summary(&files)
-            .into_iter()
-            .map(|found| found.place)
-            .collect();
+        let places: Vec<_> = check_summary(&files).into_iter().map(|found| found.place).collect();
         assert_eq!(places, ["docs/src/guard.md"]);
     }
 }

@@ -30,11 +30,8 @@ pub(super) fn check(file: &File) -> Vec<Violation> {
     let mut previous = "";
     for (index, line) in file.text.lines().enumerate() {
         in_tests |= line.trim_start().starts_with("mod tests {");
-        let found = [
-            forbidden_word(line),
-            impure_core(&file.path, line),
-            unbounded(&file.path, line),
-        ];
+        let found =
+            [forbidden_word(line), impure_core(&file.path, line), unbounded(&file.path, line)];
         let pause = is_rust(&file.path) && in_tests && is_unexplained_pause(previous, line);
         let pause = pause.then(|| {
             "a pause in a test; wait for the thing itself, or give the reason in `// pause: …`"
@@ -78,8 +75,7 @@ fn is_unexplained_pause(previous: &str, line: &str) -> bool {
 }
 
 fn holds_reason(line: &str) -> bool {
-    line.split_once("// pause:")
-        .is_some_and(|(_, reason)| !reason.trim().is_empty())
+    line.split_once("// pause:").is_some_and(|(_, reason)| !reason.trim().is_empty())
 }
 
 fn is_rust(path: &str) -> bool {
@@ -103,8 +99,7 @@ fn holds_word(line: &str, word: &str) -> bool {
 /// Whether `path` starts somewhere in the line, rather than going on there as in `example.org/home/`.
 fn holds_absolute(line: &str, path: &str) -> bool {
     let goes_on = |c: char| c.is_alphanumeric() || "._-~*}>".contains(c);
-    line.match_indices(path)
-        .any(|(at, _)| !line[..at].ends_with(goes_on))
+    line.match_indices(path).any(|(at, _)| !line[..at].ends_with(goes_on))
 }
 
 #[cfg(test)]
@@ -112,34 +107,22 @@ mod tests {
     use super::*;
 
     fn lines(path: &str, text: &str) -> Vec<String> {
-        let file = File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
-        check(&file)
-            .into_iter()
-            .map(|violation| violation.place)
-            .collect()
+        let file = File { path: path.to_owned(), text: text.to_owned() };
+        check(&file).into_iter().map(|violation| violation.place).collect()
     }
 
     #[test]
     fn unfinished_work_is_found_wherever_it_is() {
         assert_eq!(lines("README.md", "fine\nTODO: the rest"), ["README.md:2"]);
         assert_eq!(lines(".ci/run", "# FIXME(me)"), [".ci/run:1"]);
-        assert_eq!(
-            lines("a.rs", "let dir = mktemp(\"XXXXXX\"); // todo list, TODOS"),
-            [""; 0]
-        );
+        assert_eq!(lines("a.rs", "let dir = mktemp(\"XXXXXX\"); // todo list, TODOS"), [""; 0]);
     }
 
     #[test]
     fn personal_folders_are_found_but_not_parts_of_addresses() {
         assert_eq!(lines("a.toml", "dir = \"/home/me\""), ["a.toml:1"]);
         assert_eq!(lines("a.md", "cd /root/x"), ["a.md:1"]);
-        assert_eq!(
-            lines("a.md", "https://example.org/home/ and ${BASE}/root/x"),
-            [""; 0]
-        );
+        assert_eq!(lines("a.md", "https://example.org/home/ and ${BASE}/root/x"), [""; 0]);
     }
 
     #[test]
@@ -148,10 +131,7 @@ mod tests {
             lines("crates/core/src/a.rs", "//! No tokio.\nuse tokio::time;"),
             ["crates/core/src/a.rs:2"]
         );
-        assert_eq!(
-            lines("crates/core/Cargo.toml", "tokio = \"1\""),
-            ["crates/core/Cargo.toml:1"]
-        );
+        assert_eq!(lines("crates/core/Cargo.toml", "tokio = \"1\""), ["crates/core/Cargo.toml:1"]);
         assert_eq!(lines("crates/agent/src/a.rs", "use tokio::time;"), [""; 0]);
     }
 
@@ -164,11 +144,7 @@ mod tests {
             "futures::channel::mpsc::unbounded()",
             "struct A(UnboundedSender<u8>);",
         ] {
-            assert_eq!(
-                lines("crates/agent/src/a.rs", line),
-                ["crates/agent/src/a.rs:1"],
-                "{line}"
-            );
+            assert_eq!(lines("crates/agent/src/a.rs", line), ["crates/agent/src/a.rs:1"], "{line}");
         }
         for line in [
             "mpsc::channel(16)",
@@ -184,15 +160,9 @@ mod tests {
     fn a_pause_in_a_test_needs_a_reason() {
         let sleep = "    thread::sleep(TICK);";
         assert_eq!(lines("tests/e2e/main.rs", sleep), ["tests/e2e/main.rs:1"]);
+        assert_eq!(lines("crates/a/src/b/tests.rs", sleep), ["crates/a/src/b/tests.rs:1"]);
         assert_eq!(
-            lines("crates/a/src/b/tests.rs", sleep),
-            ["crates/a/src/b/tests.rs:1"]
-        );
-        assert_eq!(
-            lines(
-                "crates/a/src/b.rs",
-                &format!("{sleep}\nmod tests {{\n{sleep}")
-            ),
+            lines("crates/a/src/b.rs", &format!("{sleep}\nmod tests {{\n{sleep}")),
             ["crates/a/src/b.rs:3"]
         );
         assert_eq!(
@@ -205,19 +175,10 @@ mod tests {
     fn a_pause_with_a_reason_is_allowed() {
         let sleep = "thread::sleep(TICK);";
         assert_eq!(
-            lines(
-                "tests/a.rs",
-                &format!("{sleep} // pause: polls until the deadline")
-            ),
+            lines("tests/a.rs", &format!("{sleep} // pause: polls until the deadline")),
             [""; 0]
         );
-        assert_eq!(
-            lines(
-                "tests/a.rs",
-                &format!("// pause: between two polls\n{sleep}")
-            ),
-            [""; 0]
-        );
+        assert_eq!(lines("tests/a.rs", &format!("// pause: between two polls\n{sleep}")), [""; 0]);
         assert_eq!(lines("crates/a/src/b.rs", sleep), [""; 0]);
     }
 }
