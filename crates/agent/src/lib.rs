@@ -6,6 +6,7 @@
 mod events;
 mod handle;
 pub mod registry;
+pub mod store;
 mod watchers;
 
 pub use events::EventLog;

@@ -67,7 +67,7 @@ impl CheckRow {
 }
 
 /// TLS settings of an HTTP or gRPC check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsCheck {
     /// The name to send (SNI) and to verify; the target's address when absent.
     pub server_name: Option<String>,
@@ -76,7 +76,7 @@ pub struct TlsCheck {
 }
 
 /// The status codes an HTTP check takes for success.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange(RangeInclusive<u16>);
 
 impl StatusRange {
@@ -112,7 +112,7 @@ impl Default for StatusRange {
 }
 
 /// An HTTP request and what to expect of its answer. Redirects are not followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpCheck {
     /// Where to connect; the instance's own address and port when absent.
     pub target: Option<SocketAddr>,
@@ -131,7 +131,7 @@ pub struct HttpCheck {
 }
 
 /// What a check does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckKind {
     /// Connects, then closes. The target is the instance's own unless given.
     Tcp {
@@ -188,7 +188,7 @@ impl CheckKind {
 }
 
 /// A check as its provider wants it: local to the node, not replicated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckSpec {
     /// Unique within the instance.
     pub id: CheckId,

@@ -220,7 +220,7 @@ impl Mode {
 }
 
 /// What a provider states: an instance and how to check it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// The instance, as all nodes will know it.
     pub instance: Instance,
