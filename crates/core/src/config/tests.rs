@@ -72,132 +72,135 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
+/// A file, and part of what is said about it.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "[dns]\ntll = \"1s\"",
+        r#"dunlin.toml:2: unknown key "dns.tll"; did you mean "dns.ttl"?"#,
+    ),
+    (
+        "[dsn]\n",
+        r#"dunlin.toml:1: unknown key "dsn"; did you mean "dns"?"#,
+    ),
+    (
+        "\nttl = 1",
+        r#"dunlin.toml:2: unknown key "ttl"; did you mean "dns.ttl"?"#,
+    ),
+    (
+        "quux = 1",
+        "unknown key \"quux\"; `dunlin config reference` lists all keys",
+    ),
+    (
+        "[guard.service.web]\npanik = true",
+        "did you mean \"guard.service.web.panic\"?",
+    ),
+    (
+        "[dns]\n\nttl = 5",
+        "dunlin.toml:3: dns.ttl: invalid type: integer `5`, expected a duration",
+    ),
+    (
+        "[dns]\nttl = \"soon\"",
+        "dunlin.toml:2: dns.ttl: \"soon\" is not a duration like \"5s\"",
+    ),
+    (
+        "[dns]\nttl = \"2days\"",
+        "dunlin.toml:2: dns.ttl: is 2days; whole seconds up to 1day",
+    ),
+    (
+        "[dns]\nttl = \"1ms\"",
+        "dunlin.toml:2: dns.ttl: is 1ms; whole seconds",
+    ),
+    (
+        "dns.listen = \"localhost:53\"",
+        "dunlin.toml:1: dns.listen: \"localhost:53\" is not an address",
+    ),
+    (
+        "[dns]\nlisten = 53",
+        "dns.listen: invalid type: integer `53`, expected a string",
+    ),
+    (
+        "[dns]\nupstreams = [\n \"9.9.9.9\",\n \"dns\"]",
+        "dns.upstreams: \"dns\" is not an address",
+    ),
+    (
+        "[dns]\nudp_payload = 100",
+        "dns.udp_payload: is 100; 512 to 4096 are allowed",
+    ),
+    (
+        "[dns]\nudp_payload = 70000",
+        "dns.udp_payload: invalid value: integer `70000`, expected u16",
+    ),
+    (
+        "[dns]\nworkers = 0",
+        "dns.workers: is 0; 1 to 64 are allowed",
+    ),
+    (
+        "[dns]\ndomain = \"a..b\"",
+        "dunlin.toml:2: dns.domain: name \"\" has an empty label",
+    ),
+    (
+        "[dns]\nlisten = \"127.0.0.1:5380\"",
+        "dns.listen: is 127.0.0.1:5380, where the API listens",
+    ),
+    (
+        "dns = 5",
+        "dunlin.toml:1: dns: has the type integer; a section is expected here, like [dns]",
+    ),
+    (
+        "[node]\nname = \"a.b\"",
+        "node.name: label \"a.b\" holds '.'",
+    ),
+    (
+        "[node]\nzone = \"any\"",
+        "dunlin.toml:2: node.zone: \"any\" is reserved",
+    ),
+    (
+        "[node]\naddress = \"host\"",
+        "dunlin.toml:2: node.address: invalid IP address syntax",
+    ),
+    (
+        "[node]\naddress = \"0.0.0.0\"",
+        "dunlin.toml:2: node.address: is not an address that others",
+    ),
+    (
+        "[node.meta]\nrack = 7",
+        "dunlin.toml:2: node.meta.rack: invalid type: integer `7`",
+    ),
+    (
+        "[guard]\nmax_drop = 50",
+        "dunlin.toml:2: guard.max_drop: is 50; a share from 0 to 1",
+    ),
+    ("[guard]\nmax_drop = nan", "guard.max_drop: is NaN"),
+    (
+        "[guard]\nwindow = \"0s\"",
+        "guard.window: is 0s; 1s to 1h are allowed",
+    ),
+    (
+        "[guard]\nmin_instances = -1",
+        "guard.min_instances: invalid value: integer `-1`",
+    ),
+    (
+        "[guard.service.web]\nmax_drop = 2",
+        "dunlin.toml:2: guard.service.web.max_drop: is 2",
+    ),
+    (
+        "[guard.service.\"w b\"]\nmax_drop = 0.2",
+        "label \"w b\" holds ' '",
+    ),
+    (
+        "[log]\nformat = \"xml\"",
+        "log.format: unknown variant `xml`, expected `text` or `json`",
+    ),
+    ("[dns\n", "dunlin.toml:1: not valid TOML"),
+    (
+        "[api]\nlisten = \"[::1]:1\"\nlisten = \"[::1]:2\"",
+        "dunlin.toml:3: not valid TOML: duplicate key",
+    ),
+];
+
 #[test]
 fn an_error_names_the_key_the_line_and_what_would_be_right() {
-    for (text, expected) in [
-        (
-            "[dns]\ntll = \"1s\"",
-            r#"dunlin.toml:2: unknown key "dns.tll"; did you mean "dns.ttl"?"#,
-        ),
-        (
-            "[dsn]\n",
-            r#"dunlin.toml:1: unknown key "dsn"; did you mean "dns"?"#,
-        ),
-        (
-            "\nttl = 1",
-            r#"dunlin.toml:2: unknown key "ttl"; did you mean "dns.ttl"?"#,
-        ),
-        (
-            "quux = 1",
-            "unknown key \"quux\"; `dunlin config reference` lists all keys",
-        ),
-        (
-            "[guard.service.web]\npanik = true",
-            "did you mean \"guard.service.web.panic\"?",
-        ),
-        (
-            "[dns]\n\nttl = 5",
-            "dunlin.toml:3: dns.ttl: invalid type: integer `5`, expected a duration",
-        ),
-        (
-            "[dns]\nttl = \"soon\"",
-            "dunlin.toml:2: dns.ttl: \"soon\" is not a duration like \"5s\"",
-        ),
-        (
-            "[dns]\nttl = \"2days\"",
-            "dunlin.toml:2: dns.ttl: is 2days; whole seconds up to 1day",
-        ),
-        (
-            "[dns]\nttl = \"1ms\"",
-            "dunlin.toml:2: dns.ttl: is 1ms; whole seconds",
-        ),
-        (
-            "dns.listen = \"localhost:53\"",
-            "dunlin.toml:1: dns.listen: \"localhost:53\" is not an address",
-        ),
-        (
-            "[dns]\nlisten = 53",
-            "dns.listen: invalid type: integer `53`, expected a string",
-        ),
-        (
-            "[dns]\nupstreams = [\n \"9.9.9.9\",\n \"dns\"]",
-            "dns.upstreams: \"dns\" is not an address",
-        ),
-        (
-            "[dns]\nudp_payload = 100",
-            "dns.udp_payload: is 100; 512 to 4096 are allowed",
-        ),
-        (
-            "[dns]\nudp_payload = 70000",
-            "dns.udp_payload: invalid value: integer `70000`, expected u16",
-        ),
-        (
-            "[dns]\nworkers = 0",
-            "dns.workers: is 0; 1 to 64 are allowed",
-        ),
-        (
-            "[dns]\ndomain = \"a..b\"",
-            "dunlin.toml:2: dns.domain: name \"\" has an empty label",
-        ),
-        (
-            "[dns]\nlisten = \"127.0.0.1:5380\"",
-            "dns.listen: is 127.0.0.1:5380, where the API listens",
-        ),
-        (
-            "dns = 5",
-            "dunlin.toml:1: dns: has the type integer; a section is expected here, like [dns]",
-        ),
-        (
-            "[node]\nname = \"a.b\"",
-            "node.name: label \"a.b\" holds '.'",
-        ),
-        (
-            "[node]\nzone = \"any\"",
-            "dunlin.toml:2: node.zone: \"any\" is reserved",
-        ),
-        (
-            "[node]\naddress = \"host\"",
-            "dunlin.toml:2: node.address: invalid IP address syntax",
-        ),
-        (
-            "[node]\naddress = \"0.0.0.0\"",
-            "dunlin.toml:2: node.address: is not an address that others",
-        ),
-        (
-            "[node.meta]\nrack = 7",
-            "dunlin.toml:2: node.meta.rack: invalid type: integer `7`",
-        ),
-        (
-            "[guard]\nmax_drop = 50",
-            "dunlin.toml:2: guard.max_drop: is 50; a share from 0 to 1",
-        ),
-        ("[guard]\nmax_drop = nan", "guard.max_drop: is NaN"),
-        (
-            "[guard]\nwindow = \"0s\"",
-            "guard.window: is 0s; 1s to 1h are allowed",
-        ),
-        (
-            "[guard]\nmin_instances = -1",
-            "guard.min_instances: invalid value: integer `-1`",
-        ),
-        (
-            "[guard.service.web]\nmax_drop = 2",
-            "dunlin.toml:2: guard.service.web.max_drop: is 2",
-        ),
-        (
-            "[guard.service.\"w b\"]\nmax_drop = 0.2",
-            "label \"w b\" holds ' '",
-        ),
-        (
-            "[log]\nformat = \"xml\"",
-            "log.format: unknown variant `xml`, expected `text` or `json`",
-        ),
-        ("[dns\n", "dunlin.toml:1: not valid TOML"),
-        (
-            "[api]\nlisten = \"[::1]:1\"\nlisten = \"[::1]:2\"",
-            "dunlin.toml:3: not valid TOML: duplicate key",
-        ),
-    ] {
+    for (text, expected) in MISTAKES {
         let error = parse(text).unwrap_err().to_string();
         assert!(
             error.contains(expected),
