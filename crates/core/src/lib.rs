@@ -11,5 +11,6 @@
 #![warn(missing_docs)]
 
 pub mod catalog;
+pub mod config;
 pub mod model;
 pub mod replica;

@@ -1,0 +1,121 @@
+//! Values that are text in the file and more than text in memory, and how the schema describes them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::model::limits::NAME_OCTETS;
+use crate::model::{Label, NameError};
+
+/// The suffix of all names in DNS: labels, lower case, without a dot at the end.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DomainName(Arc<str>);
+
+impl DomainName {
+    /// Octets at most: a service of four labels and a zone must still fit in front.
+    const MOST_OCTETS: usize = 120;
+
+    /// Parses a domain such as `dunlin.internal`; a dot at the end is taken off.
+    ///
+    /// # Errors
+    /// When a label is not valid, or the name leaves no room for service names in front of it.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.len() > Self::MOST_OCTETS.min(NAME_OCTETS) {
+            return Err(NameError::NameTooLong { octets: text.len() });
+        }
+        for label in text.split('.') {
+            Label::parse(label)?;
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The domain without a dot at the end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for DomainName {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<DomainName> for String {
+    fn from(name: DomainName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+pub(super) fn socket_address<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(d)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::custom(format!(
+            "{text:?} is not an address with a port, like \"127.0.0.1:5300\" or \"[::1]:5300\"; \
+             names are not looked up here"
+        ))
+    })
+}
+
+pub(super) fn upstreams<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(d)?;
+    let parse = |text: String| {
+        let bare = |_| text.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, 53)));
+        text.parse::<SocketAddr>().or_else(bare).map_err(|_| {
+            serde::de::Error::custom(format!(
+                "{text:?} is not an address like \"9.9.9.9\" or \"[2620:fe::fe]:53\""
+            ))
+        })
+    };
+    texts.into_iter().map(parse).collect()
+}
+
+/// Types that exist only to say in the schema what a text holds.
+macro_rules! described_text {
+    ($($name:ident: $word:literal, $example:literal;)*) => {$(
+        pub(super) struct $name;
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "x-type": $word, "examples": [$example] })
+            }
+        }
+    )*};
+}
+
+described_text! {
+    DurationText: "duration", "5s";
+    SocketText: "address:port", "127.0.0.1:5300";
+    IpText: "IP address", "10.0.0.5";
+    PathText: "path", "/var/lib/dunlin";
+    LabelText: "label", "eu1";
+    DomainText: "domain name", "dunlin.internal";
+}
