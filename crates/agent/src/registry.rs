@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::model::limits::INSTANCES_PER_NODE;
-use dunlin_core::model::{InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp};
+use dunlin_core::model::{
+    Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp,
+};
 use dunlin_core::replica::Departure;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
@@ -74,6 +76,13 @@ struct Statement {
     ttl: Option<Duration>,
     error: Option<String>,
     changed: Timestamp,
+}
+
+impl Statement {
+    fn empty(now: Timestamp) -> Self {
+        let (wanted, suppressed) = (OrdMap::new(), BTreeSet::new());
+        Self { wanted, suppressed, ttl: None, error: None, changed: now }
+    }
 }
 
 /// All providers of this host.
@@ -147,11 +156,32 @@ impl Registry {
         self.modes.get(id).cloned().unwrap_or_default()
     }
 
-    /// Sets modes as they were stored, before any statement.
-    pub fn restore_mode(&mut self, id: InstanceId, mode: Mode) {
-        if mode != Mode::Active {
-            self.modes.insert(id, mode);
+    /// Puts back stored statements, with the holders and modes that the node's own rows tell.
+    #[must_use]
+    pub fn restore(
+        now: Timestamp,
+        statements: impl IntoIterator<Item = (ProviderId, Option<Duration>, Vec<Registration>)>,
+        rows: &[Arc<Instance>],
+    ) -> Self {
+        let mut registry = Self::default();
+        for (provider, ttl, registrations) in statements {
+            let wanted: OrdMap<_, _> =
+                registrations.into_iter().map(|r| (r.instance.id.clone(), Arc::new(r))).collect();
+            let statement = Statement { ttl, wanted, ..Statement::empty(now) };
+            registry.statements.insert(provider, statement);
         }
+        for row in rows {
+            registry.holders.insert(row.id.clone(), row.provider.clone());
+            if row.mode != Mode::Active {
+                registry.modes.insert(row.id.clone(), row.mode.clone());
+            }
+        }
+        let stated = registry.statements.values().flat_map(|s| s.wanted.keys());
+        let ids: BTreeSet<_> = stated.chain(registry.holders.keys()).cloned().collect();
+        for id in &ids {
+            registry.settle_holder(id);
+        }
+        registry
     }
 
     /// Replaces a provider's complete set.
@@ -204,14 +234,8 @@ impl Registry {
         if let Some(holder) = held.cloned() {
             return Err(RegistryError::Held { id, holder });
         }
-        let empty = || Statement {
-            wanted: OrdMap::new(),
-            suppressed: BTreeSet::new(),
-            ttl: None,
-            error: None,
-            changed: now,
-        };
-        let mut statement = self.statements.get(provider).cloned().unwrap_or_else(empty);
+        let known = self.statements.get(provider).cloned();
+        let mut statement = known.unwrap_or_else(|| Statement::empty(now));
         statement.suppressed.remove(&id);
         let registration = Arc::new(registration);
         let old = statement.wanted.insert(id, registration.clone());
@@ -273,13 +297,7 @@ impl Registry {
 
     /// Notes that a provider's last statement could not be read. What it stated before holds.
     pub fn fail(&mut self, now: Timestamp, provider: &ProviderId, error: String) {
-        let fresh = Statement {
-            wanted: OrdMap::new(),
-            suppressed: BTreeSet::new(),
-            ttl: None,
-            error: None,
-            changed: now,
-        };
+        let fresh = Statement::empty(now);
         if self.statements.len() < MAX_PROVIDERS || self.statements.contains_key(provider) {
             self.statements.entry(provider.clone()).or_insert(fresh).error = Some(error);
         }

@@ -30,7 +30,7 @@ use history::History;
 pub use history::MergeError;
 pub use row::{Departure, Entry, Row, RowChange, RowKey, RowState, Version};
 
-use crate::model::NodeId;
+use crate::model::{CheckId, InstanceId, NodeId};
 
 /// All nodes' rows, as one node has them.
 #[derive(Debug, Clone)]
@@ -170,6 +170,12 @@ impl Replica {
     /// All visible rows of a node, tombstones included, by key.
     pub fn rows(&self, origin: NodeId) -> impl Iterator<Item = (&RowKey, &Entry)> {
         self.histories.get(&origin).into_iter().flat_map(History::entries)
+    }
+
+    /// The checks of an instance that have visible rows.
+    pub fn checks_of(&self, origin: NodeId, id: &InstanceId) -> impl Iterator<Item = &CheckId> {
+        let history = self.histories.get(&origin);
+        history.into_iter().flat_map(move |h| h.checks_of(id))
     }
 
     /// Drops a node's tombstones up to a version. Peers that are further behind will be sent the whole

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::delta::{Delta, DeltaError, DeltaRow, Request};
 use super::row::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
-use crate::model::NodeId;
+use crate::model::{CheckId, InstanceId, NodeId};
 
 /// Ranges of commits that may be known above a gap.
 const MAX_EARLY_RANGES: usize = 1024;
@@ -96,6 +96,18 @@ impl History {
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (&RowKey, &Entry)> {
         self.rows.iter()
+    }
+
+    pub(super) fn checks_of(&self, id: &InstanceId) -> impl Iterator<Item = &CheckId> {
+        let first = RowKey::Check(id.clone(), CheckId::least());
+        self.rows
+            .range(first..)
+            .map_while(move |(key, entry)| match key {
+                RowKey::Check(instance, check) if instance == id => Some((check, entry)),
+                RowKey::Check(..) | RowKey::Node | RowKey::Instance(_) => None,
+            })
+            .filter(|(_, entry)| matches!(entry.state, RowState::Present(_)))
+            .map(|(check, _)| check)
     }
 
     /// Whether writing this would make a difference; deleting what is not there does not.
