@@ -11,4 +11,5 @@
 #![warn(missing_docs)]
 
 pub mod catalog;
+pub mod dns;
 pub mod model;
