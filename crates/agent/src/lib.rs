@@ -1,1 +1,3 @@
-//! To be filled.
+//! The shell around `dunlin-core`: every socket, file, timer and task of the agent.
+
+pub mod dns;
