@@ -67,7 +67,8 @@ pub enum DnsError {
 /// Sockets that are bound and not served yet: from [`bind`], or handed over by systemd.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// One worker each.
+    /// One worker each. A single socket that was handed over can serve several workers when it is
+    /// cloned: they then take turns at one queue.
     pub udp: Vec<UdpSocket>,
     /// Usually one.
     pub tcp: Vec<TcpListener>,

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use dunlin_core::catalog::{Endpoint, NodeView, Standing, Topology};
-use dunlin_core::dns::{Domain, rtype};
+use dunlin_core::dns::{Domain, Query, QuestionKey, Resolution, resolve, rtype};
 use dunlin_core::model::{
     Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodeRow, ProviderId,
     ServiceName, ZoneName,
@@ -386,6 +386,50 @@ async fn without_an_upstream_that_answers_there_is_servfail() {
     assert_eq!(rcode(&read_reply(&mut stream)), 2);
     assert_eq!(fixture.server.stats().totals().forward_failures, 2);
     fixture.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_of_forwards_there_is_servfail_at_once() {
+    let mute = client();
+    let mut with_upstreams = settings();
+    with_upstreams.upstreams = vec![mute.local_addr().unwrap()];
+    let limits = Limits {
+        forwards: 1,
+        forward_timeout: PATIENCE * 10,
+        ..Limits::default()
+    };
+    let fixture = start(with_upstreams, limits);
+    let client = client();
+    let first = question(1, "example.org", rtype::A);
+    client.send_to(&first, fixture.address).unwrap();
+    // Once the upstream has the first question, there is no room for a second.
+    mute.recv(&mut [0; 512]).unwrap();
+    let second = question(2, "example.org", rtype::A);
+    assert_eq!(rcode(&ask(&client, fixture.address, &second)), 2);
+    fixture.server.shutdown().await;
+}
+
+#[test]
+fn a_full_cache_starts_anew() {
+    let view = view_with("web", &[[10, 0, 0, 1]]);
+    let mut cache = cache::AnswerCache::new(2);
+    let names = [
+        "web.dunlin.internal",
+        "web.z1.dunlin.internal",
+        "web.any.dunlin.internal",
+    ];
+    let packets = names.map(|name| question(1, name, rtype::A));
+    let keys = packets.each_ref().map(|packet| {
+        let query = Query::parse(packet).unwrap();
+        let key = QuestionKey::of(&query);
+        match resolve(&query, &key, &view, &settings()) {
+            Resolution::Answer(answer) => cache.keep(&key, &view, answer),
+            Resolution::Forward => panic!("forwarded"),
+        }
+        key
+    });
+    let found = keys.each_ref().map(|key| cache.find(key, &view).is_some());
+    assert_eq!(found, [false, false, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,6 +117,7 @@ pub struct Answer {
     answers_end: usize,
     authority_end: usize,
     has_weights: bool,
+    is_kept: bool,
     depends: Depends,
 }
 
@@ -145,6 +146,7 @@ impl Answer {
             has_weights: blocks[..answers]
                 .iter()
                 .any(|b| Some(b.rank.weight) != weight),
+            is_kept: rcode == Rcode::NoError,
             records: records.into(),
             blocks: blocks.into(),
             answers,
@@ -171,11 +173,16 @@ impl Answer {
         &mut self.depends
     }
 
-    /// Whether a cache should keep it: only names that exist, so that a flood of random names cannot
-    /// push them out.
+    /// Whether a cache should keep it: only what there is a bounded number of, so that a flood of
+    /// random names cannot push out what is asked for every day.
     #[must_use]
     pub fn is_worth_keeping(&self) -> bool {
-        self.rcode == Rcode::NoError
+        self.is_kept
+    }
+
+    pub(super) fn not_kept(mut self) -> Self {
+        self.is_kept = false;
+        self
     }
 
     /// How much memory it takes, roughly.

@@ -87,8 +87,12 @@ pub fn resolve(
         qtype: query.qtype(),
         builder: Builder::new(settings, inner),
     };
+    // Spelled addresses and unheard-of types are questions without end: like names that do not exist,
+    // they must not push others out of a cache.
+    let endless = matches!(reading, Reading::Address(_)) || !is_usual_type(query.qtype());
     if !matches!(reading, Reading::Outside) {
-        Resolution::Answer(maker.make(reading))
+        let answer = maker.make(reading);
+        Resolution::Answer(if endless { answer.not_kept() } else { answer })
     } else if query.wants_recursion() && !settings.upstreams.is_empty() {
         Resolution::Forward
     } else {
@@ -318,6 +322,23 @@ fn target_of(node: &NodeView) -> Target<'_> {
         name: &node.row.name,
         zone: &node.row.zone,
     }
+}
+
+/// The types that programs ask for: those answered, and 64 to 65 (SVCB, HTTPS; RFC 9460), which
+/// browsers ask for first.
+fn is_usual_type(qtype: u16) -> bool {
+    matches!(
+        qtype,
+        rtype::A
+            | rtype::AAAA
+            | rtype::SRV
+            | rtype::TXT
+            | rtype::NS
+            | rtype::SOA
+            | rtype::PTR
+            | rtype::ANY
+            | 64..=65
+    )
 }
 
 fn matches_type(address: IpAddr, qtype: u16) -> bool {

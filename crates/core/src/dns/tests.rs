@@ -579,6 +579,22 @@ fn an_answer_is_current_until_what_it_was_made_from_changes() {
 }
 
 #[test]
+fn only_what_is_bounded_in_number_is_worth_keeping() {
+    let view = catalog();
+    for (name, rtype, expected) in [
+        ("web", Rtype::A, true),
+        ("web", Rtype::AAAA, true),
+        ("prod.shop", Rtype::A, true),
+        ("web", Rtype::from_int(4711), false),
+        ("nothing", Rtype::A, false),
+        ("0a000909.ip.node.eu1", Rtype::A, false),
+    ] {
+        let answer = template(&view, name, rtype);
+        assert_eq!(answer.is_worth_keeping(), expected, "{name} {rtype}");
+    }
+}
+
+#[test]
 fn the_questions_case_and_id_come_back() {
     let packet = question("wEb.DunLIN.internal", Rtype::A, 0);
     let (_, reply) = ask_with(&catalog(), &packet, Transport::Udp);
