@@ -189,6 +189,7 @@ impl Server {
         view: Arc<ArcSwap<CatalogView>>,
     ) -> Result<Self, DnsError> {
         let local_addr = local_addr(&listeners).map_err(DnsError::Socket)?;
+        let settings = without_self(settings, local_addr);
         let (forward, jobs) = mpsc::channel(limits.forwards.max(1));
         let shared = Arc::new(Shared {
             view,
@@ -260,6 +261,7 @@ impl Server {
 
     /// Answers by other settings from now on. Workers drop what they kept.
     pub fn reload(&self, settings: Settings) {
+        let settings = without_self(settings, self.local_addr);
         self.shared.settings.store(Arc::new(settings));
     }
 
@@ -299,6 +301,21 @@ fn local_addr(listeners: &Listeners) -> io::Result<Option<SocketAddr>> {
         (None, Some(tcp)) => tcp.local_addr().map(Some),
         (None, None) => Ok(None),
     }
+}
+
+/// An agent that is its own upstream would ask itself the same question until its limit is reached.
+fn without_self(mut settings: Settings, local_addr: Option<SocketAddr>) -> Settings {
+    let before = settings.upstreams.len();
+    settings
+        .upstreams
+        .retain(|upstream| Some(*upstream) != local_addr);
+    if settings.upstreams.len() < before {
+        tracing::warn!(
+            ?local_addr,
+            "dns.upstreams names this agent itself: left out"
+        );
+    }
+    settings
 }
 
 fn prepare(socket: &UdpSocket) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::dns::{HEADER_OCTETS, Outcome, Shuffler, Transport, respond};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -78,7 +78,16 @@ impl Streams {
             if !read.await.map_err(|_| io::ErrorKind::TimedOut)?? {
                 return Ok(());
             }
-            let is_answered = self.answer(&packet, &mut shuffler, &mut reply).await;
+            let is_answered = match self.respond(&packet, &mut shuffler, &mut reply) {
+                Outcome::Reply(_) => true,
+                Outcome::Silent => false,
+                Outcome::Forward => {
+                    // What is ready does not wait for an upstream.
+                    self.send(&mut output, &mut replies).await?;
+                    reply = self.forward(&packet).await;
+                    true
+                }
+            };
             if is_answered {
                 let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
                 replies.extend_from_slice(&length.to_be_bytes());
@@ -86,9 +95,7 @@ impl Streams {
             }
             let more = holds_message(input.buffer()) && replies.len() < WRITE_BEHIND_OCTETS;
             if !is_answered || !more {
-                let write = timeout(self.idle, output.write_all(&replies));
-                write.await.map_err(|_| io::ErrorKind::TimedOut)??;
-                replies.clear();
+                self.send(&mut output, &mut replies).await?;
             }
             if !is_answered {
                 return Ok(());
@@ -96,41 +103,50 @@ impl Streams {
         }
     }
 
-    /// Writes the reply; `false` for what is not a question, after which the stream is closed.
-    async fn answer(&self, packet: &[u8], shuffler: &mut Shuffler, reply: &mut Vec<u8>) -> bool {
+    /// Sends what is collected; a client that does not take it within the idle time loses its stream.
+    async fn send(
+        &self,
+        output: &mut (impl AsyncWrite + Unpin),
+        replies: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let write = timeout(self.idle, output.write_all(replies));
+        write.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        replies.clear();
+        Ok(())
+    }
+
+    /// Writes the reply, if it can be made here.
+    fn respond(&self, packet: &[u8], shuffler: &mut Shuffler, reply: &mut Vec<u8>) -> Outcome {
         let shared = &self.shared;
         let counters = shared.stats.shared();
         counters.received(Transport::Tcp);
-        let settings = shared.settings.load_full();
-        let outcome = {
-            let view = shared.view.load();
-            respond(packet, &view, &settings, Transport::Tcp, shuffler, reply)
-        };
+        let (settings, view) = (shared.settings.load(), shared.view.load());
+        let outcome = respond(packet, &view, &settings, Transport::Tcp, shuffler, reply);
         match outcome {
             Outcome::Reply(written) => counters.replied(written),
-            Outcome::Silent => {
-                add(&counters.dropped, 1);
-                return false;
-            }
-            Outcome::Forward => {
-                add(&counters.forwarded, 1);
-                let (sender, receiver) = oneshot::channel();
-                let job = Job {
-                    packet: packet.to_vec(),
-                    reply_to: ReplyTo::Tcp(sender),
-                };
-                // A job that is not taken drops its sender, which ends the wait at once.
-                drop(shared.forward.try_send(job));
-                *reply = match receiver.await {
-                    Ok(reply) => reply,
-                    Err(_) => {
-                        add(&counters.forward_failures, 1);
-                        failure(packet, &settings)
-                    }
-                };
+            Outcome::Silent => add(&counters.dropped, 1),
+            Outcome::Forward => add(&counters.forwarded, 1),
+        }
+        outcome
+    }
+
+    /// An upstream's reply, or SERVFAIL.
+    async fn forward(&self, packet: &[u8]) -> Vec<u8> {
+        let shared = &self.shared;
+        let (sender, receiver) = oneshot::channel();
+        let job = Job {
+            packet: packet.to_vec(),
+            reply_to: ReplyTo::Tcp(sender),
+        };
+        // A job that is not taken drops its sender, which ends the wait at once.
+        drop(shared.forward.try_send(job));
+        match receiver.await {
+            Ok(reply) => reply,
+            Err(_) => {
+                add(&shared.stats.shared().forward_failures, 1);
+                failure(packet, &shared.settings.load())
             }
         }
-        true
     }
 }
 

@@ -409,6 +409,38 @@ async fn beyond_the_limit_of_forwards_there_is_servfail_at_once() {
     fixture.server.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_not_its_own_upstream() {
+    let fixture = start(settings(), Limits::default());
+    let mut circular = settings();
+    circular.upstreams = vec![fixture.address];
+    fixture.server.reload(circular);
+    let packet = question(1, "example.org", rtype::A);
+    assert_eq!(rcode(&ask(&client(), fixture.address, &packet)), 5);
+    fixture.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_do_not_wait_for_an_upstream_behind_them() {
+    let mute = client();
+    let mut with_upstreams = settings();
+    with_upstreams.upstreams = vec![mute.local_addr().unwrap()];
+    let limits = Limits {
+        forward_timeout: PATIENCE * 10,
+        ..Limits::default()
+    };
+    // Over TCP the upstream is a listener that accepts and says nothing.
+    let listener = TcpListener::bind(mute.local_addr().unwrap()).unwrap();
+    let fixture = start(with_upstreams, limits);
+    let mut stream = stream(fixture.address);
+    let own = framed(&question(1, "web.dunlin.internal", rtype::A));
+    let other = framed(&question(2, "example.org", rtype::A));
+    stream.write_all(&[own, other].concat()).unwrap();
+    assert_eq!(answer_count(&read_reply(&mut stream)), 1);
+    fixture.server.shutdown().await;
+    drop(listener);
+}
+
 #[test]
 fn a_full_cache_starts_anew() {
     let view = view_with("web", &[[10, 0, 0, 1]]);
