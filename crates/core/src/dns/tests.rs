@@ -1,5 +1,7 @@
 //! Facts about answers, read back by another implementation.
 
+mod scenarios;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
