@@ -3,6 +3,7 @@
 //! `node` composes the parts; the driver owns everything that changes and is the only one to change it;
 //! all others hold a [`Handle`] to ask it, and a published view to read.
 
+pub mod dns;
 mod events;
 mod handle;
 pub mod registry;

@@ -12,5 +12,6 @@
 
 pub mod catalog;
 pub mod config;
+pub mod dns;
 pub mod model;
 pub mod replica;

@@ -210,6 +210,24 @@ impl CatalogView {
         &self.topology
     }
 
+    /// Where this agent stands, to be held beyond this view and compared with a later one's.
+    #[must_use]
+    pub fn shared_topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    /// The key under which [`index_of`](Self::index_of) finds a service without allocating.
+    #[must_use]
+    pub fn service_key(name: &ServiceName) -> Box<str> {
+        reversed(name.as_str()).into()
+    }
+
+    /// The index of one service, by its [`service_key`](Self::service_key).
+    #[must_use]
+    pub fn index_of(&self, key: &str) -> Option<u64> {
+        self.services.get(key).map(|service| service.index)
+    }
+
     /// One service, if any instance of it is registered anywhere.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
