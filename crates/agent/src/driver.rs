@@ -126,7 +126,7 @@ impl Driver {
                 self.catalog.handle_probe(now, wall, &service, &key, answered);
             }
             Some(guard) = self.reloads.recv() => self.catalog.set_guard(guard),
-            _ = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {}
+            1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {}
             () = at(deadline) => self.handle_deadline(),
         }
     }

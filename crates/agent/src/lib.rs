@@ -3,7 +3,9 @@
 //! `node` composes the parts; the driver owns everything that changes and is the only one to change it;
 //! all others hold a [`Handle`] to ask it, and a published view to read.
 
+pub mod checks;
 pub mod dns;
+mod driver;
 mod events;
 mod handle;
 pub mod registry;

@@ -13,5 +13,6 @@
 pub mod catalog;
 pub mod config;
 pub mod dns;
+pub mod health;
 pub mod model;
 pub mod replica;

@@ -52,11 +52,19 @@ pub struct CheckRow {
 }
 
 impl CheckRow {
+    const UNPROVEN: &str = "not checked yet";
+
     /// The state of a check that has not run yet: critical, so that nothing unproven is in answers.
     #[must_use]
     pub fn unproven(since: Timestamp) -> Self {
-        let output = "not checked yet".into();
+        let output = Self::UNPROVEN.into();
         Self { status: CheckStatus::Critical, output, since, has_worked: false }
+    }
+
+    /// Whether the check has not run yet.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        !self.has_worked && *self.output == *Self::UNPROVEN
     }
 
     /// Cuts a check's output to its limit, at a character boundary.
