@@ -8,8 +8,6 @@
 mod batch;
 mod effects;
 mod startup;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +18,7 @@ use dunlin_core::catalog::{Catalog, EndpointKey, GuardSettings, Output as Catalo
 use dunlin_core::health::{CheckKey, Outcome, Output as HealthOutput, RunId, Scheduler};
 use dunlin_core::model::{InstanceId, NodeId, ProviderId, ServiceName, Timestamp};
 use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
-pub use startup::{Settings, StartError};
+pub use startup::{Settings, StartError, restore, rows_of};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -146,7 +144,8 @@ impl Driver {
         self.checks.handle_deadline(now, wall);
         self.catalog.handle_deadline(now, wall);
         self.retry_at = self.retry_at.filter(|at| *at > now);
-        let is_mark_due = self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
+        let is_mark_due =
+            self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
         if is_mark_due {
             self.tombstone_marks.push_back((now, self.replica.head(self.own)));
         }
@@ -172,6 +171,8 @@ impl Driver {
             }
         }
         if is_published {
+            let heads = self.replica.heads().map(|(node, head)| (node, head.as_u64()));
+            self.shared.heads.store(Arc::new(heads.collect()));
             self.shared.view.store(Arc::new(self.catalog.view().clone()));
             self.shared.watchers.wake(&changed);
         }

@@ -5,13 +5,20 @@
 
 pub mod checks;
 pub mod dns;
-mod driver;
+pub mod driver;
 mod events;
 mod handle;
+pub mod http;
+mod last_known;
+mod node;
+pub mod observe;
 pub mod registry;
 pub mod store;
+pub mod systemd;
 mod watchers;
 
 pub use events::EventLog;
 pub use handle::{Command, Handle, Identity, Problems, Registered, Reply, RequestError, Shared};
+pub use last_known::{LastKnown, last_known};
+pub use node::{Node, NodeError, NodeSettings};
 pub use watchers::{Watcher, Watchers};

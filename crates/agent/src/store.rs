@@ -27,6 +27,8 @@ const QUEUE: usize = 4;
 const INDEX_RESERVE: u64 = 1_000_000;
 /// The first octet of every stored value: how the rest is encoded.
 const ENCODING: u8 = 1;
+/// The file that holds the node's id.
+const NODE_ID_FILE: &str = "node-id";
 /// SQLite before this one could damage a file in WAL mode.
 const LEAST_SQLITE: i32 = 3_051_003;
 
@@ -166,7 +168,7 @@ impl Store {
         let at = |source| StoreError::Io { path: data_dir.to_owned(), source };
         std::fs::create_dir_all(data_dir).map_err(at)?;
         let lock = lock(data_dir)?;
-        let node_id = read_or_make_node_id(&data_dir.join("node-id"))?;
+        let node_id = read_or_make_node_id(data_dir)?;
         let path = data_dir.join(Self::FILE);
         let (connection, stored) = match open_and_load(&path) {
             Err(error) if is_damage(&error) => {
@@ -248,24 +250,32 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn read_or_make_node_id(path: &Path) -> Result<NodeId, StoreError> {
-    let at = |source| StoreError::Io { path: path.to_owned(), source };
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let invalid = |e| at(io::Error::new(io::ErrorKind::InvalidData, e));
-            NodeId::parse(text.trim()).map_err(invalid)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut bytes = [0; 16];
-            File::open("/dev/urandom")
-                .and_then(|mut random| io::Read::read_exact(&mut random, &mut bytes))
-                .map_err(at)?;
-            let id = NodeId::from_bytes(bytes);
-            write_whole(path, format!("{id}\n").as_bytes()).map_err(at)?;
-            Ok(id)
-        }
-        Err(error) => Err(at(error)),
+/// The node's id in a data directory.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn read_node_id(data_dir: &Path) -> Result<NodeId, StoreError> {
+    let path = data_dir.join(NODE_ID_FILE);
+    let text = std::fs::read_to_string(&path);
+    let id = text.and_then(|text| {
+        NodeId::parse(text.trim()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    });
+    id.map_err(|source| StoreError::Io { path, source })
+}
+
+fn read_or_make_node_id(data_dir: &Path) -> Result<NodeId, StoreError> {
+    let path = data_dir.join(NODE_ID_FILE);
+    if path.exists() {
+        return read_node_id(data_dir);
     }
+    let at = |source| StoreError::Io { path: path.clone(), source };
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut random| io::Read::read_exact(&mut random, &mut bytes))
+        .map_err(at)?;
+    let id = NodeId::from_bytes(bytes);
+    write_whole(&path, format!("{id}\n").as_bytes()).map_err(at)?;
+    Ok(id)
 }
 
 /// Writes a small file so that after a crash it is there whole or not at all.

@@ -164,11 +164,17 @@ pub struct ClusterConfig {
     #[serde(deserialize_with = "text::socket_address")]
     #[schemars(with = "text::SocketText")]
     pub listen: SocketAddr,
+    /// How long it is remembered that something was deleted. A node that was away for longer is told its
+    /// peers' whole state instead of what changed.
+    #[serde(with = "duration")]
+    #[schemars(with = "text::DurationText")]
+    pub reap_after: Duration,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::UNSPECIFIED, 5370).into() }
+        let reap_after = Duration::from_secs(72 * 3600);
+        Self { listen: (Ipv4Addr::UNSPECIFIED, 5370).into(), reap_after }
     }
 }
 

@@ -64,11 +64,10 @@ pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, F
 }
 
 fn explain(error: &io::Error, program: &str) -> Failure {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("{program}: no such program"),
-        io::ErrorKind::PermissionDenied => format!("{program}: not executable"),
-        _ => format!("{program}: {error}"),
+    if error.kind() == io::ErrorKind::NotFound {
+        return format!("{program}: no such program");
     }
+    format!("{program}: {error}")
 }
 
 fn judge(status: ExitStatus, output: &str) -> Outcome {

@@ -35,12 +35,15 @@ pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
 
 /// Says in a few words why an address could not be reached.
 fn explain(error: &io::Error, address: SocketAddr) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => format!("connection refused ({address})"),
-        io::ErrorKind::ConnectionReset => format!("connection reset ({address})"),
-        io::ErrorKind::HostUnreachable => format!("host unreachable ({address})"),
-        io::ErrorKind::NetworkUnreachable => format!("network unreachable ({address})"),
-        _ => format!("{error} ({address})"),
+    let words = [
+        (io::ErrorKind::ConnectionRefused, "connection refused"),
+        (io::ErrorKind::ConnectionReset, "connection reset"),
+        (io::ErrorKind::HostUnreachable, "host unreachable"),
+        (io::ErrorKind::NetworkUnreachable, "network unreachable"),
+    ];
+    match words.iter().find(|(kind, _)| *kind == error.kind()) {
+        Some((_, words)) => format!("{words} ({address})"),
+        None => format!("{error} ({address})"),
     }
 }
 

@@ -56,6 +56,9 @@ pub struct ServicesFolder {
     node_address: IpAddr,
     handle: Handle,
     seen: BTreeMap<ProviderId, Signature>,
+    signs: (mpsc::Sender<()>, mpsc::Receiver<()>),
+    /// Set while inotify watches the folder.
+    watcher: Option<RecommendedWatcher>,
 }
 
 /// Reads a provider file's text.
@@ -92,7 +95,8 @@ impl ServicesFolder {
     /// A watcher of this folder; instances without an address have the node's.
     #[must_use]
     pub fn new(dir: PathBuf, node_address: IpAddr, handle: Handle) -> Self {
-        Self { dir, node_address, handle, seen: BTreeMap::new() }
+        let (seen, signs) = (BTreeMap::new(), mpsc::channel(1));
+        Self { dir, node_address, handle, seen, signs, watcher: None }
     }
 
     /// Looks at the folder once and tells the driver what changed. Providers of files that are gone
@@ -101,6 +105,10 @@ impl ServicesFolder {
     /// # Errors
     /// When the driver has stopped.
     pub async fn scan(&mut self) -> Result<(), RequestError> {
+        // Watched before it is listed, so that what is written meanwhile is seen.
+        if self.watcher.is_none() {
+            self.watcher = watch_folder(&self.dir, self.signs.0.clone());
+        }
         let dir = self.dir.clone();
         let listing = tokio::task::spawn_blocking(move || list(&dir)).await;
         let files = match listing.unwrap_or_else(|e| Err(io::Error::other(e))) {
@@ -166,23 +174,18 @@ impl ServicesFolder {
 
     /// Scans at every change and every few seconds, until the token is cancelled.
     pub async fn watch(mut self, stop: CancellationToken, mut rescan: mpsc::Receiver<()>) {
-        let (wake, mut woken) = mpsc::channel(1);
-        let mut watcher = None;
         loop {
-            if watcher.is_none() {
-                watcher = watch_folder(&self.dir, wake.clone());
-            }
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = woken.recv() => {
+                _ = self.signs.1.recv() => {
                     // One save makes several signs; those that come meanwhile are the same news.
                     tokio::time::sleep(SETTLE_TIME).await;
-                    let _ = woken.try_recv();
+                    let _ = self.signs.1.try_recv();
                 }
                 Some(()) = rescan.recv() => self.seen.clear(),
                 () = tokio::time::sleep(POLL_INTERVAL) => {
                     if !self.dir.is_dir() {
-                        watcher = None;
+                        self.watcher = None;
                     }
                 }
             }

@@ -1,0 +1,373 @@
+//! The composition root: from settings to a running agent, and back to nothing.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use dunlin_core::catalog::{CatalogView, GuardOverride, GuardSettings};
+use dunlin_core::config::Config;
+use dunlin_core::dns::Domain;
+use dunlin_core::model::{NodeId, NodeName, NodeRow};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::checks::{self, Runner};
+use crate::dns;
+use crate::driver::{self, Driver, StartError};
+use crate::handle::{Command, Handle, Identity, Shared};
+use crate::http;
+use crate::observe::Observer;
+use crate::registry::files::ServicesFolder;
+use crate::store::{Store, StoreError};
+use crate::systemd::{self, Inherited};
+
+/// Watches and long polls at a time.
+const MAX_WATCHERS: usize = 16_384;
+/// How long stopping may take before what is left is cut off.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the driver may take to answer the watchdog.
+const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A configuration in which everything that depends on the machine is settled.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// As it was read.
+    pub config: Config,
+    /// The node's name.
+    pub name: NodeName,
+    /// The node's address.
+    pub address: IpAddr,
+    /// Where the state is kept.
+    pub data_dir: PathBuf,
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    #[error("data directory: {0}")]
+    Store(#[from] StoreError),
+    /// The driver cannot start.
+    #[error(transparent)]
+    Driver(#[from] StartError),
+    /// A listener cannot be opened.
+    #[error("{what} cannot listen on {address}: {source}{}", hint(source))]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// DNS cannot start.
+    #[error("DNS: {0}")]
+    Dns(#[from] dns::DnsError),
+    /// The domain cannot be served.
+    #[error("dns.domain {0:?} is too long to make names in it")]
+    Domain(String),
+    /// Something else that the system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    let kind = source.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        return "; another program has it: stop that one, or configure another address";
+    }
+    if kind == io::ErrorKind::PermissionDenied {
+        return "; ports below 1024 need privileges";
+    }
+    ""
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Node {
+    handle: Handle,
+    settings: NodeSettings,
+    guard: mpsc::Sender<GuardSettings>,
+    rescan: mpsc::Sender<()>,
+    dns: Option<dns::Server>,
+    http: http::Server,
+    driver: tokio::task::JoinHandle<()>,
+    tasks: TaskTracker,
+    /// Ends what serves clients; the driver goes on.
+    stop_serving: CancellationToken,
+    /// Ends the driver.
+    stop_driver: CancellationToken,
+}
+
+/// Sockets that are bound, and where.
+struct Bound {
+    api: Vec<TcpListener>,
+    api_address: SocketAddr,
+    local: UnixListener,
+    dns: Option<dns::Listeners>,
+}
+
+impl Node {
+    /// The local socket's name in the data directory.
+    pub const SOCKET: &str = "agent.sock";
+
+    /// Starts an agent and returns when it is ready: last known answers are served as soon as they are
+    /// read from disk, then the node states its own truth.
+    ///
+    /// # Errors
+    /// When something that it needs is not to be had; then nothing of it keeps running.
+    pub async fn start(settings: NodeSettings, inherited: Inherited) -> Result<Self, NodeError> {
+        let (store, node_id, stored) = Store::open(&settings.data_dir)?;
+        let damage = stored.moved_aside.clone();
+        let driver_settings = driver_settings(&settings, node_id);
+        let restored = driver::restore(&driver_settings, node_id, stored);
+        let view = Arc::new(ArcSwap::from_pointee(restored.catalog.view().clone()));
+        let bound = bind(&settings, inherited)?;
+        let dns = start_dns(&settings, bound.dns, &view)?;
+        let dns_address = dns.as_ref().and_then(dns::Server::local_addr);
+        let identity = identity(&settings, node_id, bound.api_address, dns_address);
+        let shared = Arc::new(Shared::new(identity, view, MAX_WATCHERS));
+        if let Some(damage) = damage {
+            shared.problems.set("database", format!("was damaged and replaced: {damage}"));
+        }
+        let (stop_serving, stop_driver) = (CancellationToken::new(), CancellationToken::new());
+        let runner = Arc::new(Runner::new(checks::Limits::default()));
+        let (driver, commands, guard) = Driver::start(
+            driver_settings,
+            restored,
+            store,
+            Arc::clone(&shared),
+            runner,
+            stop_driver.clone(),
+        )
+        .await?;
+        let driver = tokio::spawn(driver.run());
+        let handle = Handle::new(commands, Arc::clone(&shared));
+        let observer = Arc::new(Observer::new(Arc::clone(&shared)));
+        if let Some(dns) = &dns {
+            observer.collect(crate::observe::Dns::new(dns.stats()));
+        }
+        let limits = http::Limits::default();
+        let (tcp, unix) = (bound.api, Some(bound.local));
+        let http = http::serve(tcp, unix, handle.clone(), observer, limits, stop_serving.clone())?;
+        let (rescan, rescans) = mpsc::channel(1);
+        let tasks = TaskTracker::new();
+        let node = Self {
+            handle,
+            settings,
+            guard,
+            rescan,
+            dns,
+            http,
+            driver,
+            tasks,
+            stop_serving,
+            stop_driver,
+        };
+        node.watch_folder(rescans).await;
+        node.feed_watchdog();
+        shared.set_ready(true);
+        info!(node = %node.settings.name, api = %shared.identity.api, "agent is ready");
+        Ok(node)
+    }
+
+    /// What can be read without asking.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+
+    /// A handle to ask the agent.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    async fn watch_folder(&self, rescans: mpsc::Receiver<()>) {
+        let (dir, address) = (self.settings.config.providers.dir.clone(), self.settings.address);
+        let mut folder = ServicesFolder::new(dir, address, self.handle.clone());
+        // An error means that the driver has stopped, which it will say itself.
+        let _ = folder.scan().await;
+        self.tasks.spawn(folder.watch(self.stop_serving.clone(), rescans));
+    }
+
+    /// Tells systemd that the agent is alive, as long as its driver answers.
+    fn feed_watchdog(&self) {
+        let Some(interval) = systemd::watchdog_interval() else { return };
+        let (handle, stop) = (self.handle.clone(), self.stop_driver.clone());
+        self.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                let asked = handle.ask(Command::LocalInstances);
+                match tokio::time::timeout(WATCHDOG_TIMEOUT, asked).await {
+                    Ok(Ok(_)) => systemd::alive(),
+                    Ok(Err(_)) | Err(_) => warn!("the driver does not answer; systemd is not told"),
+                }
+            }
+        });
+    }
+
+    /// Takes from a new configuration what can change while the agent runs, and looks at the services
+    /// folder again.
+    pub async fn reload(&mut self, config: Config) {
+        // Either queue is full only when the same is already on its way, or closed when all ends.
+        let _ = self.guard.send(guard_settings(&config)).await;
+        let _ = self.rescan.try_send(());
+        self.settings.config.guard = config.guard.clone();
+        self.settings.config.dns.ttl = config.dns.ttl;
+        if let (Some(dns), Ok(settings)) = (&self.dns, dns_settings(&self.settings)) {
+            dns.reload(settings);
+        }
+    }
+
+    /// Stops: what `run` announced is shown as draining, watches and open requests end, what is pending
+    /// is stored. Returns when nothing of the agent runs any more.
+    pub async fn stop(self) {
+        info!("agent is stopping");
+        self.shared().set_ready(false);
+        self.stop_driver.cancel();
+        let finished = async {
+            if self.driver.await.is_err() {
+                warn!("the driver ended by a panic");
+            }
+            self.stop_serving.cancel();
+            self.http.stopped().await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, finished).await.is_err() {
+            warn!("not everything ended in time; cutting it off");
+        }
+        if let Some(dns) = self.dns {
+            dns.shutdown().await;
+        }
+        // A stale socket is no harm; the next start replaces it.
+        let _ = std::fs::remove_file(self.settings.data_dir.join(Self::SOCKET));
+    }
+}
+
+fn identity(
+    settings: &NodeSettings,
+    node_id: NodeId,
+    api: SocketAddr,
+    dns: Option<SocketAddr>,
+) -> Identity {
+    Identity {
+        node_id,
+        node: settings.name.clone(),
+        zone: settings.config.node.zone.clone(),
+        domain: settings.config.dns.domain.as_str().to_owned(),
+        api,
+        dns,
+        socket: settings.data_dir.join(Node::SOCKET),
+        data_dir: settings.data_dir.clone(),
+        services_dir: settings.config.providers.dir.clone(),
+        started: Instant::now(),
+    }
+}
+
+fn driver_settings(settings: &NodeSettings, node_id: NodeId) -> driver::Settings {
+    let config = &settings.config;
+    let meta = config.node.meta.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
+    let node = NodeRow {
+        name: settings.name.clone(),
+        zone: config.node.zone.clone(),
+        address: settings.address,
+        serves_dns: config.dns.enabled,
+        meta: meta.collect(),
+    };
+    let [a, b, c, d, e, f, g, h, ..] = *node_id.as_bytes();
+    driver::Settings {
+        node,
+        guard: guard_settings(config),
+        reap_after: config.cluster.reap_after,
+        seed: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+    }
+}
+
+fn guard_settings(config: &Config) -> GuardSettings {
+    let guard = &config.guard;
+    let over = guard.service.iter().map(|(name, over)| {
+        (name.clone(), GuardOverride { max_drop: over.max_drop, panic: over.panic })
+    });
+    GuardSettings {
+        max_drop: guard.max_drop,
+        min_instances: usize::try_from(guard.min_instances).unwrap_or(usize::MAX),
+        window: guard.window,
+        hold: guard.hold,
+        panic: guard.panic,
+        services: over.collect(),
+    }
+}
+
+fn dns_settings(settings: &NodeSettings) -> Result<dunlin_core::dns::Settings, NodeError> {
+    let config = &settings.config.dns;
+    let domain = Domain::parse(config.domain.as_str())
+        .map_err(|_| NodeError::Domain(config.domain.as_str().to_owned()))?;
+    let mut dns = dunlin_core::dns::Settings::new(domain, settings.name.clone());
+    dns.ttl = config.ttl;
+    dns.udp_payload = config.udp_payload;
+    dns.upstreams = config.upstreams.clone();
+    Ok(dns)
+}
+
+fn start_dns(
+    settings: &NodeSettings,
+    listeners: Option<dns::Listeners>,
+    view: &Arc<ArcSwap<CatalogView>>,
+) -> Result<Option<dns::Server>, NodeError> {
+    let Some(listeners) = listeners else { return Ok(None) };
+    let limits = dns::Limits::default();
+    Ok(Some(dns::Server::start(listeners, dns_settings(settings)?, limits, Arc::clone(view))?))
+}
+
+fn bind(settings: &NodeSettings, mut inherited: Inherited) -> Result<Bound, NodeError> {
+    let config = &settings.config;
+    if inherited.api.is_empty() {
+        let address = config.api.listen;
+        let listen =
+            |source| NodeError::Listen { what: "the API", address: address.to_string(), source };
+        inherited.api.push(TcpListener::bind(address).map_err(listen)?);
+    }
+    let api_address = inherited.api[0].local_addr()?;
+    let local = match inherited.local {
+        Some(local) => local,
+        None => bind_local(&settings.data_dir.join(Node::SOCKET))?,
+    };
+    let workers = config.dns.workers.map_or_else(dns::default_workers, usize::from);
+    let dns = match (config.dns.enabled, inherited.dns_udp.pop()) {
+        (false, _) => None,
+        (true, None) => Some(dns::bind(config.dns.listen, workers)?),
+        (true, Some(first)) => {
+            // Workers take turns at the one socket that systemd has bound.
+            let clones = (1..workers).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
+            let udp = std::iter::once(first).chain(clones).collect();
+            Some(dns::Listeners { udp, tcp: inherited.dns_tcp })
+        }
+    };
+    Ok(Bound { api: inherited.api, api_address, local, dns })
+}
+
+/// Binds the local socket. One that is there already is stale: the data directory is ours alone.
+fn bind_local(path: &Path) -> Result<UnixListener, NodeError> {
+    let listen = |source| NodeError::Listen {
+        what: "the local socket",
+        address: path.display().to_string(),
+        source,
+    };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(listen(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(listen)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(listen)?;
+    Ok(listener)
+}

@@ -1,0 +1,287 @@
+//! A whole agent in this process: real sockets, a real disk, real checks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_agent::registry::translate;
+use dunlin_agent::systemd::Inherited;
+use dunlin_agent::{Command, Node, NodeError, NodeSettings, Registered, RequestError, last_known};
+use dunlin_api as api;
+use dunlin_core::catalog::{CatalogView, Interest, Scope};
+use dunlin_core::config::Config;
+use dunlin_core::model::{
+    CheckId, CheckStatus, InstanceId, Mode, NodeName, ProviderId, ProviderKind, Registration,
+    ServiceName,
+};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn settings(dir: &Path) -> NodeSettings {
+    let mut config = Config::default();
+    config.api.listen = SocketAddr::new(LOCALHOST, 0);
+    config.dns.listen = SocketAddr::new(LOCALHOST, 0);
+    config.providers.dir = dir.join("services.d");
+    std::fs::create_dir_all(&config.providers.dir).unwrap();
+    let name = NodeName::parse("a").unwrap();
+    NodeSettings { config, name, address: LOCALHOST, data_dir: dir.join("data") }
+}
+
+async fn start(dir: &Path) -> Node {
+    Node::start(settings(dir), Inherited::default()).await.unwrap()
+}
+
+fn registration(toml: &str) -> Registration {
+    let wire: api::Registration = toml::from_str(toml).unwrap();
+    translate::registration(wire, &ProviderId::api(), LOCALHOST).unwrap()
+}
+
+async fn register(node: &Node, toml: &str) -> Result<Registered, RequestError> {
+    let registration = Box::new(registration(toml));
+    node.handle().ask(|reply| Command::Register(registration, reply)).await
+}
+
+fn web(id: &str, port: u16, more: &str) -> String {
+    format!("id = {id:?}\nservice = \"web\"\nport = {port}\n{more}")
+}
+
+const TCP: &str = "[[check]]\nkind = \"tcp\"\ninterval = \"100ms\"\n";
+
+fn service(text: &str) -> ServiceName {
+    ServiceName::parse(text).unwrap()
+}
+
+fn answered(view: &CatalogView) -> Vec<String> {
+    let web = view.service(&service("web"));
+    let ids = web.into_iter().flat_map(|s| s.answered(Scope::Nearest));
+    ids.map(|e| e.instance.id.to_string()).collect()
+}
+
+/// Waits until the answers for `web` are these.
+async fn until_answered(node: &Node, expected: &[&str]) {
+    let watcher = node.shared().watchers.watch(Interest::All).unwrap();
+    let wait = async {
+        while answered(&node.shared().view.load()) != expected {
+            watcher.changed().await;
+        }
+    };
+    if timeout(Duration::from_secs(30), wait).await.is_err() {
+        panic!("answers are {:?}, not {expected:?}", answered(&node.shared().view.load()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_is_answered_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Registered::Created));
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"], "shown before it is acknowledged");
+    assert_eq!(register(&node, &web("web-1", 81, "")).await, Ok(Registered::Updated));
+    let index = node.shared().view.load().index();
+    node.stop().await;
+    assert_eq!(answered(&last_known(&dir.path().join("data")).unwrap().view), ["web-1"]);
+    let node = start(dir.path()).await;
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    assert!(node.shared().view.load().index() > index, "an index is never given out twice");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restating_what_is_so_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    register(&node, &web("web-1", 80, "")).await.unwrap();
+    let (index, heads) = (node.shared().view.load().index(), node.shared().heads.load_full());
+    register(&node, &web("web-1", 80, "")).await.unwrap();
+    assert_eq!(node.shared().view.load().index(), index);
+    assert_eq!(*node.shared().heads.load_full(), *heads);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_leaves_the_answers_and_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    register(&node, &web("web-1", address.port(), TCP)).await.unwrap();
+    until_answered(&node, &["web-1"]).await;
+    drop(server);
+    until_answered(&node, &[]).await;
+    let _server = TcpListener::bind(address).await.unwrap();
+    until_answered(&node, &["web-1"]).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_start_from_their_stored_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    register(&node, &web("web-1", port, TCP)).await.unwrap();
+    register(&node, &web("web-2", 9, TCP)).await.unwrap();
+    until_answered(&node, &["web-1"]).await;
+    node.stop().await;
+    let node = start(dir.path()).await;
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_status_holds_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let ttl = "[[check]]\nkind = \"ttl\"\nttl = \"1h\"\n";
+    register(&node, &web("web-1", 9, ttl)).await.unwrap();
+    assert!(answered(&node.shared().view.load()).is_empty(), "unproven");
+    for (status, expected) in [
+        (CheckStatus::Passing, &["web-1"][..]),
+        (CheckStatus::Critical, &[]),
+        (CheckStatus::Warning, &["web-1"]),
+    ] {
+        let (instance, check) = (InstanceId::parse("web-1"), CheckId::parse("ttl"));
+        let (instance, check) = (instance.unwrap(), check.unwrap());
+        let output = "pushed".to_owned();
+        let push = |reply| Command::PushCheck { instance, check, status, output, reply };
+        node.handle().ask(push).await.unwrap();
+        assert_eq!(answered(&node.shared().view.load()), expected);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_instance_leaves_the_answers_and_stays_drained() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    register(&node, &web("web-1", 80, "")).await.unwrap();
+    let id = || InstanceId::parse("web-1").unwrap();
+    node.handle().ask(|reply| Command::SetMode(id(), Mode::Draining, reply)).await.unwrap();
+    assert!(answered(&node.shared().view.load()).is_empty());
+    node.stop().await;
+    let node = start(dir.path()).await;
+    assert!(answered(&node.shared().view.load()).is_empty(), "a restart changes no answer");
+    node.handle().ask(|reply| Command::SetMode(id(), Mode::Active, reply)).await.unwrap();
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provider_files_come_change_break_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("services.d/web.toml");
+    let instance = |id: &str| format!("[[instance]]\n{}", web(id, 80, ""));
+    let node = start(dir.path()).await;
+    std::fs::write(&file, instance("web-1")).unwrap();
+    until_answered(&node, &["web-1"]).await;
+    std::fs::write(&file, instance("web-1") + &instance("web-2")).unwrap();
+    until_answered(&node, &["web-1", "web-2"]).await;
+    std::fs::write(&file, "[[instance]]\nid = ").unwrap();
+    let (_, mut news) = node.shared().events.follow(u64::MAX);
+    loop {
+        let providers = node.handle().ask(Command::Providers).await.unwrap();
+        if providers.iter().any(|p| p.error.is_some()) {
+            break;
+        }
+        timeout(Duration::from_secs(30), news.recv()).await.unwrap().unwrap();
+    }
+    assert_eq!(
+        answered(&node.shared().view.load()),
+        ["web-1", "web-2"],
+        "the last good state holds"
+    );
+    let draft = dir.path().join("services.d/.draft");
+    std::fs::write(&draft, instance("web-3")).unwrap();
+    std::fs::rename(&draft, &file).unwrap();
+    until_answered(&node, &["web-3"]).await;
+    std::fs::remove_file(&file).unwrap();
+    until_answered(&node, &[]).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_went_while_the_agent_was_down_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("services.d/web.toml");
+    let node = start(dir.path()).await;
+    std::fs::write(&file, format!("[[instance]]\n{}", web("web-1", 80, ""))).unwrap();
+    until_answered(&node, &["web-1"]).await;
+    node.stop().await;
+    std::fs::remove_file(&file).unwrap();
+    let node = start(dir.path()).await;
+    until_answered(&node, &[]).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_with_a_ttl_is_forgotten_when_it_falls_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let provider = ProviderId::new(ProviderKind::Run, "web").unwrap();
+    let instances = vec![registration(&web("web-1", 80, ""))];
+    let ttl = Some(Duration::from_millis(300));
+    let put = |reply| Command::PutProvider { provider, instances, ttl, reply };
+    node.handle().ask(put).await.unwrap();
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    until_answered(&node, &[]).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sharp_drop_is_held_while_the_servers_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let provider = || ProviderId::new(ProviderKind::Http, "deploy").unwrap();
+    let put = |instances| {
+        move |reply| Command::PutProvider { provider: provider(), instances, ttl: None, reply }
+    };
+    let ids = ["web-1", "web-2", "web-3", "web-4"];
+    let all = ids.map(|id| registration(&web(id, port, ""))).to_vec();
+    node.handle().ask(put(all)).await.unwrap();
+    node.handle().ask(put(vec![])).await.unwrap();
+    assert_eq!(answered(&node.shared().view.load()), ids);
+    let release = |reply| Command::ReleaseGuard(service("web"), reply);
+    node.handle().ask(release).await.unwrap();
+    assert!(answered(&node.shared().view.load()).is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_registrations_at_once_are_all_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Arc::new(start(dir.path()).await);
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { register(&node, &web(&format!("w{n:03}"), 80, "")).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Ok(Registered::Created));
+    }
+    let node = Arc::into_inner(node).unwrap();
+    node.stop().await;
+    let node = start(dir.path()).await;
+    assert_eq!(answered(&node.shared().view.load()).len(), 200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_agent_on_the_same_directory_or_port_is_refused() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = start(dir.path()).await;
+    let error = Node::start(settings(dir.path()), Inherited::default()).await.unwrap_err();
+    assert!(matches!(error, NodeError::Store(_)), "{error}");
+    let mut same_port = settings(other.path());
+    same_port.config.api.listen = node.shared().identity.api;
+    let error = Node::start(same_port, Inherited::default()).await.unwrap_err();
+    assert!(error.to_string().contains("another program has it"), "{error}");
+    assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Registered::Created));
+    node.stop().await;
+}
