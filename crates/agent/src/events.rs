@@ -1,6 +1,6 @@
 //! What happened on this agent: the last events, and a stream of new ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dunlin_api::Event;
@@ -8,6 +8,9 @@ use tokio::sync::broadcast;
 
 /// Events that are remembered, and that a slow reader may lag behind.
 const CAPACITY: usize = 1024;
+
+/// Kinds that are counted by themselves; the rest counts as `other`.
+const KINDS: usize = 64;
 
 /// A bounded log of events. The oldest make place for the newest.
 #[derive(Debug)]
@@ -20,11 +23,13 @@ pub struct EventLog {
 struct Log {
     next: u64,
     events: VecDeque<Arc<Event>>,
+    totals: BTreeMap<String, u64>,
 }
 
 impl Default for EventLog {
     fn default() -> Self {
-        let log = Log { next: 1, events: VecDeque::with_capacity(CAPACITY) };
+        let log =
+            Log { next: 1, events: VecDeque::with_capacity(CAPACITY), totals: BTreeMap::new() };
         Self { log: Mutex::new(log), news: broadcast::channel(CAPACITY).0 }
     }
 }
@@ -35,6 +40,7 @@ impl EventLog {
         let mut log = self.lock();
         let event = Arc::new(Event { id: log.next, ..event });
         log.next += 1;
+        log.count(&event.kind);
         if log.events.len() == CAPACITY {
             log.events.pop_front();
         }
@@ -51,9 +57,26 @@ impl EventLog {
         (past, self.news.subscribe())
     }
 
+    /// How many events of each kind there have been since the start.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<String, u64> {
+        self.lock().totals.clone()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Log> {
         // No code panics while holding it; if one did, the log would still be whole.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    fn count(&mut self, kind: &str) {
+        if let Some(total) = self.totals.get_mut(kind) {
+            *total += 1;
+            return;
+        }
+        let kind = if self.totals.len() < KINDS { kind } else { "other" };
+        *self.totals.entry(kind.to_owned()).or_insert(0) += 1;
     }
 }
 

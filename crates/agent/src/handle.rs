@@ -84,6 +84,8 @@ pub struct Shared {
     pub events: EventLog,
     /// What is wrong.
     pub problems: Problems,
+    /// The last version this agent has of each node's rows. The driver stores it anew when it grows.
+    pub heads: ArcSwap<BTreeMap<NodeId, u64>>,
     is_ready: AtomicBool,
 }
 
@@ -93,7 +95,8 @@ impl Shared {
     pub fn new(identity: Identity, view: Arc<ArcSwap<CatalogView>>, watchers: usize) -> Self {
         let watchers = Arc::new(Watchers::new(watchers));
         let (events, problems) = (EventLog::default(), Problems::default());
-        Self { identity, view, watchers, events, problems, is_ready: AtomicBool::new(false) }
+        let (heads, is_ready) = (ArcSwap::default(), AtomicBool::new(false));
+        Self { identity, view, watchers, events, problems, heads, is_ready }
     }
 
     /// Whether lookups may be trusted: the first view is published and the agent is not stopping.

@@ -5,6 +5,8 @@
 
 mod events;
 mod handle;
+pub mod http;
+pub mod observe;
 pub mod registry;
 mod watchers;
 

@@ -5,19 +5,22 @@
 #![warn(missing_docs)]
 
 mod event;
+mod guard;
 mod node;
 mod registration;
 mod service;
 mod status;
+mod unique;
 
 pub use event::Event;
+pub use guard::{GuardList, Guarded};
 pub use node::{Node, NodeList};
 pub use registration::{
-    Check, CheckKind, CheckPush, MaintenanceRequest, Provider, ProviderList, ProviderSet,
-    Registration,
+    Check, CheckKind, CheckPush, DrainRequest, MaintenanceRequest, Provider, ProviderList,
+    ProviderSet, Registration,
 };
 pub use service::{
-    CheckState, Instance, LocalInstance, LocalInstanceList, Service, ServiceList, ServiceSummary,
-    Standing,
+    CheckState, Instance, LocalInstance, LocalInstanceList, Service, ServiceList, ServiceSet,
+    ServiceSummary, Standing,
 };
-pub use status::{AgentStatus, Error};
+pub use status::{AgentStatus, Error, Probe};

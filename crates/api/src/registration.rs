@@ -29,7 +29,11 @@ pub struct Registration {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// At most 64 pairs of 4 KiB.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::unique::map"
+    )]
     pub meta: BTreeMap<String, String>,
     /// At most 16. Without any the instance is passing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,7 +92,11 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// http: further headers.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::unique::map"
+    )]
     pub headers: BTreeMap<String, String>,
     /// http: a status like `"200"` or a range like `"200-399"`; `"200-299"` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +203,25 @@ pub struct MaintenanceRequest {
     /// Why, for other people to read; at most 1 KiB.
     #[serde(default)]
     pub reason: String,
+}
+
+/// The body of `PUT /api/instances/{id}/drain`, which may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Drain it (when absent, too), or put it back.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+impl Default for DrainRequest {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The body of `PUT /api/instances/{id}/checks/{check}`.

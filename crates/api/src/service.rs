@@ -20,6 +20,15 @@ pub struct Service {
     pub instances: Vec<Instance>,
 }
 
+/// Several services: the first data of a watch of many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceSet {
+    /// The catalog's index.
+    pub index: u64,
+    /// Those that were asked for; one that does not exist has no instances.
+    pub services: Vec<Service>,
+}
+
 /// One instance of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Instance {

@@ -41,6 +41,13 @@ pub struct AgentStatus {
     pub problems: Vec<String>,
 }
 
+/// The answer of `GET /healthz` and, when the agent is ready, of `GET /readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Probe {
+    /// `alive` or `ready`.
+    pub status: String,
+}
+
 /// The body of every answer with a 4xx or 5xx status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Error {

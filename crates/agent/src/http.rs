@@ -1,0 +1,219 @@
+//! The HTTP API: lookups, watches, registrations, state, metrics.
+//!
+//! Reads are answered from the published view and never ask the driver; writes are commands to the driver
+//! and are answered when it acknowledged them. The same routes are served over TCP and over the local
+//! socket, with HTTP/1.1 and HTTP/2 (prior knowledge) on each. Errors are always JSON, `{"error", "hint"}`.
+//! This is no place for logic: a handler reads its input, asks the view or the driver, and presents the answer.
+//!
+//! Always holds: a slow client costs one connection's buffers and no queue; every wait has an end;
+//! `/api/openapi.json` is made from the very table that routes.
+
+mod agent;
+mod batch;
+mod connection;
+mod encoded;
+mod events;
+mod filter;
+mod instances;
+mod listen;
+mod lookup;
+mod measure;
+mod nodes;
+mod present;
+mod problem;
+mod providers;
+mod read;
+mod services;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::encoded::Encodings;
+use self::problem::Problem;
+use crate::Handle;
+use crate::observe::Observer;
+
+pub use listen::Server;
+
+/// Octets of a request's body, unless it states a provider's complete set.
+const BODY_OCTETS: usize = 1 << 20;
+/// Octets of a provider's complete set.
+const PROVIDER_BODY_OCTETS: usize = 16 << 20;
+
+/// What the API grants its clients at most.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections over TCP; one more is told so and closed. A watch over HTTP/1.1 takes one.
+    pub connections: usize,
+    /// Open connections on the local socket, counted apart so that the network cannot lock out its host.
+    pub local_connections: usize,
+    /// How long the head of a request may take, and how long a connection may idle between two requests.
+    pub idle_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// Octets of a request's headers together.
+    pub header_octets: usize,
+    /// How long open requests may take to end once the agent stops.
+    pub drain_timeout: Duration,
+    /// Time between comments on a watch on which nothing else happens.
+    pub keep_alive: Duration,
+    /// Bodies read at the same time; further requests wait.
+    pub bodies: usize,
+    /// Complete sets of providers read at the same time; further requests wait.
+    pub large_bodies: usize,
+    /// Readers of `/api/events`.
+    pub event_streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            local_connections: 1_024,
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            header_octets: 16 << 10,
+            drain_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(15),
+            bodies: 256,
+            large_bodies: 8,
+            event_streams: 1_024,
+        }
+    }
+}
+
+/// What every handler may use.
+#[derive(Debug)]
+struct App {
+    handle: Handle,
+    observer: Arc<Observer>,
+    encodings: Arc<Encodings>,
+    openapi: Bytes,
+    limits: Limits,
+    /// Cancelled when the agent stops: watches end and long polls answer.
+    closing: CancellationToken,
+    bodies: Semaphore,
+    large_bodies: Semaphore,
+    event_streams: Arc<Semaphore>,
+}
+
+/// Serves the API until `shutdown` is cancelled. Call it within a tokio runtime.
+///
+/// The listeners are set to non-blocking. The metrics of the API join `observer`'s, which `/metrics` shows.
+///
+/// # Errors
+/// When a listener cannot be given to the runtime.
+pub fn serve(
+    tcp: Vec<std::net::TcpListener>,
+    unix: Option<UnixListener>,
+    handle: Handle,
+    observer: Arc<Observer>,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> std::io::Result<Server> {
+    let (router, openapi) = routes().split_for_parts();
+    let openapi_json = serde_json::to_vec(&openapi).expect("plain data always encodes");
+    let app = Arc::new(App {
+        handle,
+        observer,
+        encodings: Arc::default(),
+        openapi: openapi_json.into(),
+        closing: shutdown.clone(),
+        bodies: Semaphore::new(limits.bodies),
+        large_bodies: Semaphore::new(limits.large_bodies),
+        event_streams: Arc::new(Semaphore::new(limits.event_streams)),
+        limits: limits.clone(),
+    });
+    let measures = measure::Measures::register(
+        &app.observer,
+        openapi.paths.paths.keys(),
+        limits.header_octets,
+    );
+    let connections = listen::Connections::register(&app.observer, &limits);
+    measure::collect(&app);
+    let router: Router = router
+        .route("/", axum::routing::get(agent::index))
+        .fallback(no_such_call)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(measures, measure::measure))
+        .with_state(app);
+    Server::start(tcp, unix, router, connections, limits, shutdown)
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Dunlin",
+    description = "Service discovery: who is where, kept true while machines die."
+))]
+struct Description;
+
+/// All calls, with their descriptions.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(services::list_services))
+        .routes(routes!(lookup::lookup_service))
+        .routes(routes!(watch::watch_service))
+        .routes(routes!(watch::watch_services))
+        .routes(routes!(instances::list_instances))
+        .routes(routes!(instances::put_instance, instances::delete_instance))
+        .routes(routes!(instances::put_maintenance))
+        .routes(routes!(instances::put_drain))
+        .routes(routes!(instances::put_check))
+        .routes(routes!(providers::list_providers))
+        .routes(routes!(
+            providers::get_provider,
+            providers::put_provider,
+            providers::delete_provider
+        ))
+        .routes(routes!(nodes::list_nodes))
+        .routes(routes!(nodes::get_node))
+        .routes(routes!(events::follow_events))
+        .routes(routes!(agent::status))
+        .routes(routes!(agent::healthz))
+        .routes(routes!(agent::readyz))
+        .routes(routes!(agent::metrics))
+        .routes(routes!(services::list_guarded))
+        .routes(routes!(services::release_guard))
+        .routes(routes!(agent::openapi))
+}
+
+async fn no_such_call(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(256).collect();
+    Problem::not_found(format!("there is no call {method} {path}"))
+        .hint("GET /api/openapi.json lists all calls; GET / tells where to begin")
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(256).collect();
+    let error = format!("{path} does not take {method}");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, error).hint("the Allow header lists what it takes")
+}
+
+/// An answer with a JSON body.
+fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    let bytes = serde_json::to_vec(body).expect("plain data always encodes");
+    encoded_json(status, bytes.into())
+}
+
+/// An answer whose JSON is already there.
+fn encoded_json(status: StatusCode, bytes: Bytes) -> Response {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    (status, [(header::CONTENT_TYPE, JSON)], bytes).into_response()
+}

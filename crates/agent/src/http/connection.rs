@@ -1,0 +1,193 @@
+//! One connection: HTTP/1.1 or HTTP/2, whichever its client begins with, ended when it idles or the agent stops.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Version;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Limits;
+
+/// Octets of a request's head, and of an answer's body that a slow client makes us hold. A watch of a
+/// thousand services has to name them all in its head.
+const BUFFER_OCTETS: usize = 128 << 10;
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 256;
+/// Octets of answers that are held for a slow stream of HTTP/2.
+const STREAM_BUFFER_OCTETS: usize = 64 << 10;
+/// Octets that an HTTP/2 client may send ahead, on one stream and on all together.
+const STREAM_WINDOW_OCTETS: u32 = 256 << 10;
+const CONNECTION_WINDOW_OCTETS: u32 = 1 << 20;
+/// How often an HTTP/2 client is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How connections are served; one for all of them.
+#[derive(Clone)]
+pub(super) struct Connection {
+    router: Router,
+    http: Builder<TokioExecutor>,
+    idle_timeout: Duration,
+    pub(super) shutdown: CancellationToken,
+    /// Cuts off what has not ended in time.
+    pub(super) abort: CancellationToken,
+}
+
+impl Connection {
+    pub(super) fn new(router: Router, limits: &Limits, shutdown: CancellationToken) -> Self {
+        let mut http = Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            // Runs from the end of the last request, so it ends idle connections as well.
+            .header_read_timeout(limits.idle_timeout)
+            .max_buf_size(BUFFER_OCTETS);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(u32::try_from(BUFFER_OCTETS).unwrap_or(u32::MAX))
+            .max_send_buf_size(STREAM_BUFFER_OCTETS)
+            .initial_stream_window_size(STREAM_WINDOW_OCTETS)
+            .initial_connection_window_size(CONNECTION_WINDOW_OCTETS)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL);
+        let (idle_timeout, abort) = (limits.idle_timeout, CancellationToken::new());
+        Self { router, http, idle_timeout, shutdown, abort }
+    }
+
+    /// Serves one connection until either side ends it.
+    pub(super) async fn serve<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { router, http, idle_timeout, shutdown, abort } = self;
+        let activity = Arc::new(Activity::default());
+        let router = TowerToHyperService::new(router);
+        let seen = Arc::clone(&activity);
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let tracked = (request.version() == Version::HTTP_2).then(|| Open::new(&seen));
+            seen.begun.fetch_add(1, Ordering::Relaxed);
+            let answer = router.call(request.map(Body::new));
+            async move {
+                let response: Response = answer.await?;
+                Ok::<_, std::convert::Infallible>(match tracked {
+                    Some(open) => response.map(|body| Body::new(Tracked { body, _open: open })),
+                    None => response,
+                })
+            }
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error, "a connection ended");
+                    }
+                    return;
+                }
+                () = shutdown.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = abort.cancelled() => return,
+                () = sleep(idle_timeout) => match activity.verdict() {
+                    Verdict::Silent => return,
+                    Verdict::Idle => connection.as_mut().graceful_shutdown(),
+                    Verdict::Busy => {}
+                },
+            }
+        }
+    }
+}
+
+/// What a connection's requests are doing.
+#[derive(Debug, Default)]
+struct Activity {
+    begun: AtomicU64,
+    /// Requests begun when the connection was last looked at.
+    seen: AtomicU64,
+    is_http2: AtomicBool,
+    /// HTTP/2 requests whose answer has not been taken to its end. HTTP/1.1 needs no such count: hyper's
+    /// own deadline for the next head ends its idle connections.
+    open: AtomicUsize,
+}
+
+enum Verdict {
+    /// No request has come at all.
+    Silent,
+    /// Nothing is open, and nothing has come since the last look.
+    Idle,
+    Busy,
+}
+
+impl Activity {
+    fn verdict(&self) -> Verdict {
+        let begun = self.begun.load(Ordering::Relaxed);
+        let seen = self.seen.swap(begun, Ordering::Relaxed);
+        let is_idle = self.is_http2.load(Ordering::Relaxed)
+            && self.open.load(Ordering::Relaxed) == 0
+            && begun == seen;
+        match (begun, is_idle) {
+            (0, _) => Verdict::Silent,
+            (_, true) => Verdict::Idle,
+            (_, false) => Verdict::Busy,
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Open(Arc<Activity>);
+
+impl Open {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.is_http2.store(true, Ordering::Relaxed);
+        activity.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A body that keeps its request open until it was taken.
+struct Tracked {
+    body: Body,
+    _open: Open,
+}
+
+impl hyper::body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

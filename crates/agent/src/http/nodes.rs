@@ -1,0 +1,58 @@
+//! Nodes: who is a member, where, and how far its rows have come.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use dunlin_api as api;
+use dunlin_core::model::NodeName;
+
+use super::problem::Problem;
+use super::read::{self, Segments};
+use super::{App, json, present};
+
+/// All nodes.
+#[utoipa::path(
+    get,
+    path = "/api/nodes",
+    tag = "nodes",
+    responses((status = 200, description = "All nodes by name", body = api::NodeList))
+)]
+pub(super) async fn list_nodes(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    read::no_query(&uri)?;
+    let shared = app.handle.shared();
+    let view = shared.view.load_full();
+    let counts = present::instances_by_node(&view);
+    let count = |id| counts.get(id).copied().unwrap_or(0);
+    let nodes = view.nodes().map(|node| present::node(node, count(&node.id), shared));
+    Ok(json(StatusCode::OK, &api::NodeList { nodes: nodes.collect() }))
+}
+
+/// One node.
+#[utoipa::path(
+    get,
+    path = "/api/nodes/{name}",
+    tag = "nodes",
+    params(("name" = String, Path, description = "The node's name")),
+    responses(
+        (status = 200, description = "The node", body = api::Node),
+        (status = 404, description = "No node has this name", body = api::Error)
+    )
+)]
+pub(super) async fn get_node(
+    State(app): State<Arc<App>>,
+    Segments(name): Segments<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    read::no_query(&uri)?;
+    let name = NodeName::parse(&name).map_err(|e| Problem::bad(format!("node: {e}")))?;
+    let shared = app.handle.shared();
+    let view = shared.view.load_full();
+    let Some(node) = view.node(&name) else {
+        return Err(Problem::not_found(format!("no node is called {name}"))
+            .hint("GET /api/nodes lists all"));
+    };
+    let count = present::instances_by_node(&view).remove(&node.id).unwrap_or(0);
+    Ok(json(StatusCode::OK, &present::node(node, count, shared)))
+}

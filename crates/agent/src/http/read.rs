@@ -1,0 +1,252 @@
+//! Reads what clients send: path segments, queries, bodies. Everything has a limit and a deadline, and what
+//! is wrong with it is said in one sentence that names the place.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use bytes::{Bytes, BytesMut};
+use dunlin_core::model::{ServiceName, ZoneName};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use super::App;
+use super::filter::{Filter, Wanted};
+use super::problem::Problem;
+
+/// The longest that a body which is too large is still read, so that its sender gets to see the answer.
+const DISCARD_OCTETS: usize = 64 << 20;
+/// Bodies above this are parsed off the threads that answer lookups.
+const PARSE_INLINE_OCTETS: usize = 256 << 10;
+/// How long a request waits while too many other bodies are being read.
+const BODY_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The variable parts of a path.
+pub(super) struct Segments<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
+        match read {
+            Ok(Path(segments)) => Ok(Self(segments)),
+            Err(rejection) => Err(Problem::bad(format!("path: {}", rejection.body_text()))
+                .hint("percent-encode UTF-8, e.g. web%2D1")),
+        }
+    }
+}
+
+/// A service's name out of a path.
+pub(super) fn service_name(text: &str) -> Result<ServiceName, Problem> {
+    ServiceName::parse(text).map_err(|error| {
+        Problem::bad(format!("service: {error}"))
+            .hint("a service's name has one to four labels, e.g. web or http.api.prod.shop")
+    })
+}
+
+/// The parameters of a query, in order.
+pub(super) fn query(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    if uri.query().is_none_or(str::is_empty) {
+        return Ok(Vec::new());
+    }
+    let read = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    read.map(|Query(pairs)| pairs)
+        .map_err(|error| Problem::bad(format!("query: {}", error.body_text())))
+}
+
+/// Refuses a query where none belongs.
+pub(super) fn no_query(uri: &Uri) -> Result<(), Problem> {
+    match query(uri)?.first() {
+        None => Ok(()),
+        Some((name, _)) => Err(unknown_parameter(name, "this call takes none")),
+    }
+}
+
+pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
+    let shown: String = name.chars().take(64).collect();
+    Problem::bad(format!("query: unknown parameter {shown:?}")).hint(known)
+}
+
+/// Takes a parameter into a filter if it is one of a filter's.
+pub(super) fn filter_parameter(
+    filter: &mut Filter,
+    name: &str,
+    value: &str,
+) -> Result<bool, Problem> {
+    match name {
+        "zone" if value == "any" => filter.zone = None,
+        "zone" => {
+            let zone = ZoneName::parse(value).map_err(|error| {
+                Problem::bad(format!("query: zone: {error}")).hint("zone=NAME, or zone=any for all")
+            })?;
+            filter.zone = Some(zone);
+        }
+        "health" => {
+            filter.wanted = match value {
+                "healthy" => Wanted::Healthy,
+                "passing" => Wanted::Passing,
+                "any" => Wanted::Any,
+                _ => {
+                    let shown: String = value.chars().take(64).collect();
+                    return Err(Problem::bad(format!("query: health {shown:?} is unknown"))
+                        .hint("health is one of healthy, passing, any"));
+                }
+            }
+        }
+        "tag" => filter.add_tag(value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// A number of a query.
+pub(super) fn number(name: &str, value: &str) -> Result<u64, Problem> {
+    value.parse().map_err(|_| {
+        let shown: String = value.chars().take(64).collect();
+        Problem::bad(format!("query: {name} {shown:?} is not a whole number"))
+    })
+}
+
+/// A duration of a query.
+pub(super) fn duration(name: &str, value: &str) -> Result<Duration, Problem> {
+    humantime::parse_duration(value).map_err(|_| {
+        let shown: String = value.chars().take(64).collect();
+        Problem::bad(format!("query: {name} {shown:?} is not a duration"))
+            .hint(format!("e.g. {name}=30s or {name}=500ms"))
+    })
+}
+
+/// Reads a JSON body of at most `most` octets.
+pub(super) async fn body<T>(app: &App, request: Request, most: usize) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let bytes = raw_body(app, request, most).await?;
+    if bytes.is_empty() {
+        return Err(Problem::bad("body: it is empty").hint("send a JSON object"));
+    }
+    if bytes.len() <= PARSE_INLINE_OCTETS {
+        return parse(&bytes);
+    }
+    let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+    parsed.unwrap_or_else(|_| {
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the body could not be read"))
+    })
+}
+
+/// Reads a JSON body that may be left out.
+pub(super) async fn optional_body<T>(
+    app: &App,
+    request: Request,
+    most: usize,
+) -> Result<Option<T>, Problem>
+where
+    T: DeserializeOwned,
+{
+    let bytes = raw_body(app, request, most).await?;
+    if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some) }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        Problem::bad(format!("body: not UTF-8 at octet {at}")).hint("JSON is UTF-8 (RFC 8259)")
+    })?;
+    serde_json::from_str(text).map_err(|error| {
+        let hint = match error.classify() {
+            serde_json::error::Category::Eof => "the body ends too early; was it cut short?",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+                "the body is not JSON"
+            }
+            serde_json::error::Category::Data => "GET /api/openapi.json tells what belongs there",
+        };
+        Problem::bad(format!("body: {error}")).hint(hint)
+    })
+}
+
+async fn raw_body(app: &App, request: Request, most: usize) -> Result<Bytes, Problem> {
+    let (parts, body) = request.into_parts();
+    require_json(&parts.headers)?;
+    let slots = if most > super::BODY_OCTETS { &app.large_bodies } else { &app.bodies };
+    let Ok(Ok(_slot)) = tokio::time::timeout(BODY_QUEUE_TIMEOUT, slots.acquire()).await else {
+        return Err(Problem::busy("too many request bodies are being read"));
+    };
+    let deadline = Instant::now() + app.limits.body_timeout;
+    match timeout_at(deadline, collect(&parts.headers, body, most)).await {
+        Ok(read) => read,
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("body: not complete after {:?}", app.limits.body_timeout),
+        )
+        .hint("nothing was changed; send the whole body at once")),
+    }
+}
+
+async fn collect(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Bytes, Problem> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    let declared: usize = declared.and_then(|v| v.parse().ok()).unwrap_or(0);
+    if declared > most {
+        // Whoever asks first (`Expect: 100-continue`) need not send anything.
+        if !headers.contains_key(header::EXPECT) {
+            discard(&mut body).await;
+        }
+        return Err(too_large(most));
+    }
+    let mut bytes = BytesMut::with_capacity(declared);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let error = Problem::bad(format!("body: it could not be read: {error}"));
+            error.hint("the body ends before its declared length, or its framing is wrong")
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            discard(&mut body).await;
+            return Err(too_large(most));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// Reads on without keeping anything. A sender that is still writing when the connection closes would
+/// get a reset instead of the answer.
+async fn discard(body: &mut Body) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > DISCARD_OCTETS {
+            return;
+        }
+    }
+}
+
+fn too_large(most: usize) -> Problem {
+    let error = format!("body: larger than {} MiB", most >> 20);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error).hint("nothing was changed")
+}
+
+/// Bodies are JSON. What `curl -d` says by itself is let through, as is saying nothing.
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |what: String| {
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)
+            .hint("send Content-Type: application/json without Content-Encoding"))
+    };
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return refuse(format!("content-encoding {encoding:?} is not taken"));
+    }
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let taken = matches!(essence, "application/json" | "application/x-www-form-urlencoded");
+    if taken || essence.ends_with("+json") {
+        return Ok(());
+    }
+    refuse(format!("content-type {essence:?} is not JSON"))
+}
