@@ -17,9 +17,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use dns::Dns;
-
 use crate::Shared;
+pub use dns::Dns;
 
 /// What the text of [`Observer::scrape`] is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

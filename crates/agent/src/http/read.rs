@@ -157,6 +157,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let at = error.valid_up_to();
         Problem::bad(format!("body: not UTF-8 at octet {at}")).hint("JSON is UTF-8 (RFC 8259)")
     })?;
+    // serde would also take a list of the fields' values in their order; nobody means that.
+    if text.trim_start().starts_with('[') {
+        return Err(Problem::bad("body: a list").hint("send a JSON object"));
+    }
     serde_json::from_str(text).map_err(|error| {
         let hint = match error.classify() {
             serde_json::error::Category::Eof => "the body ends too early; was it cut short?",
