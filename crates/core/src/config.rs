@@ -105,9 +105,7 @@ pub struct ApiConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 5380).into(),
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 5380).into() }
     }
 }
 
@@ -170,9 +168,7 @@ pub struct ClusterConfig {
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::UNSPECIFIED, 5370).into(),
-        }
+        Self { listen: (Ipv4Addr::UNSPECIFIED, 5370).into() }
     }
 }
 
@@ -188,9 +184,7 @@ pub struct ProvidersConfig {
 
 impl Default for ProvidersConfig {
     fn default() -> Self {
-        Self {
-            dir: "/etc/dunlin/services.d".into(),
-        }
+        Self { dir: "/etc/dunlin/services.d".into() }
     }
 }
 
@@ -261,10 +255,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self {
-            filter: "info".to_owned(),
-            format: LogFormat::Text,
-        }
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
     }
 }
 
@@ -336,11 +327,9 @@ impl Config {
         self.validate_node()?;
         self.validate_dns()?;
         self.guard.validate()?;
-        require(
-            !self.providers.dir.as_os_str().is_empty(),
-            "providers.dir",
-            || "is empty; name a folder like \"/etc/dunlin/services.d\"".to_owned(),
-        )?;
+        require(!self.providers.dir.as_os_str().is_empty(), "providers.dir", || {
+            "is empty; name a folder like \"/etc/dunlin/services.d\"".to_owned()
+        })?;
         require(
             self.api.listen.port() == 0 || !self.dns.enabled || self.api.listen != self.dns.listen,
             "dns.listen",
@@ -351,17 +340,12 @@ impl Config {
     fn validate_node(&self) -> Result<(), ConfigError> {
         let node = &self.node;
         require(
-            !node
-                .address
-                .is_some_and(|a| a.is_unspecified() || a.is_multicast()),
+            !node.address.is_some_and(|a| a.is_unspecified() || a.is_multicast()),
             "node.address",
             || "is not an address that others can connect to".to_owned(),
         )?;
         require(
-            !node
-                .data_dir
-                .as_ref()
-                .is_some_and(|d| d.as_os_str().is_empty()),
+            !node.data_dir.as_ref().is_some_and(|d| d.as_os_str().is_empty()),
             "node.data_dir",
             || "is empty".to_owned(),
         )?;
@@ -424,11 +408,7 @@ fn require(holds: bool, key: &str, problem: impl FnOnce() -> String) -> Result<(
     if holds {
         return Ok(());
     }
-    Err(ConfigError::BadValue {
-        place: Place::Nowhere,
-        key: key.to_owned(),
-        problem: problem(),
-    })
+    Err(ConfigError::BadValue { place: Place::Nowhere, key: key.to_owned(), problem: problem() })
 }
 
 fn require_share(key: &str, share: f64) -> Result<(), ConfigError> {

@@ -12,4 +12,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod dns;
+pub mod health;
 pub mod model;
+pub mod replica;

@@ -1,1 +1,67 @@
-fn main() {}
+//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | rules`.
+//!
+//! This crate runs other programs, reads the tracked files and prints. It knows none of Dunlin's own crates, so
+//! it builds in seconds and works while they do not.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what these commands are for"
+)]
+
+mod bench;
+mod peers;
+mod rules;
+mod run;
+mod table;
+mod test;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Developer commands of the Dunlin workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check everything that can be checked quickly; change nothing.
+    Verify,
+    /// Format, and apply clippy's own suggestions.
+    Fix,
+    /// Install or name the missing peers, then run every check there is.
+    Test,
+    /// Measure; without a name, list what can be measured.
+    Bench(bench::Args),
+    /// Check the house rules alone (a step of verify).
+    Rules,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    workspace::enter_root()?;
+    match command {
+        Command::Verify => verify::verify(),
+        Command::Fix => verify::fix(),
+        Command::Test => test::test(),
+        Command::Bench(args) => bench::run(&args),
+        Command::Rules => rules::check(),
+    }
+}

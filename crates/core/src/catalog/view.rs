@@ -1,11 +1,12 @@
 //! What readers hold: an immutable picture of all services at one moment.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::EndpointKey;
 use crate::model::{
     CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodeRow, ServiceName, Timestamp,
     ZoneName,
@@ -43,6 +44,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Which instance in the whole cluster it is.
+    #[must_use]
+    pub fn key(&self) -> EndpointKey {
+        (self.node_id, self.instance.id.clone())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.instance.address, self.instance.port.get())
+    }
+
     /// Whether lookups without a health filter return it.
     #[must_use]
     pub fn is_answered(&self) -> bool {
@@ -86,11 +99,7 @@ impl ServiceView {
     pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
         // Endpoints are sorted by distance, so the first answered one stands in the nearest zone.
         let nearest = match scope {
-            Scope::Nearest => self
-                .endpoints
-                .iter()
-                .find(|e| e.is_answered())
-                .map(|e| &e.node.zone),
+            Scope::Nearest => self.endpoints.iter().find(|e| e.is_answered()).map(|e| &e.node.zone),
             Scope::Zone(zone) => Some(zone),
             Scope::Any => None,
         };
@@ -201,6 +210,24 @@ impl CatalogView {
         &self.topology
     }
 
+    /// Where this agent stands, to be held beyond this view and compared with a later one's.
+    #[must_use]
+    pub fn shared_topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    /// The key under which [`index_of`](Self::index_of) finds a service without allocating.
+    #[must_use]
+    pub fn service_key(name: &ServiceName) -> Box<str> {
+        reversed(name.as_str()).into()
+    }
+
+    /// The index of one service, by its [`service_key`](Self::service_key).
+    #[must_use]
+    pub fn index_of(&self, key: &str) -> Option<u64> {
+        self.services.get(key).map(|service| service.index)
+    }
+
     /// One service, if any instance of it is registered anywhere.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
@@ -225,9 +252,7 @@ impl CatalogView {
         let mut prefix = reversed(suffix);
         prefix.push('.');
         let mut range = self.services.range(Arc::<str>::from(prefix.as_str())..);
-        range
-            .next()
-            .is_some_and(|(key, _)| key.starts_with(&prefix))
+        range.next().is_some_and(|(key, _)| key.starts_with(&prefix))
     }
 
     /// One node by name.
@@ -244,9 +269,7 @@ impl CatalogView {
     /// The node with this address; the first by name if several share it.
     #[must_use]
     pub fn node_at(&self, address: IpAddr) -> Option<&Arc<NodeView>> {
-        self.nodes_by_address
-            .get(&address)
-            .and_then(|name| self.nodes.get(name))
+        self.nodes_by_address.get(&address).and_then(|name| self.nodes.get(name))
     }
 
     /// Whether a label is the name of a zone: some node stands in it, or this agent does.
@@ -275,6 +298,11 @@ impl CatalogView {
         self.index
     }
 
+    /// Sorts endpoints as a service has them: by distance of the zone, then node name, then id.
+    pub(super) fn sort(&self, endpoints: &mut [Arc<Endpoint>]) {
+        endpoints.sort_by(|a, b| self.order(a).cmp(&self.order(b)));
+    }
+
     /// Inserts or replaces a service at the present index, sorting its endpoints.
     pub fn put_service(
         &mut self,
@@ -282,15 +310,10 @@ impl CatalogView {
         guard: Option<GuardMark>,
         mut endpoints: Vec<Arc<Endpoint>>,
     ) {
-        endpoints.sort_by(|a, b| self.order(a).cmp(&self.order(b)));
+        self.sort(&mut endpoints);
         let key: Arc<str> = reversed(name.as_str()).into();
         let (index, endpoints) = (self.index, endpoints.into());
-        let view = Arc::new(ServiceView {
-            name,
-            index,
-            guard,
-            endpoints,
-        });
+        let view = Arc::new(ServiceView { name, index, guard, endpoints });
         if self.services.insert(key, view).is_none() {
             self.layout_index = self.index;
         }
@@ -298,28 +321,16 @@ impl CatalogView {
 
     fn order<'a>(&self, e: &'a Endpoint) -> (u16, &'a ZoneName, &'a NodeName, &'a str) {
         let zone = &e.node.zone;
-        (
-            self.topology.rank(zone),
-            zone,
-            &e.node.name,
-            e.instance.id.as_str(),
-        )
+        (self.topology.rank(zone), zone, &e.node.name, e.instance.id.as_str())
     }
 
     /// Removes a service at the present index, remembering that it was there.
     pub fn remove_service(&mut self, name: &ServiceName) {
-        if self
-            .services
-            .remove(reversed(name.as_str()).as_str())
-            .is_none()
-        {
+        if self.services.remove(reversed(name.as_str()).as_str()).is_none() {
             return;
         }
         self.layout_index = self.index;
-        self.removals
-            .entry(self.index)
-            .or_default()
-            .push(name.clone());
+        self.removals.entry(self.index).or_default().push(name.clone());
         if self.removals.len() > REMEMBERED_REMOVALS
             && let Some(oldest) = self.removals.get_min().map(|(at, _)| *at)
         {
@@ -334,11 +345,7 @@ impl CatalogView {
         self.remove_node(&name);
         self.layout_index = self.index;
         let address = node.row.address.to_canonical();
-        if self
-            .nodes_by_address
-            .get(&address)
-            .is_none_or(|holder| name < *holder)
-        {
+        if self.nodes_by_address.get(&address).is_none_or(|holder| name < *holder) {
             self.nodes_by_address.insert(address, name.clone());
         }
         *self.zones.entry(node.row.zone.clone()).or_insert(0) += 1;
@@ -354,10 +361,7 @@ impl CatalogView {
         let address = old.row.address.to_canonical();
         if self.nodes_by_address.get(&address) == Some(name) {
             self.nodes_by_address.remove(&address);
-            let heir = self
-                .nodes
-                .values()
-                .find(|n| n.row.address.to_canonical() == address);
+            let heir = self.nodes.values().find(|n| n.row.address.to_canonical() == address);
             if let Some(heir) = heir.map(|n| n.row.name.clone()) {
                 self.nodes_by_address.insert(address, heir);
             }
@@ -396,11 +400,7 @@ mod tests {
             serves_dns: true,
             meta: BTreeMap::new(),
         };
-        NodeView {
-            id: NodeId::from_bytes([address[3]; 16]),
-            row: Arc::new(row),
-            is_live: true,
-        }
+        NodeView { id: NodeId::from_bytes([address[3]; 16]), row: Arc::new(row), is_live: true }
     }
 
     fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Arc<Endpoint> {
@@ -426,17 +426,8 @@ mod tests {
 
     fn view() -> CatalogView {
         let own_zone = ZoneName::parse("eu1").unwrap();
-        let nearest_zones = vec![
-            ZoneName::parse("us1").unwrap(),
-            ZoneName::parse("ap1").unwrap(),
-        ];
-        CatalogView::empty(
-            Topology {
-                own_zone,
-                nearest_zones,
-            },
-            0,
-        )
+        let nearest_zones = vec![ZoneName::parse("us1").unwrap(), ZoneName::parse("ap1").unwrap()];
+        CatalogView::empty(Topology { own_zone, nearest_zones }, 0)
     }
 
     fn service(text: &str) -> ServiceName {
@@ -459,11 +450,8 @@ mod tests {
         ];
         view.put_service(service("web"), None, endpoints);
         let web = view.service(&service("web")).unwrap();
-        let ids = |scope| -> Vec<&str> {
-            web.answered(scope)
-                .map(|e| e.instance.id.as_str())
-                .collect()
-        };
+        let ids =
+            |scope| -> Vec<&str> { web.answered(scope).map(|e| e.instance.id.as_str()).collect() };
         assert_eq!(ids(Scope::Nearest), ["w2"]);
         assert_eq!(ids(Scope::Any), ["w2", "w3"]);
         assert_eq!(ids(Scope::Zone(&ap.row.zone)), ["w3"]);
@@ -476,11 +464,7 @@ mod tests {
         let mut view = view();
         view.advance();
         let name = service("http.api.prod.shop");
-        view.put_service(
-            name.clone(),
-            None,
-            vec![endpoint("w", "x", &here, Health::Passing)],
-        );
+        view.put_service(name.clone(), None, vec![endpoint("w", "x", &here, Health::Passing)]);
         for above in ["shop", "prod.shop", "api.prod.shop"] {
             assert!(view.has_services_below(above), "{above}");
         }
@@ -494,11 +478,7 @@ mod tests {
         let here = node("a", "eu1", [127, 0, 0, 1]);
         let mut view = view();
         view.advance();
-        view.put_service(
-            service("web"),
-            None,
-            vec![endpoint("w", "web", &here, Health::Passing)],
-        );
+        view.put_service(service("web"), None, vec![endpoint("w", "web", &here, Health::Passing)]);
         let before = view.clone();
         view.advance();
         view.remove_service(&service("web"));
@@ -516,8 +496,7 @@ mod tests {
         view.put_node(node("b", "eu1", [127, 0, 0, 1]));
         view.put_node(node("a", "us1", [127, 0, 0, 1]));
         let at = |view: &CatalogView| {
-            view.node_at([127, 0, 0, 1].into())
-                .map(|n| n.row.name.to_string())
+            view.node_at([127, 0, 0, 1].into()).map(|n| n.row.name.to_string())
         };
         assert_eq!(at(&view).as_deref(), Some("a"));
         view.remove_node(&NodeName::parse("a").unwrap());

@@ -69,18 +69,9 @@ pub enum ConfigError {
 impl ConfigError {
     /// Says where a key was given, if that is not known yet.
     pub(super) fn placed(self, find: impl FnOnce(&str) -> Option<Place>) -> Self {
-        if let Self::BadValue {
-            place: Place::Nowhere,
-            key,
-            problem,
-        } = self
-        {
+        if let Self::BadValue { place: Place::Nowhere, key, problem } = self {
             let place = find(&key).unwrap_or(Place::Nowhere);
-            return Self::BadValue {
-                place,
-                key,
-                problem,
-            };
+            return Self::BadValue { place, key, problem };
         }
         self
     }

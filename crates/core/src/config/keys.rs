@@ -25,10 +25,7 @@ pub(super) struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     pub(super) fn root(schema: &'a Schema) -> Self {
-        Self {
-            schema: schema.as_value(),
-            reloadable: false,
-        }
+        Self { schema: schema.as_value(), reloadable: false }
     }
 
     /// What a key of this section or map holds; `None` if there is no such key.
@@ -39,10 +36,7 @@ impl<'a> Shape<'a> {
             open.is_object().then_some(open)
         })?;
         let marked = schema.get("x-reload").and_then(Value::as_bool);
-        Some(Self {
-            schema,
-            reloadable: self.reloadable || marked.unwrap_or(false),
-        })
+        Some(Self { schema, reloadable: self.reloadable || marked.unwrap_or(false) })
     }
 
     /// The keys of this section in the order of their names; a map has one, [`ANY_NAME`].
@@ -50,10 +44,7 @@ impl<'a> Shape<'a> {
         let named = self.schema.get("properties").and_then(Value::as_object);
         let names = named.map(|p| p.keys().map(String::as_str).collect());
         let names: Vec<&str> = names.unwrap_or_else(|| vec![ANY_NAME]);
-        names
-            .into_iter()
-            .filter_map(|name| Some((name, self.child(name)?)))
-            .collect()
+        names.into_iter().filter_map(|name| Some((name, self.child(name)?))).collect()
     }
 
     /// Whether it holds further keys.
@@ -185,11 +176,7 @@ mod tests {
 
     #[test]
     fn a_swap_of_neighbours_is_one_mistake() {
-        for (a, b, distance) in [
-            ("ttl", "ttl", 0),
-            ("tll", "ttl", 1),
-            ("lsiten", "listen", 1),
-        ] {
+        for (a, b, distance) in [("ttl", "ttl", 0), ("tll", "ttl", 1), ("lsiten", "listen", 1)] {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
         assert_eq!(edit_distance("", "zone"), 4);

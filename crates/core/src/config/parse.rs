@@ -34,12 +34,7 @@ pub(super) fn parse(
         Config::deserialize(settings).map_err(|e| bad_value("(all)", Place::Nowhere, &e))?;
     let find = |key: &str| {
         let exact = places.get(key);
-        let section = || {
-            places
-                .iter()
-                .find(|(known, _)| is_within(key, known))
-                .map(|(_, at)| at)
-        };
+        let section = || places.iter().find(|(known, _)| is_within(key, known)).map(|(_, at)| at);
         exact.or_else(section).map(|(place, _)| place.clone())
     };
     config.validate().map_err(|e| e.placed(find))?;
@@ -48,16 +43,11 @@ pub(super) fn parse(
 
 /// Whether `key` is `section` or stands in it.
 fn is_within(key: &str, section: &str) -> bool {
-    key.strip_prefix(section)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn bad_value(key: &str, place: Place, error: &toml::de::Error) -> ConfigError {
-    ConfigError::BadValue {
-        place,
-        key: key.to_owned(),
-        problem: error.message().trim().to_owned(),
-    }
+    ConfigError::BadValue { place, key: key.to_owned(), problem: error.message().trim().to_owned() }
 }
 
 /// Each key that was given: where, and the octets of its value in the file.
@@ -72,10 +62,7 @@ impl File<'_> {
     fn place(&self, offset: usize) -> Place {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         let newlines = before.iter().filter(|b| **b == b'\n').count();
-        Place::File {
-            origin: self.origin.to_owned(),
-            line: newlines + 1,
-        }
+        Place::File { origin: self.origin.to_owned(), line: newlines + 1 }
     }
 
     fn check_keys(&self, root: Shape<'_>) -> Result<Places, ConfigError> {
@@ -181,9 +168,7 @@ impl Variable {
     }
 
     fn place(&self) -> Place {
-        Place::Variable {
-            name: self.name.clone(),
-        }
+        Place::Variable { name: self.name.clone() }
     }
 
     fn read(&self, root: Shape<'_>) -> Result<Value, ConfigError> {
@@ -209,15 +194,9 @@ impl Variable {
         let as_toml = as_toml.ok().and_then(|mut table| table.remove("value"));
         let as_text = || Value::String(self.text.clone());
         if shape.has_type("array") {
-            let parts = self
-                .text
-                .split(',')
-                .map(str::trim)
-                .filter(|p| !p.is_empty());
+            let parts = self.text.split(',').map(str::trim).filter(|p| !p.is_empty());
             let parts = parts.map(|p| Value::String(p.to_owned())).collect();
-            return as_toml
-                .filter(Value::is_array)
-                .unwrap_or(Value::Array(parts));
+            return as_toml.filter(Value::is_array).unwrap_or(Value::Array(parts));
         }
         if shape.has_type("string") {
             return as_toml.filter(Value::is_str).unwrap_or_else(as_text);
@@ -235,9 +214,7 @@ impl Variable {
             (true, None) => Err(not_a_table(self.key(), self.place(), value.type_str())),
             (true, Some(table)) => {
                 let strange = table.keys().find(|key| shape.child(key).is_none());
-                strange.map_or(Ok(()), |key| {
-                    Err(unknown(root, &self.path, key, self.place()))
-                })
+                strange.map_or(Ok(()), |key| Err(unknown(root, &self.path, key, self.place())))
             }
             (false, _) => Ok(()),
         }
@@ -252,9 +229,7 @@ fn lay_over(settings: &mut Table, path: &[String], value: Value) {
         settings.insert(key.clone(), value);
         return;
     }
-    let section = settings
-        .entry(key.clone())
-        .or_insert_with(|| Table::new().into());
+    let section = settings.entry(key.clone()).or_insert_with(|| Table::new().into());
     if let Value::Table(section) = section {
         lay_over(section, rest, value);
     }

@@ -42,11 +42,7 @@ fn write_section(page: &mut String, path: &str, section: Shape<'_>) {
 }
 
 fn write_row(page: &mut String, path: &str, key: Shape<'_>) {
-    let reload = if key.is_reloadable() {
-        "yes"
-    } else {
-        "restart"
-    };
+    let reload = if key.is_reloadable() { "yes" } else { "restart" };
     let default = key.default_value().map(default_text).unwrap_or_default();
     let cells = [key.type_word(), default, reload.to_owned(), key.meaning()];
     let cells = cells.map(|cell| cell.replace('|', "\\|"));

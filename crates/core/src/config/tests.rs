@@ -60,12 +60,7 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!(config.node.name.unwrap().as_str(), "web-1");
     assert_eq!(config.dns.domain.as_str(), "corp.example");
     assert_eq!(config.dns.ttl, Duration::from_secs(90));
-    let upstreams: Vec<String> = config
-        .dns
-        .upstreams
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let upstreams: Vec<String> = config.dns.upstreams.iter().map(ToString::to_string).collect();
     assert_eq!(upstreams, ["9.9.9.9:53", "[2620:fe::fe]:5353"]);
     let own = &config.guard.service[&ServiceName::parse("http.api.prod.shop").unwrap()];
     assert_eq!((own.max_drop, own.panic), (Some(0.9), Some(true)));
@@ -74,123 +69,39 @@ fn every_setting_can_be_given_in_the_file() {
 
 /// A file, and part of what is said about it.
 const MISTAKES: &[(&str, &str)] = &[
-    (
-        "[dns]\ntll = \"1s\"",
-        r#"dunlin.toml:2: unknown key "dns.tll"; did you mean "dns.ttl"?"#,
-    ),
-    (
-        "[dsn]\n",
-        r#"dunlin.toml:1: unknown key "dsn"; did you mean "dns"?"#,
-    ),
-    (
-        "\nttl = 1",
-        r#"dunlin.toml:2: unknown key "ttl"; did you mean "dns.ttl"?"#,
-    ),
-    (
-        "quux = 1",
-        "unknown key \"quux\"; `dunlin config reference` lists all keys",
-    ),
-    (
-        "[guard.service.web]\npanik = true",
-        "did you mean \"guard.service.web.panic\"?",
-    ),
-    (
-        "[dns]\n\nttl = 5",
-        "dunlin.toml:3: dns.ttl: invalid type: integer `5`, expected a duration",
-    ),
-    (
-        "[dns]\nttl = \"soon\"",
-        "dunlin.toml:2: dns.ttl: \"soon\" is not a duration like \"5s\"",
-    ),
-    (
-        "[dns]\nttl = \"2days\"",
-        "dunlin.toml:2: dns.ttl: is 2days; whole seconds up to 1day",
-    ),
-    (
-        "[dns]\nttl = \"1ms\"",
-        "dunlin.toml:2: dns.ttl: is 1ms; whole seconds",
-    ),
+    ("[dns]\ntll = \"1s\"", r#"dunlin.toml:2: unknown key "dns.tll"; did you mean "dns.ttl"?"#),
+    ("[dsn]\n", r#"dunlin.toml:1: unknown key "dsn"; did you mean "dns"?"#),
+    ("\nttl = 1", r#"dunlin.toml:2: unknown key "ttl"; did you mean "dns.ttl"?"#),
+    ("quux = 1", "unknown key \"quux\"; `dunlin config reference` lists all keys"),
+    ("[guard.service.web]\npanik = true", "did you mean \"guard.service.web.panic\"?"),
+    ("[dns]\n\nttl = 5", "dunlin.toml:3: dns.ttl: invalid type: integer `5`, expected a duration"),
+    ("[dns]\nttl = \"soon\"", "dunlin.toml:2: dns.ttl: \"soon\" is not a duration like \"5s\""),
+    ("[dns]\nttl = \"2days\"", "dunlin.toml:2: dns.ttl: is 2days; whole seconds up to 1day"),
+    ("[dns]\nttl = \"1ms\"", "dunlin.toml:2: dns.ttl: is 1ms; whole seconds"),
     (
         "dns.listen = \"localhost:53\"",
         "dunlin.toml:1: dns.listen: \"localhost:53\" is not an address",
     ),
-    (
-        "[dns]\nlisten = 53",
-        "dns.listen: invalid type: integer `53`, expected a string",
-    ),
-    (
-        "[dns]\nupstreams = [\n \"9.9.9.9\",\n \"dns\"]",
-        "dns.upstreams: \"dns\" is not an address",
-    ),
-    (
-        "[dns]\nudp_payload = 100",
-        "dns.udp_payload: is 100; 512 to 4096 are allowed",
-    ),
-    (
-        "[dns]\nudp_payload = 70000",
-        "dns.udp_payload: invalid value: integer `70000`, expected u16",
-    ),
-    (
-        "[dns]\nworkers = 0",
-        "dns.workers: is 0; 1 to 64 are allowed",
-    ),
-    (
-        "[dns]\ndomain = \"a..b\"",
-        "dunlin.toml:2: dns.domain: name \"\" has an empty label",
-    ),
-    (
-        "[dns]\nlisten = \"127.0.0.1:5380\"",
-        "dns.listen: is 127.0.0.1:5380, where the API listens",
-    ),
-    (
-        "dns = 5",
-        "dunlin.toml:1: dns: has the type integer; a section is expected here, like [dns]",
-    ),
-    (
-        "[node]\nname = \"a.b\"",
-        "node.name: label \"a.b\" holds '.'",
-    ),
-    (
-        "[node]\nzone = \"any\"",
-        "dunlin.toml:2: node.zone: \"any\" is reserved",
-    ),
-    (
-        "[node]\naddress = \"host\"",
-        "dunlin.toml:2: node.address: invalid IP address syntax",
-    ),
-    (
-        "[node]\naddress = \"0.0.0.0\"",
-        "dunlin.toml:2: node.address: is not an address that others",
-    ),
-    (
-        "[node.meta]\nrack = 7",
-        "dunlin.toml:2: node.meta.rack: invalid type: integer `7`",
-    ),
-    (
-        "[guard]\nmax_drop = 50",
-        "dunlin.toml:2: guard.max_drop: is 50; a share from 0 to 1",
-    ),
+    ("[dns]\nlisten = 53", "dns.listen: invalid type: integer `53`, expected a string"),
+    ("[dns]\nupstreams = [\n \"9.9.9.9\",\n \"dns\"]", "dns.upstreams: \"dns\" is not an address"),
+    ("[dns]\nudp_payload = 100", "dns.udp_payload: is 100; 512 to 4096 are allowed"),
+    ("[dns]\nudp_payload = 70000", "dns.udp_payload: invalid value: integer `70000`, expected u16"),
+    ("[dns]\nworkers = 0", "dns.workers: is 0; 1 to 64 are allowed"),
+    ("[dns]\ndomain = \"a..b\"", "dunlin.toml:2: dns.domain: name \"\" has an empty label"),
+    ("[dns]\nlisten = \"127.0.0.1:5380\"", "dns.listen: is 127.0.0.1:5380, where the API listens"),
+    ("dns = 5", "dunlin.toml:1: dns: has the type integer; a section is expected here, like [dns]"),
+    ("[node]\nname = \"a.b\"", "node.name: label \"a.b\" holds '.'"),
+    ("[node]\nzone = \"any\"", "dunlin.toml:2: node.zone: \"any\" is reserved"),
+    ("[node]\naddress = \"host\"", "dunlin.toml:2: node.address: invalid IP address syntax"),
+    ("[node]\naddress = \"0.0.0.0\"", "dunlin.toml:2: node.address: is not an address that others"),
+    ("[node.meta]\nrack = 7", "dunlin.toml:2: node.meta.rack: invalid type: integer `7`"),
+    ("[guard]\nmax_drop = 50", "dunlin.toml:2: guard.max_drop: is 50; a share from 0 to 1"),
     ("[guard]\nmax_drop = nan", "guard.max_drop: is NaN"),
-    (
-        "[guard]\nwindow = \"0s\"",
-        "guard.window: is 0s; 1s to 1h are allowed",
-    ),
-    (
-        "[guard]\nmin_instances = -1",
-        "guard.min_instances: invalid value: integer `-1`",
-    ),
-    (
-        "[guard.service.web]\nmax_drop = 2",
-        "dunlin.toml:2: guard.service.web.max_drop: is 2",
-    ),
-    (
-        "[guard.service.\"w b\"]\nmax_drop = 0.2",
-        "label \"w b\" holds ' '",
-    ),
-    (
-        "[log]\nformat = \"xml\"",
-        "log.format: unknown variant `xml`, expected `text` or `json`",
-    ),
+    ("[guard]\nwindow = \"0s\"", "guard.window: is 0s; 1s to 1h are allowed"),
+    ("[guard]\nmin_instances = -1", "guard.min_instances: invalid value: integer `-1`"),
+    ("[guard.service.web]\nmax_drop = 2", "dunlin.toml:2: guard.service.web.max_drop: is 2"),
+    ("[guard.service.\"w b\"]\nmax_drop = 0.2", "label \"w b\" holds ' '"),
+    ("[log]\nformat = \"xml\"", "log.format: unknown variant `xml`, expected `text` or `json`"),
     ("[dns\n", "dunlin.toml:1: not valid TOML"),
     (
         "[api]\nlisten = \"[::1]:1\"\nlisten = \"[::1]:2\"",
@@ -202,10 +113,7 @@ const MISTAKES: &[(&str, &str)] = &[
 fn an_error_names_the_key_the_line_and_what_would_be_right() {
     for (text, expected) in MISTAKES {
         let error = parse(text).unwrap_err().to_string();
-        assert!(
-            error.contains(expected),
-            "{text:?}\n  said: {error}\n  not:  {expected}"
-        );
+        assert!(error.contains(expected), "{text:?}\n  said: {error}\n  not:  {expected}");
     }
 }
 
@@ -240,55 +148,24 @@ fn a_variable_wins_over_the_file() {
 
 #[test]
 fn variables_of_others_are_passed_over() {
-    let env = [
-        ("HOME", "/root"),
-        ("DUNLIN_CONFIG", "x"),
-        ("DUNLIN_AGENT", "y"),
-        ("PATH__X", "z"),
-    ];
+    let env = [("HOME", "/root"), ("DUNLIN_CONFIG", "x"), ("DUNLIN_AGENT", "y"), ("PATH__X", "z")];
     assert_eq!(with_env("", &env).unwrap(), Config::default());
 }
 
 #[test]
 fn an_error_in_a_variable_names_the_variable() {
     for (name, value, expected) in [
-        (
-            "DUNLIN_DNS__TLL",
-            "1s",
-            r#"unknown key "dns.tll"; did you mean "dns.ttl"?"#,
-        ),
-        (
-            "DUNLIN_DNS__TTL",
-            "soon",
-            "dns.ttl: \"soon\" is not a duration",
-        ),
-        (
-            "DUNLIN_DNS__TTL",
-            "2days",
-            "dns.ttl: is 2days; whole seconds",
-        ),
-        (
-            "DUNLIN_DNS__WORKERS",
-            "many",
-            "dns.workers: invalid type: string \"many\"",
-        ),
+        ("DUNLIN_DNS__TLL", "1s", r#"unknown key "dns.tll"; did you mean "dns.ttl"?"#),
+        ("DUNLIN_DNS__TTL", "soon", "dns.ttl: \"soon\" is not a duration"),
+        ("DUNLIN_DNS__TTL", "2days", "dns.ttl: is 2days; whole seconds"),
+        ("DUNLIN_DNS__WORKERS", "many", "dns.workers: invalid type: string \"many\""),
         ("DUNLIN_DNS__WORKERS", "0", "dns.workers: is 0"),
         ("DUNLIN_DNS__", "0", "unknown key \"dns.\""),
         ("DUNLIN_DNS__LISTEN__X", "0", "unknown key \"dns.listen.x\""),
-        (
-            "DUNLIN_NODE__META",
-            "rack",
-            "node.meta: has the type string; a section is expected",
-        ),
-        (
-            "DUNLIN_GUARD__SERVICE",
-            "{ web = { panik = 1 } }",
-            "unknown field `panik`",
-        ),
+        ("DUNLIN_NODE__META", "rack", "node.meta: has the type string; a section is expected"),
+        ("DUNLIN_GUARD__SERVICE", "{ web = { panik = 1 } }", "unknown field `panik`"),
     ] {
-        let error = with_env("[dns]\nttl = \"3s\"", &[(name, value)])
-            .unwrap_err()
-            .to_string();
+        let error = with_env("[dns]\nttl = \"3s\"", &[(name, value)]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("variable {name}: ")), "{error}");
         assert!(error.contains(expected), "{name}={value} said: {error}");
     }
@@ -299,10 +176,7 @@ fn settings_written_out_read_back_the_same() {
     let mut config = parse("[node]\nname = \"a\"\n[guard.service.web]\npanic = false").unwrap();
     config.dns.upstreams.push(([9, 9, 9, 9], 53).into());
     assert_eq!(parse(&config.to_toml()).unwrap(), config);
-    assert_eq!(
-        parse(&Config::default().to_toml()).unwrap(),
-        Config::default()
-    );
+    assert_eq!(parse(&Config::default().to_toml()).unwrap(), Config::default());
 }
 
 #[test]
@@ -315,10 +189,7 @@ fn a_reload_knows_what_it_can_apply() {
     .unwrap();
     let diff = old.diff_reload(&new);
     let keys = |changes: &[Change]| changes.iter().map(|c| c.key.clone()).collect::<Vec<_>>();
-    assert_eq!(
-        keys(&diff.reloadable),
-        ["dns.ttl", "guard.service.web.panic"]
-    );
+    assert_eq!(keys(&diff.reloadable), ["dns.ttl", "guard.service.web.panic"]);
     assert_eq!(keys(&diff.needs_restart), ["dns.listen", "node.name"]);
     assert_eq!(diff.reloadable[0].from.as_deref(), Some("\"1s\""));
     assert_eq!(diff.reloadable[0].to.as_deref(), Some("\"5s\""));
@@ -349,21 +220,13 @@ fn the_schema_refuses_unknown_keys_and_stands_alone() {
     let schema = Config::schema();
     let text = serde_json::to_string(&schema).unwrap();
     assert!(!text.contains("$ref"), "{text}");
-    assert_eq!(
-        schema.get("additionalProperties"),
-        Some(&serde_json::Value::Bool(false))
-    );
+    assert_eq!(schema.get("additionalProperties"), Some(&serde_json::Value::Bool(false)));
 }
 
 /// Lines that are nearly right, so that random files get past the first key.
 fn line() -> impl Strategy<Value = String> {
-    let section = prop::sample::select(vec![
-        "[dns]",
-        "[node]",
-        "[guard]",
-        "[guard.service.web]",
-        "[x]",
-    ]);
+    let section =
+        prop::sample::select(vec!["[dns]", "[node]", "[guard]", "[guard.service.web]", "[x]"]);
     let key = prop::sample::select(vec![
         "ttl", "listen", "name", "max_drop", "window", "panic", "meta", "y",
     ]);

@@ -52,16 +52,19 @@ pub struct CheckRow {
 }
 
 impl CheckRow {
+    const UNPROVEN: &str = "not checked yet";
+
     /// The state of a check that has not run yet: critical, so that nothing unproven is in answers.
     #[must_use]
     pub fn unproven(since: Timestamp) -> Self {
-        let output = "not checked yet".into();
-        Self {
-            status: CheckStatus::Critical,
-            output,
-            since,
-            has_worked: false,
-        }
+        let output = Self::UNPROVEN.into();
+        Self { status: CheckStatus::Critical, output, since, has_worked: false }
+    }
+
+    /// Whether the check has not run yet.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        !self.has_worked && *self.output == *Self::UNPROVEN
     }
 
     /// Cuts a check's output to its limit, at a character boundary.
@@ -72,7 +75,7 @@ impl CheckRow {
 }
 
 /// TLS settings of an HTTP or gRPC check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsCheck {
     /// The name to send (SNI) and to verify; the target's address when absent.
     pub server_name: Option<String>,
@@ -81,7 +84,7 @@ pub struct TlsCheck {
 }
 
 /// The status codes an HTTP check takes for success.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange(RangeInclusive<u16>);
 
 impl StatusRange {
@@ -90,9 +93,7 @@ impl StatusRange {
     /// # Errors
     /// When it is neither, or not within 100 to 599.
     pub fn parse(text: &str) -> Result<Self, CheckSpecError> {
-        let bad = || CheckSpecError::BadStatus {
-            text: text.to_owned(),
-        };
+        let bad = || CheckSpecError::BadStatus { text: text.to_owned() };
         let number = |part: &str| part.trim().parse::<u16>().map_err(|_| bad());
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
@@ -119,7 +120,7 @@ impl Default for StatusRange {
 }
 
 /// An HTTP request and what to expect of its answer. Redirects are not followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpCheck {
     /// Where to connect; the instance's own address and port when absent.
     pub target: Option<SocketAddr>,
@@ -138,7 +139,7 @@ pub struct HttpCheck {
 }
 
 /// What a check does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckKind {
     /// Connects, then closes. The target is the instance's own unless given.
     Tcp {
@@ -195,7 +196,7 @@ impl CheckKind {
 }
 
 /// A check as its provider wants it: local to the node, not replicated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckSpec {
     /// Unique within the instance.
     pub id: CheckId,
@@ -302,10 +303,7 @@ impl CheckSpec {
         self.validate_timing()?;
         self.validate_texts()?;
         let bad = |problem: &str| {
-            Err(CheckSpecError::BadSetting {
-                id: self.id.clone(),
-                problem: problem.to_owned(),
-            })
+            Err(CheckSpecError::BadSetting { id: self.id.clone(), problem: problem.to_owned() })
         };
         if let CheckKind::Http(http) = &self.kind
             && !http.path.starts_with('/')
@@ -328,36 +326,15 @@ impl CheckSpec {
             if (least..=most).contains(&found) {
                 return Ok(());
             }
-            Err(CheckSpecError::Duration {
-                id: self.id.clone(),
-                field,
-                found,
-                least,
-                most,
-            })
+            Err(CheckSpecError::Duration { id: self.id.clone(), field, found, least, most })
         };
-        within(
-            "interval",
-            self.interval,
-            MIN_CHECK_INTERVAL,
-            MAX_CHECK_INTERVAL,
-        )?;
-        within(
-            "timeout",
-            self.timeout,
-            Duration::from_millis(1),
-            MAX_CHECK_TIMEOUT,
-        )?;
+        within("interval", self.interval, MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)?;
+        within("timeout", self.timeout, Duration::from_millis(1), MAX_CHECK_TIMEOUT)?;
         if let CheckKind::Ttl { ttl } = self.kind {
             within("ttl", ttl, MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)?;
         }
         if let Some(after) = self.deregister_after {
-            within(
-                "deregister_after",
-                after,
-                Duration::from_secs(1),
-                7 * MAX_CHECK_INTERVAL,
-            )?;
+            within("deregister_after", after, Duration::from_secs(1), 7 * MAX_CHECK_INTERVAL)?;
         }
         let thresholds = [
             ("failures_before_critical", self.failures_before_critical),
@@ -365,11 +342,7 @@ impl CheckSpec {
         ];
         for (field, found) in thresholds {
             if !(1..=MAX_CHECK_THRESHOLD).contains(&found) {
-                return Err(CheckSpecError::Threshold {
-                    id: self.id.clone(),
-                    field,
-                    found,
-                });
+                return Err(CheckSpecError::Threshold { id: self.id.clone(), field, found });
             }
         }
         Ok(())
@@ -387,10 +360,7 @@ impl CheckSpec {
             CheckKind::Tcp { .. } | CheckKind::Ttl { .. } | CheckKind::Alias { .. } => 0,
         };
         if octets > CHECK_TEXT_OCTETS {
-            return Err(CheckSpecError::TooMuchText {
-                id: self.id.clone(),
-                octets,
-            });
+            return Err(CheckSpecError::TooMuchText { id: self.id.clone(), octets });
         }
         Ok(())
     }
@@ -409,10 +379,7 @@ mod tests {
     fn intervals_outside_their_bounds_are_refused_with_the_bounds() {
         assert_eq!(tcp().validate(), Ok(()));
         for millis in [0, 1, 99, 90_000_000] {
-            let spec = CheckSpec {
-                interval: Duration::from_millis(millis),
-                ..tcp()
-            };
+            let spec = CheckSpec { interval: Duration::from_millis(millis), ..tcp() };
             let error = spec.validate().unwrap_err().to_string();
             assert!(error.contains("100ms to 1day"), "{error}");
         }
@@ -420,16 +387,8 @@ mod tests {
 
     #[test]
     fn thresholds_are_at_least_one() {
-        let spec = CheckSpec {
-            failures_before_critical: 0,
-            ..tcp()
-        };
-        assert!(
-            spec.validate()
-                .unwrap_err()
-                .to_string()
-                .contains("failures_before_critical")
-        );
+        let spec = CheckSpec { failures_before_critical: 0, ..tcp() };
+        assert!(spec.validate().unwrap_err().to_string().contains("failures_before_critical"));
     }
 
     #[test]

@@ -96,20 +96,9 @@ mod tests {
 
     #[test]
     fn the_node_and_the_operator_overrule_the_checks() {
-        let maintenance = Mode::Maintenance {
-            reason: "disk".into(),
-        };
-        assert_eq!(
-            effective_health(&maintenance, true, [Passing]),
-            Health::Maintenance
-        );
-        assert_eq!(
-            effective_health(&Mode::Draining, true, [Critical]),
-            Health::Draining
-        );
-        assert_eq!(
-            effective_health(&maintenance, false, [Passing]),
-            Health::Unreachable
-        );
+        let maintenance = Mode::Maintenance { reason: "disk".into() };
+        assert_eq!(effective_health(&maintenance, true, [Passing]), Health::Maintenance);
+        assert_eq!(effective_health(&Mode::Draining, true, [Critical]), Health::Draining);
+        assert_eq!(effective_health(&maintenance, false, [Passing]), Health::Unreachable);
     }
 }

@@ -45,10 +45,7 @@ fn check_id(text: &str) -> Result<(), IdError> {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '@' | '-');
     match text.chars().find(|c| !allowed(*c)) {
-        Some(found) => Err(IdError::BadCharacter {
-            id: text.to_owned(),
-            found,
-        }),
+        Some(found) => Err(IdError::BadCharacter { id: text.to_owned(), found }),
         None => Ok(()),
     }
 }
@@ -113,6 +110,13 @@ id_newtype!(
     CheckId
 );
 
+impl CheckId {
+    /// Sorts before every other id; for ranges over all checks of an instance. Not a valid id itself.
+    pub(crate) fn least() -> Self {
+        Self("".into())
+    }
+}
+
 /// A node's random 128-bit identity, kept in its data directory. Survives a change of name or address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId([u8; 16]);
@@ -135,15 +139,11 @@ impl NodeId {
     /// # Errors
     /// When the text is anything else.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let bad = || IdError::NotHex {
-            id: text.chars().take(64).collect(),
-        };
+        let bad = || IdError::NotHex { id: text.chars().take(64).collect() };
         if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(bad());
         }
-        u128::from_str_radix(text, 16)
-            .map(|n| Self(n.to_be_bytes()))
-            .map_err(|_| bad())
+        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| bad())
     }
 }
 
@@ -173,12 +173,8 @@ pub enum ProviderKind {
 }
 
 impl ProviderKind {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::File, "file"),
-        (Self::Http, "http"),
-        (Self::Run, "run"),
-        (Self::Api, "api"),
-    ];
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::File, "file"), (Self::Http, "http"), (Self::Run, "run"), (Self::Api, "api")];
 
     /// The word in front of the provider's name.
     #[must_use]
@@ -207,19 +203,13 @@ impl ProviderId {
     /// When the name is not a valid id.
     pub fn new(kind: ProviderKind, name: &str) -> Result<Self, IdError> {
         check_id(name)?;
-        Ok(Self {
-            kind,
-            name: name.into(),
-        })
+        Ok(Self { kind, name: name.into() })
     }
 
     /// The provider behind `PUT /api/instances/ID`.
     #[must_use]
     pub fn api() -> Self {
-        Self {
-            kind: ProviderKind::Api,
-            name: "instances".into(),
-        }
+        Self { kind: ProviderKind::Api, name: "instances".into() }
     }
 
     /// Parses `kind:name`.
@@ -227,14 +217,9 @@ impl ProviderId {
     /// # Errors
     /// When the kind is unknown or the name is not a valid id.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let bad = || IdError::BadProvider {
-            id: text.chars().take(ID_OCTETS).collect(),
-        };
+        let bad = || IdError::BadProvider { id: text.chars().take(ID_OCTETS).collect() };
         let (kind, name) = text.split_once(':').ok_or_else(bad)?;
-        let (kind, _) = ProviderKind::ALL
-            .into_iter()
-            .find(|(_, k)| *k == kind)
-            .ok_or_else(bad)?;
+        let (kind, _) = ProviderKind::ALL.into_iter().find(|(_, k)| *k == kind).ok_or_else(bad)?;
         Self::new(kind, name)
     }
 
@@ -284,10 +269,7 @@ mod tests {
 
     #[test]
     fn ids_keep_their_case_and_refuse_slashes() {
-        assert_eq!(
-            InstanceId::parse("Web-1:8080").unwrap().as_str(),
-            "Web-1:8080"
-        );
+        assert_eq!(InstanceId::parse("Web-1:8080").unwrap().as_str(), "Web-1:8080");
         for bad in ["", "a/b", "a b", "ä", &"x".repeat(129)] {
             assert!(InstanceId::parse(bad).is_err(), "{bad:?}");
         }

@@ -145,16 +145,7 @@ impl Instance {
     /// # Errors
     /// The first part that is out of bounds.
     pub fn new(fields: InstanceFields) -> Result<Self, InstanceError> {
-        let InstanceFields {
-            id,
-            service,
-            address,
-            port,
-            weight,
-            tags,
-            meta,
-            provider,
-        } = fields;
+        let InstanceFields { id, service, address, port, weight, tags, meta, provider } = fields;
         let port = u16::try_from(port)
             .ok()
             .and_then(NonZeroU16::new)
@@ -181,19 +172,12 @@ impl Instance {
 }
 
 fn at_most(what: &'static str, found: usize, most: usize) -> Result<(), InstanceError> {
-    if found > most {
-        Err(InstanceError::TooMuch { what, found, most })
-    } else {
-        Ok(())
-    }
+    if found > most { Err(InstanceError::TooMuch { what, found, most }) } else { Ok(()) }
 }
 
 fn plain_text(what: &'static str, text: &str) -> Result<(), InstanceError> {
     if text.chars().any(char::is_control) {
-        return Err(InstanceError::ControlCharacter {
-            what,
-            text: text.to_owned(),
-        });
+        return Err(InstanceError::ControlCharacter { what, text: text.to_owned() });
     }
     Ok(())
 }
@@ -218,17 +202,10 @@ fn parse_meta(
 ) -> Result<BTreeMap<Arc<str>, Arc<str>>, InstanceError> {
     at_most("meta pairs", meta.len(), META_PAIRS)?;
     for (key, value) in &meta {
-        at_most(
-            "octets in a meta pair",
-            key.len() + value.len(),
-            META_PAIR_OCTETS,
-        )?;
+        at_most("octets in a meta pair", key.len() + value.len(), META_PAIR_OCTETS)?;
         plain_text("meta key", key)?;
     }
-    Ok(meta
-        .into_iter()
-        .map(|(k, v)| (Arc::from(k), Arc::from(v)))
-        .collect())
+    Ok(meta.into_iter().map(|(k, v)| (Arc::from(k), Arc::from(v))).collect())
 }
 
 impl Mode {
@@ -238,14 +215,12 @@ impl Mode {
     /// When the reason is longer.
     pub fn maintenance(reason: &str) -> Result<Self, InstanceError> {
         at_most("octets in a reason", reason.len(), REASON_OCTETS)?;
-        Ok(Self::Maintenance {
-            reason: reason.into(),
-        })
+        Ok(Self::Maintenance { reason: reason.into() })
     }
 }
 
 /// What a provider states: an instance and how to check it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// The instance, as all nodes will know it.
     pub instance: Instance,
@@ -263,9 +238,7 @@ impl Registration {
         for (at, check) in checks.iter().enumerate() {
             check.validate()?;
             if checks[..at].iter().any(|other| other.id == check.id) {
-                return Err(InstanceError::DuplicateCheck {
-                    id: check.id.to_string(),
-                });
+                return Err(InstanceError::DuplicateCheck { id: check.id.to_string() });
             }
         }
         Ok(Self { instance, checks })
@@ -293,10 +266,7 @@ mod tests {
     #[test]
     fn tags_are_sorted_without_duplicates() {
         let instance = Instance::new(fields()).unwrap();
-        assert_eq!(
-            instance.tags.iter().map(|t| &**t).collect::<Vec<_>>(),
-            ["a", "v2"]
-        );
+        assert_eq!(instance.tags.iter().map(|t| &**t).collect::<Vec<_>>(), ["a", "v2"]);
     }
 
     #[test]
@@ -307,36 +277,15 @@ mod tests {
                 Err(InstanceError::Port { .. })
             ));
         }
-        assert!(
-            Instance::new(InstanceFields {
-                weight: 65_536,
-                ..fields()
-            })
-            .is_err()
-        );
-        assert_eq!(
-            Instance::new(InstanceFields {
-                weight: 0,
-                ..fields()
-            })
-            .unwrap()
-            .weight,
-            0
-        );
+        assert!(Instance::new(InstanceFields { weight: 65_536, ..fields() }).is_err());
+        assert_eq!(Instance::new(InstanceFields { weight: 0, ..fields() }).unwrap().weight, 0);
     }
 
     #[test]
     fn addresses_nobody_can_connect_to_are_refused() {
         for address in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"] {
             let address = address.parse().unwrap();
-            assert!(
-                Instance::new(InstanceFields {
-                    address,
-                    ..fields()
-                })
-                .is_err(),
-                "{address}"
-            );
+            assert!(Instance::new(InstanceFields { address, ..fields() }).is_err(), "{address}");
         }
     }
 

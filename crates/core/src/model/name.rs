@@ -99,41 +99,26 @@ impl Label {
 
 fn check_label(text: &str) -> Result<(), NameError> {
     if text.is_empty() {
-        return Err(NameError::EmptyLabel {
-            name: text.to_owned(),
-        });
+        return Err(NameError::EmptyLabel { name: text.to_owned() });
     }
     if text.len() > LABEL_OCTETS {
-        let cut = text
-            .char_indices()
-            .take_while(|(at, _)| *at < LABEL_OCTETS)
-            .map(|(_, c)| c);
-        return Err(NameError::LabelTooLong {
-            label: cut.collect(),
-            octets: text.len(),
-        });
+        let cut = text.char_indices().take_while(|(at, _)| *at < LABEL_OCTETS).map(|(_, c)| c);
+        return Err(NameError::LabelTooLong { label: cut.collect(), octets: text.len() });
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if let Some(found) = text.chars().find(|c| !allowed(*c)) {
-        return Err(NameError::BadCharacter {
-            label: text.to_owned(),
-            found,
-        });
+        return Err(NameError::BadCharacter { label: text.to_owned(), found });
     }
     let edge = |c: Option<u8>| matches!(c, Some(b'-' | b'_'));
     if edge(text.bytes().next()) || edge(text.bytes().next_back()) {
-        return Err(NameError::BadEdge {
-            label: text.to_owned(),
-        });
+        return Err(NameError::BadEdge { label: text.to_owned() });
     }
     Ok(())
 }
 
 fn refuse_reserved(label: &str) -> Result<(), NameError> {
     if RESERVED_LABELS.contains(&label) {
-        return Err(NameError::Reserved {
-            label: label.to_owned(),
-        });
+        return Err(NameError::Reserved { label: label.to_owned() });
     }
     Ok(())
 }
@@ -156,19 +141,14 @@ impl ServiceName {
         let mut labels = 0;
         for label in lower.split('.') {
             if label.is_empty() {
-                return Err(NameError::EmptyLabel {
-                    name: text.to_owned(),
-                });
+                return Err(NameError::EmptyLabel { name: text.to_owned() });
             }
             check_label(label)?;
             refuse_reserved(label)?;
             labels += 1;
         }
         if labels > SERVICE_LABELS {
-            return Err(NameError::TooManyLabels {
-                name: text.to_owned(),
-                labels,
-            });
+            return Err(NameError::TooManyLabels { name: text.to_owned(), labels });
         }
         Ok(Self(lower.into()))
     }
@@ -269,10 +249,7 @@ mod tests {
     fn a_service_name_has_one_to_four_labels() {
         assert_eq!(ServiceName::parse("Web").unwrap().as_str(), "web");
         let name = ServiceName::parse("http.api.prod.shop").unwrap();
-        assert_eq!(
-            name.labels().collect::<Vec<_>>(),
-            ["http", "api", "prod", "shop"]
-        );
+        assert_eq!(name.labels().collect::<Vec<_>>(), ["http", "api", "prod", "shop"]);
         assert!(matches!(
             ServiceName::parse("a.b.c.d.e"),
             Err(NameError::TooManyLabels { labels: 5, .. })

@@ -18,11 +18,7 @@ impl Timestamp {
     /// From milliseconds since the epoch; later than the year 9999 becomes its end.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(if millis > Self::MAX_MILLIS {
-            Self::MAX_MILLIS
-        } else {
-            millis
-        })
+        Self(if millis > Self::MAX_MILLIS { Self::MAX_MILLIS } else { millis })
     }
 
     /// From a clock reading; before the epoch becomes the epoch.
@@ -59,22 +55,13 @@ mod tests {
 
     #[test]
     fn a_timestamp_reads_as_rfc_3339() {
-        assert_eq!(
-            Timestamp::from_millis(1_795_230_000_000).to_string(),
-            "2026-11-21T03:00:00Z"
-        );
-        assert_eq!(
-            Timestamp::from_millis(u64::MAX).to_string(),
-            "9999-12-31T23:59:59Z"
-        );
+        assert_eq!(Timestamp::from_millis(1_795_230_000_000).to_string(), "2026-11-21T03:00:00Z");
+        assert_eq!(Timestamp::from_millis(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]
     fn time_passed_is_zero_when_the_clock_went_back() {
-        let (early, late) = (
-            Timestamp::from_millis(1_000),
-            Timestamp::from_millis(3_600_000),
-        );
+        let (early, late) = (Timestamp::from_millis(1_000), Timestamp::from_millis(3_600_000));
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.since(early), Duration::from_millis(3_599_000));
     }

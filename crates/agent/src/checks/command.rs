@@ -1,0 +1,137 @@
+//! Command checks: a program in a process group of its own.
+//!
+//! Exit 0 is passing, 1 warning, anything else critical. The group is killed when the program has ended,
+//! at the timeout, and when the run is given up, so children that it left behind do not pile up.
+#![allow(unsafe_code, reason = "killing a process group has no safe form in the standard library")]
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use dunlin_core::health::Outcome;
+use dunlin_core::model::CheckStatus;
+use dunlin_core::model::limits::CHECK_OUTPUT_OCTETS;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::{Failure, Request, outcome};
+
+/// How long output may still come in after the program and its group have ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Kills a process group when dropped.
+struct Group(libc::pid_t);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: killpg takes plain numbers and touches no memory. The group was made for this child
+        // alone; when nobody is left in it, the call fails with ESRCH, which is what is wanted.
+        unsafe { libc::killpg(self.0, libc::SIGKILL) };
+    }
+}
+
+/// Runs the program and judges how it ended.
+pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, Failure> {
+    let (program, arguments) = argv.split_first().ok_or("no program is given")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("DUNLIN_INSTANCE", request.instance.as_str())
+        .env("DUNLIN_SERVICE", request.service.as_str())
+        .env("DUNLIN_ADDRESS", request.address.ip().to_string())
+        .env("DUNLIN_PORT", request.address.port().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| explain(&e, program))?;
+    let pid = child.id().and_then(|pid| libc::pid_t::try_from(pid).ok());
+    let group = Group(pid.ok_or("the program has no process id")?);
+    let mut output = Output::of(&mut child);
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status.map_err(|e| e.to_string())?,
+            () = output.read() => {}
+        }
+    };
+    drop(group);
+    // Whoever still holds the pipes has just been killed; this only waits for what they wrote.
+    let _ = timeout(LAST_WORDS, output.read_to_end()).await;
+    Ok(judge(status, &output.text()))
+}
+
+fn explain(error: &io::Error, program: &str) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{program}: no such program"),
+        io::ErrorKind::PermissionDenied => format!("{program}: not executable"),
+        _ => format!("{program}: {error}"),
+    }
+}
+
+fn judge(status: ExitStatus, output: &str) -> Outcome {
+    let (health, word) = match (status.code(), status.signal()) {
+        (Some(0), _) => (CheckStatus::Passing, "exit 0".to_owned()),
+        (Some(1), _) => (CheckStatus::Warning, "exit 1".to_owned()),
+        (Some(code), _) => (CheckStatus::Critical, format!("exit {code}")),
+        (None, Some(signal)) => (CheckStatus::Critical, format!("killed by signal {signal}")),
+        (None, None) => (CheckStatus::Critical, "ended in an unknown way".to_owned()),
+    };
+    let output = output.trim();
+    let text = if output.is_empty() { word } else { format!("{word}: {output}") };
+    outcome(health, text)
+}
+
+/// What the program writes, of which only the beginning is kept.
+struct Output {
+    pipes: [Option<Box<dyn AsyncRead + Send + Unpin>>; 2],
+    kept: Vec<u8>,
+    buffers: [Box<[u8]>; 2],
+}
+
+impl Output {
+    fn of(child: &mut Child) -> Self {
+        let stdout = child.stdout.take().map(|p| Box::new(p) as Box<dyn AsyncRead + Send + Unpin>);
+        let stderr = child.stderr.take().map(|p| Box::new(p) as Box<dyn AsyncRead + Send + Unpin>);
+        let buffers = [(); 2].map(|()| vec![0; 16 * 1024].into_boxed_slice());
+        Self { pipes: [stdout, stderr], kept: Vec::new(), buffers }
+    }
+
+    /// Reads once from either pipe; never returns when both have ended.
+    async fn read(&mut self) {
+        let [stdout, stderr] = &mut self.pipes;
+        let [first, second] = &mut self.buffers;
+        let (pipe, read) = tokio::select! {
+            read = read_some(stdout, first) => (0, read),
+            read = read_some(stderr, second) => (1, read),
+        };
+        if read == 0 {
+            self.pipes[pipe] = None;
+        }
+        let room = CHECK_OUTPUT_OCTETS - self.kept.len();
+        self.kept.extend_from_slice(&self.buffers[pipe][..read.min(room)]);
+    }
+
+    async fn read_to_end(&mut self) {
+        while self.pipes.iter().any(Option::is_some) {
+            self.read().await;
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}
+
+/// A pipe that cannot be read has ended.
+async fn read_some(
+    pipe: &mut Option<Box<dyn AsyncRead + Send + Unpin>>,
+    buffer: &mut [u8],
+) -> usize {
+    match pipe {
+        Some(pipe) => pipe.read(buffer).await.unwrap_or(0),
+        None => std::future::pending().await,
+    }
+}

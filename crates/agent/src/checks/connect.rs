@@ -1,0 +1,133 @@
+//! Connections of checks, plain and TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use dunlin_core::model::TlsCheck;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Failure;
+
+/// A stream of either kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// TLS settings shared by all checks; the system's roots are read at the first check that needs them.
+#[derive(Default)]
+pub(super) struct Tls {
+    roots: OnceLock<Arc<RootCertStore>>,
+}
+
+/// Connects.
+pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(address).await.map_err(|e| explain(&e, address))?;
+    // Small requests should not wait for the answer to something else.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Says in a few words why an address could not be reached.
+fn explain(error: &io::Error, address: SocketAddr) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("connection refused ({address})"),
+        io::ErrorKind::ConnectionReset => format!("connection reset ({address})"),
+        io::ErrorKind::HostUnreachable => format!("host unreachable ({address})"),
+        io::ErrorKind::NetworkUnreachable => format!("network unreachable ({address})"),
+        _ => format!("{error} ({address})"),
+    }
+}
+
+impl Tls {
+    /// Connects, with TLS if asked for, offering one application protocol.
+    pub(super) async fn connect(
+        &self,
+        address: SocketAddr,
+        tls: Option<&TlsCheck>,
+        alpn: &[u8],
+    ) -> Result<Box<dyn Stream>, Failure> {
+        let stream = tcp(address).await?;
+        let Some(tls) = tls else { return Ok(Box::new(stream)) };
+        let name = match &tls.server_name {
+            Some(name) => ServerName::try_from(name.clone())
+                .map_err(|_| format!("{name:?} is not a TLS server name"))?,
+            None => ServerName::from(address.ip()),
+        };
+        let mut config = self.config(tls.verify)?;
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await;
+        Ok(Box::new(stream.map_err(|e| format!("TLS handshake failed: {e} ({address})"))?))
+    }
+
+    fn config(&self, verify: bool) -> Result<ClientConfig, Failure> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?;
+        Ok(if verify {
+            builder.with_root_certificates(Arc::clone(self.roots())).with_no_client_auth()
+        } else {
+            let anyone = Arc::new(Anyone { provider });
+            builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
+        })
+    }
+
+    fn roots(&self) -> &Arc<RootCertStore> {
+        self.roots.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            // Roots that cannot be read verify nobody, which the check will say.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(roots)
+        })
+    }
+}
+
+/// Takes any certificate: for checks whose owner switched verification off.
+#[derive(Debug)]
+struct Anyone {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,186 @@
+//! DNS over TCP (RFC 7766): pipelined questions, answered in order.
+//!
+//! A stream costs one task and two buffers. It ends when its client says nothing for the idle time,
+//! stops in the middle of a message, does not take its replies, or sends what is not a question.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_core::dns::{HEADER_OCTETS, Outcome, Shuffler, Transport, respond};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::forward::{Job, ReplyTo, failure};
+use super::random_seed;
+use super::stats::add;
+use super::worker::Shared;
+
+/// Octets read ahead; a few pipelined questions.
+const READ_AHEAD_OCTETS: usize = 1024;
+/// Replies are collected up to this while further questions are already here.
+const WRITE_BEHIND_OCTETS: usize = 16 * 1024;
+/// After a failure to accept (e.g. no descriptors left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What listeners and streams share.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) idle: Duration,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Streams {
+    /// Accepts until cancelled. At the limit, new streams are closed at once.
+    pub(super) async fn listen(self, listener: TcpListener) {
+        while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "DNS listener fails to accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let counters = self.shared.stats.shared();
+            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+                add(&counters.tcp_refused, 1);
+                continue;
+            };
+            add(&counters.tcp_connections, 1);
+            let this = self.clone();
+            self.tasks.spawn(async move {
+                let served = this.serve(stream);
+                if let Some(Err(error)) = this.stop.run_until_cancelled(served).await {
+                    tracing::debug!(%peer, %error, "DNS stream ended");
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (input, mut output) = stream.split();
+        let mut input = BufReader::with_capacity(READ_AHEAD_OCTETS, input);
+        let mut shuffler = Shuffler::new(random_seed());
+        let (mut packet, mut reply, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            // Whatever comes of the next message, it must be whole within the idle time.
+            let read = timeout(self.idle, read_message(&mut input, &mut packet));
+            if !read.await.map_err(|_| io::ErrorKind::TimedOut)?? {
+                return Ok(());
+            }
+            let is_answered = match self.respond(&packet, &mut shuffler, &mut reply) {
+                Outcome::Reply(_) => true,
+                Outcome::Silent => false,
+                Outcome::Forward => {
+                    // What is ready does not wait for an upstream.
+                    self.send(&mut output, &mut replies).await?;
+                    reply = self.forward(&packet).await;
+                    true
+                }
+            };
+            if is_answered {
+                let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
+                replies.extend_from_slice(&length.to_be_bytes());
+                replies.extend_from_slice(&reply);
+            }
+            let more = holds_message(input.buffer()) && replies.len() < WRITE_BEHIND_OCTETS;
+            if !is_answered || !more {
+                self.send(&mut output, &mut replies).await?;
+            }
+            if !is_answered {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what is collected; a client that does not take it within the idle time loses its stream.
+    async fn send(
+        &self,
+        output: &mut (impl AsyncWrite + Unpin),
+        replies: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let write = timeout(self.idle, output.write_all(replies));
+        write.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        replies.clear();
+        Ok(())
+    }
+
+    /// Writes the reply, if it can be made here.
+    fn respond(&self, packet: &[u8], shuffler: &mut Shuffler, reply: &mut Vec<u8>) -> Outcome {
+        let shared = &self.shared;
+        let counters = shared.stats.shared();
+        counters.received(Transport::Tcp);
+        let (settings, view) = (shared.settings.load(), shared.view.load());
+        let outcome = respond(packet, &view, &settings, Transport::Tcp, shuffler, reply);
+        match outcome {
+            Outcome::Reply(written) => counters.replied(written),
+            Outcome::Silent => add(&counters.dropped, 1),
+            Outcome::Forward => add(&counters.forwarded, 1),
+        }
+        outcome
+    }
+
+    /// An upstream's reply, or SERVFAIL.
+    async fn forward(&self, packet: &[u8]) -> Vec<u8> {
+        let shared = &self.shared;
+        let (sender, receiver) = oneshot::channel();
+        let job = Job { packet: packet.to_vec(), reply_to: ReplyTo::Tcp(sender) };
+        // A job that is not taken drops its sender, which ends the wait at once.
+        drop(shared.forward.try_send(job));
+        match receiver.await {
+            Ok(reply) => reply,
+            Err(_) => {
+                add(&shared.stats.shared().forward_failures, 1);
+                failure(packet, &shared.settings.load())
+            }
+        }
+    }
+}
+
+/// Whether a whole message is already here, so that its reply can leave with those before it.
+fn holds_message(buffer: &[u8]) -> bool {
+    buffer
+        .split_first_chunk()
+        .is_some_and(|(length, rest)| rest.len() >= usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Reads one message with its length in front (RFC 1035 §4.2.2). `false` at the stream's end, or when
+/// the message is too short to be one.
+async fn read_message(
+    input: &mut (impl AsyncRead + Unpin),
+    packet: &mut Vec<u8>,
+) -> io::Result<bool> {
+    let length = match input.read_u16().await {
+        Ok(length) => usize::from(length),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if length < HEADER_OCTETS {
+        return Ok(false);
+    }
+    // What a long message takes is not kept for the stream's whole life.
+    packet.clear();
+    packet.shrink_to(READ_AHEAD_OCTETS);
+    // Grows with what arrives, not with what was announced.
+    let read = input.take(length as u64).read_to_end(packet).await?;
+    if read < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(true)
+}
+
+/// Makes a bound listener one of the runtime's.
+pub(super) fn to_async(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

@@ -1,0 +1,160 @@
+//! A UDP worker: one thread, one socket, one cache. It waits for nothing but its socket.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use std::{io, thread};
+
+use arc_swap::{ArcSwap, Cache};
+use dunlin_core::catalog::CatalogView;
+use dunlin_core::dns::{
+    Answer, Outcome, Query, QuestionKey, Rcode, Resolution, Settings, Shuffler, Transport, Written,
+    resolve,
+};
+use tokio::sync::mpsc;
+
+use super::cache::AnswerCache;
+use super::datagrams::{BATCH, Exchange};
+use super::forward::{Job, ReplyTo};
+use super::random_seed;
+use super::stats::{Counters, DnsStats, add};
+
+/// How often a worker without questions looks whether it should stop.
+pub(super) const STOP_POLL: Duration = Duration::from_millis(100);
+/// After an error that is not the timeout: the socket may go on failing, and the loop must not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// What all workers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) view: Arc<ArcSwap<CatalogView>>,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) stats: Arc<DnsStats>,
+    pub(super) forward: mpsc::Sender<Job>,
+    pub(super) stop: AtomicBool,
+}
+
+/// Serves one socket until told to stop.
+pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, shared: &Shared) {
+    let mut answerer = Answerer {
+        view: Cache::new(Arc::clone(&shared.view)),
+        settings: Cache::new(Arc::clone(&shared.settings)),
+        last_settings: shared.settings.load_full(),
+        answers: AnswerCache::new(max_entries),
+        shuffler: Shuffler::new(random_seed()),
+        counters: shared.stats.worker(index),
+    };
+    let mut exchange = Exchange::new();
+    let mut replies: Vec<Vec<u8>> = vec![Vec::new(); BATCH];
+    while !shared.stop.load(Relaxed) {
+        let count = match exchange.receive(socket) {
+            Ok(count) => count,
+            Err(error) => {
+                let expected = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+                if !expected.contains(&error.kind()) {
+                    tracing::warn!(%error, worker = index, "DNS socket fails to receive");
+                    thread::sleep(ERROR_PAUSE);
+                }
+                continue;
+            }
+        };
+        add(&answerer.counters.udp_queries, count as u64);
+        for (at, reply) in replies.iter_mut().enumerate().take(count) {
+            let outcome = answerer.answer(exchange.packet(at), reply);
+            if outcome == Outcome::Forward {
+                let job = exchange.peer(at).map(|peer| Job {
+                    packet: exchange.packet(at).to_vec(),
+                    reply_to: ReplyTo::Udp { socket: Arc::clone(socket), peer },
+                });
+                answerer.hand_over(job, &shared.forward, exchange.packet(at), reply);
+            }
+        }
+        let dropped = exchange.send(socket, &replies[..count]);
+        if dropped > 0 {
+            add(&answerer.counters.dropped, dropped as u64);
+        }
+    }
+}
+
+struct Answerer<'a> {
+    view: Cache<Arc<ArcSwap<CatalogView>>, Arc<CatalogView>>,
+    settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
+    last_settings: Arc<Settings>,
+    answers: AnswerCache,
+    shuffler: Shuffler,
+    counters: &'a Counters,
+}
+
+impl Answerer<'_> {
+    /// Writes the reply to a packet, or leaves `out` empty when there is none to send now.
+    fn answer(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Outcome {
+        let query = match Query::parse(packet) {
+            Ok(query) => query,
+            Err(reject) => {
+                let Some(rcode) = reject.write(packet, out) else {
+                    add(&self.counters.dropped, 1);
+                    return Outcome::Silent;
+                };
+                return self.replied(rcode);
+            }
+        };
+        let settings = self.settings.load();
+        if !Arc::ptr_eq(settings, &self.last_settings) {
+            self.last_settings = Arc::clone(settings);
+            self.answers.clear();
+        }
+        let settings = &*self.last_settings;
+        let limit = query.reply_limit(settings, Transport::Udp);
+        if let Some(rcode) = query.refusal() {
+            Answer::bare(settings, rcode).write(&query, limit, &mut self.shuffler, out);
+            return self.replied(rcode);
+        }
+        let view = self.view.load();
+        let key = QuestionKey::of(&query);
+        if let Some(answer) = self.answers.find(&key, view) {
+            let written = answer.write(&query, limit, &mut self.shuffler, out);
+            add(&self.counters.cache_hits, 1);
+            self.counters.replied(written);
+            return Outcome::Reply(written);
+        }
+        match resolve(&query, &key, view, settings) {
+            Resolution::Answer(answer) => {
+                let written = answer.write(&query, limit, &mut self.shuffler, out);
+                self.answers.keep(&key, view, answer);
+                add(&self.counters.cache_misses, 1);
+                self.counters.replied(written);
+                Outcome::Reply(written)
+            }
+            Resolution::Forward => {
+                out.clear();
+                Outcome::Forward
+            }
+        }
+    }
+
+    fn replied(&self, rcode: Rcode) -> Outcome {
+        let written = Written { rcode, truncated: false };
+        self.counters.replied(written);
+        Outcome::Reply(written)
+    }
+
+    /// Gives a question to the forwarder; when that has its hands full, the client hears so at once.
+    fn hand_over(
+        &mut self,
+        job: Option<Job>,
+        forward: &mpsc::Sender<Job>,
+        packet: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        add(&self.counters.forwarded, 1);
+        let is_taken = job.is_some_and(|job| forward.try_send(job).is_ok());
+        if !is_taken && let Ok(query) = Query::parse(packet) {
+            let answer = Answer::bare(&self.last_settings, Rcode::ServFail);
+            let limit = query.reply_limit(&self.last_settings, Transport::Udp);
+            let written = answer.write(&query, limit, &mut self.shuffler, out);
+            add(&self.counters.forward_failures, 1);
+            self.counters.replied(written);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The loop that feeds core and performs its outputs. It alone changes what this agent says and shows.
+//!
+//! Commands that arrive while a batch is being stored wait and become the next batch together (group
+//! commit). A batch is stored first; then it is applied, shown and acknowledged. If it cannot be stored,
+//! the registry is put back and every request in it is told so. What checks observe is different: it is
+//! shown at once, since it is true whether or not the disk takes it, and stored with the next batch.
+
+mod batch;
+mod effects;
+mod startup;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use batch::InFlight;
+use dunlin_core::catalog::{Catalog, EndpointKey, GuardSettings, Output as CatalogOutput};
+use dunlin_core::health::{CheckKey, Outcome, Output as HealthOutput, RunId, Scheduler};
+use dunlin_core::model::{InstanceId, NodeId, ProviderId, ServiceName, Timestamp};
+use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
+pub use startup::{Settings, StartError};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::checks::Runner;
+use crate::handle::{Command, Shared};
+use crate::registry::Registry;
+use crate::store::{Store, StoreError};
+
+/// Commands that may wait in the queue, and that one batch takes.
+const COMMAND_QUEUE: usize = 1024;
+/// Results of checks and probes that may wait to be taken.
+const RESULT_QUEUE: usize = 1024;
+/// Probes of the guard under way at a time.
+const PROBES: usize = 64;
+/// How long the guard's probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time between attempts to store what a disk did not take.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between the marks by which old tombstones are purged.
+const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A check's run that ended.
+#[derive(Debug)]
+struct Finished {
+    key: CheckKey,
+    run: RunId,
+    outcome: Outcome,
+}
+
+/// A guard's probe that ended.
+#[derive(Debug)]
+struct Probed {
+    service: ServiceName,
+    key: EndpointKey,
+    answered: bool,
+}
+
+/// The owner of everything that changes.
+#[derive(Debug)]
+pub struct Driver {
+    shared: Arc<Shared>,
+    own: NodeId,
+    store: Store,
+    replica: Replica,
+    catalog: Catalog,
+    registry: Registry,
+    checks: Scheduler,
+    runner: Arc<Runner>,
+    commands: mpsc::Receiver<Command>,
+    reloads: mpsc::Receiver<GuardSettings>,
+    waiting: Vec<Command>,
+    /// Instances to take out since they were critical for too long, with the reason.
+    expired: Vec<(InstanceId, String)>,
+    /// What checks observed and the disk does not have yet.
+    observed: BTreeMap<RowKey, RowState>,
+    in_flight: Option<InFlight>,
+    retry_at: Option<Instant>,
+    provider_deadlines: BTreeMap<ProviderId, Instant>,
+    tombstone_marks: VecDeque<(Instant, Version)>,
+    reap_after: Duration,
+    finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
+    probed: (mpsc::Sender<Probed>, mpsc::Receiver<Probed>),
+    probes: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Both clocks: one to schedule by, one to show.
+fn clocks() -> (Instant, Timestamp) {
+    (Instant::now(), Timestamp::from_system(SystemTime::now()))
+}
+
+impl Driver {
+    /// Runs until the token given at start is cancelled; then stores what is left and returns.
+    pub async fn run(mut self) {
+        while !self.stop.is_cancelled() {
+            self.perform_outputs();
+            self.begin_batch().await;
+            self.perform_outputs();
+            self.step().await;
+        }
+        self.finish().await;
+    }
+
+    /// Waits for one thing to happen and takes it in.
+    async fn step(&mut self) {
+        let deadline = self.next_deadline().map(tokio::time::Instant::from_std);
+        let room = COMMAND_QUEUE - self.waiting.len();
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            result = stored(&mut self.in_flight) => self.end_batch(result),
+            Some(finished) = self.finished.1.recv() => {
+                let (now, wall) = clocks();
+                let Finished { key, run, outcome } = finished;
+                self.checks.handle_result(now, wall, &key, run, outcome);
+            }
+            Some(Probed { service, key, answered }) = self.probed.1.recv() => {
+                let (now, wall) = clocks();
+                self.catalog.handle_probe(now, wall, &service, &key, answered);
+            }
+            Some(guard) = self.reloads.recv() => self.catalog.set_guard(guard),
+            1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {}
+            () = at(deadline) => self.handle_deadline(),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let retry = self.retry_at.filter(|_| !self.observed.is_empty());
+        let mark = self.tombstone_marks.back().map(|(at, _)| *at + PURGE_INTERVAL);
+        [self.checks.next_deadline(), self.catalog.next_deadline(), retry, mark]
+            .into_iter()
+            .flatten()
+            .chain(self.provider_deadlines.values().min().copied())
+            .min()
+    }
+
+    fn handle_deadline(&mut self) {
+        let (now, wall) = clocks();
+        self.checks.handle_deadline(now, wall);
+        self.catalog.handle_deadline(now, wall);
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        let is_mark_due = self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
+        if is_mark_due {
+            self.tombstone_marks.push_back((now, self.replica.head(self.own)));
+        }
+    }
+
+    /// Does what the state machines ask for, until they ask no more.
+    fn perform_outputs(&mut self) {
+        while let Some(output) = self.checks.poll_output() {
+            self.perform_health(output);
+        }
+        let mut changed = Vec::new();
+        let mut is_published = false;
+        while let Some(output) = self.catalog.poll_output() {
+            match output {
+                CatalogOutput::Publish { services } => {
+                    is_published = true;
+                    changed.extend(services);
+                }
+                CatalogOutput::Probe { service, key, address } => self.probe(service, key, address),
+                told @ (CatalogOutput::HealthChanged { .. }
+                | CatalogOutput::Guarded { .. }
+                | CatalogOutput::Released { .. }) => self.tell(&told),
+            }
+        }
+        if is_published {
+            self.shared.view.store(Arc::new(self.catalog.view().clone()));
+            self.shared.watchers.wake(&changed);
+        }
+    }
+
+    fn perform_health(&mut self, output: HealthOutput) {
+        match output {
+            HealthOutput::Run { key, run, spec } => self.run_check(key, run, spec),
+            HealthOutput::Changed { key, row, .. } => {
+                let (now, wall) = clocks();
+                let key = RowKey::Check(key.instance, key.check);
+                let state = RowState::Present(dunlin_core::replica::Row::Check(Arc::new(row)));
+                let change = RowChange { key: key.clone(), state: state.clone() };
+                self.catalog.handle_rows(now, wall, self.own, &[change]);
+                self.observed.insert(key, state);
+            }
+            HealthOutput::DeregisterInstance { instance, reason } => {
+                self.expired.push((instance, reason));
+            }
+        }
+    }
+
+    fn probe(&self, service: ServiceName, key: EndpointKey, address: std::net::SocketAddr) {
+        let (probes, results) = (Arc::clone(&self.probes), self.probed.0.clone());
+        self.tasks.spawn(async move {
+            let Ok(_permit) = probes.acquire().await else { return };
+            let connected = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await;
+            let answered = matches!(connected, Ok(Ok(_)));
+            // An error means that the driver has stopped.
+            let _ = results.send(Probed { service, key, answered }).await;
+        });
+    }
+
+    /// Stores what is left. What `run` announced is shown as draining to those who still listen; that
+    /// is not stored, so that a restart changes no answer.
+    async fn finish(&mut self) {
+        self.commands.close();
+        self.show_runs_draining();
+        self.perform_outputs();
+        if self.in_flight.is_some() {
+            let result = stored(&mut self.in_flight).await;
+            self.end_batch(result);
+        }
+        self.retry_at = None;
+        self.waiting.clear();
+        self.begin_batch().await;
+        if self.in_flight.is_some() {
+            let result = stored(&mut self.in_flight).await;
+            self.end_batch(result);
+        }
+        self.tasks.close();
+        self.finished.1.close();
+        self.probed.1.close();
+    }
+}
+
+/// Waits for a deadline; for ever if there is none.
+async fn at(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the batch in flight; for ever if there is none.
+async fn stored(in_flight: &mut Option<InFlight>) -> Result<(), StoreError> {
+    match in_flight {
+        Some(in_flight) => (&mut in_flight.stored).await.unwrap_or(Err(StoreError::Closed)),
+        None => std::future::pending().await,
+    }
+}
+
+type Stored = oneshot::Receiver<Result<(), StoreError>>;

@@ -1,0 +1,293 @@
+//! What a change of the registry means for rows, checks and events.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dunlin_api::Event;
+use dunlin_core::catalog::{EndpointKey, Output as CatalogOutput, ServiceView};
+use dunlin_core::health::{CheckKey, RunId};
+use dunlin_core::model::{
+    CheckId, CheckRow, CheckSpec, CheckStatus, Health, InstanceId, Mode, ProviderId, ProviderKind,
+    Registration, ServiceName, Timestamp,
+};
+use dunlin_core::replica::{Change, Departure, Row, RowChange, RowKey, RowState, Version};
+
+use super::{Driver, Finished, clocks};
+use crate::checks::Request;
+use crate::handle::RequestError;
+use crate::registry::{Effect, Registry, Report};
+
+impl From<Report> for dunlin_api::Provider {
+    fn from(report: Report) -> Self {
+        let conflict = |(id, holder): &(InstanceId, ProviderId)| format!("{id} (held by {holder})");
+        Self {
+            provider: report.provider.to_string(),
+            instances: report.instances,
+            error: report.error.clone(),
+            conflicts: report.conflicts.iter().map(conflict).collect(),
+            changed: report.changed.to_string(),
+        }
+    }
+}
+
+fn present(key: RowKey, row: Row) -> Change {
+    Change { key, state: RowState::Present(row) }
+}
+
+impl Driver {
+    /// The rows that effects write.
+    pub(super) fn changes_of(&self, effects: &[Effect]) -> Vec<Change> {
+        let (_, wall) = clocks();
+        let mut changes = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Upsert(registration) => self.upsert_rows(wall, registration, &mut changes),
+                Effect::Remove(id, departure) => self.remove_rows(id, *departure, &mut changes),
+            }
+        }
+        changes
+    }
+
+    fn upsert_rows(&self, wall: Timestamp, registration: &Registration, changes: &mut Vec<Change>) {
+        let id = &registration.instance.id;
+        let instance = Arc::new(registration.instance.clone());
+        changes.push(present(RowKey::Instance(id.clone()), Row::Instance(instance)));
+        for check in self.check_rows(id) {
+            if !registration.checks.iter().any(|spec| spec.id == check) {
+                let key = RowKey::Check(id.clone(), check);
+                changes.push(Change { key, state: RowState::Gone(Departure::Dropped) });
+            }
+        }
+        for spec in &registration.checks {
+            let key = RowKey::Check(id.clone(), spec.id.clone());
+            if self.replica.row(self.own, &key).is_none() {
+                let row = Row::Check(Arc::new(CheckRow::unproven(wall)));
+                changes.push(present(key, row));
+            }
+        }
+    }
+
+    fn remove_rows(&self, id: &InstanceId, departure: Departure, changes: &mut Vec<Change>) {
+        let gone = RowState::Gone(departure);
+        for check in self.check_rows(id) {
+            let key = RowKey::Check(id.clone(), check);
+            changes.push(Change { key, state: gone.clone() });
+        }
+        changes.push(Change { key: RowKey::Instance(id.clone()), state: gone });
+    }
+
+    /// The checks of an instance that have rows.
+    fn check_rows(&self, id: &InstanceId) -> Vec<CheckId> {
+        self.replica.checks_of(self.own, id).cloned().collect()
+    }
+
+    /// Starts, changes or ends the checks of an instance.
+    pub(super) fn schedule(&mut self, now: Instant, wall: Timestamp, effect: &Effect) {
+        let (id, specs): (&InstanceId, &[CheckSpec]) = match effect {
+            Effect::Upsert(registration) => (&registration.instance.id, &registration.checks),
+            Effect::Remove(id, _) => (id, &[]),
+        };
+        for check in self.checks.checks_of(id) {
+            if !specs.iter().any(|spec| spec.id == check) {
+                self.checks.remove(&CheckKey { instance: id.clone(), check });
+            }
+        }
+        for spec in specs {
+            let key = CheckKey { instance: id.clone(), check: spec.id.clone() };
+            let row = RowKey::Check(id.clone(), spec.id.clone());
+            let stored = match self.replica.row(self.own, &row) {
+                Some(Row::Check(row)) => Some((**row).clone()),
+                Some(Row::Node(_) | Row::Instance(_)) | None => None,
+            };
+            self.checks.upsert(now, wall, key, spec.clone(), stored);
+        }
+        match effect {
+            Effect::Upsert(_) => self.checks.set_instance(now, wall, id, true),
+            Effect::Remove(..) => self.checks.set_instance(now, wall, id, false),
+        }
+    }
+
+    pub(super) fn run_check(&self, key: CheckKey, run: RunId, spec: Arc<CheckSpec>) {
+        let Some(registration) = self.registry.registration(&key.instance) else { return };
+        let instance = &registration.instance;
+        let request = Request {
+            instance: instance.id.clone(),
+            service: instance.service.clone(),
+            address: SocketAddr::new(instance.address, instance.port.get()),
+            spec,
+        };
+        let (runner, results, stop) =
+            (Arc::clone(&self.runner), self.finished.0.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            // A run that is given up kills its command when it is dropped.
+            let Some(outcome) = stop.run_until_cancelled(runner.run(request)).await else { return };
+            // An error means that the driver has stopped.
+            let _ = results.send(Finished { key, run, outcome }).await;
+        });
+    }
+
+    pub(super) fn push_check(
+        &mut self,
+        instance: InstanceId,
+        check: CheckId,
+        status: CheckStatus,
+        output: &str,
+    ) -> Result<(), RequestError> {
+        let (now, wall) = clocks();
+        let key = CheckKey { instance, check };
+        self.checks.handle_push(now, wall, &key, status, output).map_err(|error| {
+            let hint = "give the instance a check of kind ttl to push to".to_owned();
+            match self.registry.registration(&key.instance) {
+                Some(r) if r.checks.iter().any(|spec| spec.id == key.check) => {
+                    RequestError::Invalid { error: error.to_string(), hint }
+                }
+                Some(_) | None => RequestError::NotFound(format!(
+                    "no check {} of an instance {} on this agent",
+                    key.check, key.instance
+                )),
+            }
+        })?;
+        self.perform_outputs();
+        Ok(())
+    }
+
+    /// Up to where tombstones are old enough to be forgotten, if anywhere.
+    pub(super) fn purgeable(&mut self) -> Option<Version> {
+        let (now, _) = clocks();
+        let mut version = None;
+        while let Some((at, head)) = self.tombstone_marks.front().copied()
+            && now.saturating_duration_since(at) >= self.reap_after
+        {
+            self.tombstone_marks.pop_front();
+            version = Some(head);
+        }
+        version.filter(|v| *v > self.replica.floor(self.own))
+    }
+
+    pub(super) fn show_runs_draining(&mut self) {
+        let (now, wall) = clocks();
+        let is_run = |id: &&InstanceId| {
+            self.registry.holder(id).is_some_and(|p| p.kind() == ProviderKind::Run)
+        };
+        let rows: Vec<RowChange> = self
+            .registry
+            .instance_ids()
+            .filter(is_run)
+            .filter_map(|id| self.registry.registration(id))
+            .map(|registration| {
+                let mut instance = registration.instance.clone();
+                instance.mode = Mode::Draining;
+                let key = RowKey::Instance(instance.id.clone());
+                RowChange { key, state: RowState::Present(Row::Instance(Arc::new(instance))) }
+            })
+            .collect();
+        self.catalog.handle_rows(now, wall, self.own, &rows);
+    }
+}
+
+/// What people are told.
+impl Driver {
+    fn event(&self, kind: &str, reason: String) -> Event {
+        Event {
+            id: 0,
+            time: clocks().1.to_string(),
+            kind: kind.to_owned(),
+            node: self.shared.identity.node.to_string(),
+            service: None,
+            instance: None,
+            provider: None,
+            reason,
+        }
+    }
+
+    pub(super) fn tell(&self, output: &CatalogOutput) {
+        match output {
+            CatalogOutput::HealthChanged { service, key, from, to } => {
+                self.tell_health(service, key, *from, *to);
+            }
+            CatalogOutput::Guarded { service, held } => {
+                let reason = format!("{held} instances vanished together; they are served while they answer");
+                tracing::warn!(%service, held, "service guarded");
+                let event = self.event("ServiceGuarded", reason);
+                self.shared.events.push(Event { service: Some(service.to_string()), ..event });
+            }
+            CatalogOutput::Released { service, reason } => {
+                tracing::info!(%service, reason, "guard released");
+                let event = self.event("ServiceReleased", (*reason).to_owned());
+                self.shared.events.push(Event { service: Some(service.to_string()), ..event });
+            }
+            CatalogOutput::Publish { .. } | CatalogOutput::Probe { .. } => {}
+        }
+    }
+
+    fn tell_health(
+        &self,
+        service: &ServiceName,
+        key: &EndpointKey,
+        from: Option<Health>,
+        to: Option<Health>,
+    ) {
+        let view = self.catalog.view().service(service).cloned();
+        let endpoint = view.as_deref().and_then(|v| find(v, key));
+        let (kind, reason) = match (from, to) {
+            (None, Some(health)) => ("InstanceRegistered", format!("now {health}")),
+            (Some(_), None) => ("InstanceDeregistered", "no longer registered".to_owned()),
+            (from, to) => {
+                let word = |h: Option<Health>| h.map_or("none", Health::as_str);
+                let why = endpoint.map(|e| explain(&e.checks)).unwrap_or_default();
+                ("HealthChanged", format!("{} to {}{why}", word(from), word(to)))
+            }
+        };
+        let node = endpoint.map(|e| e.node.name.to_string());
+        let event = self.event(kind, reason);
+        self.shared.events.push(Event {
+            service: Some(service.to_string()),
+            instance: Some(key.1.to_string()),
+            node: node.unwrap_or_else(|| event.node.clone()),
+            ..event
+        });
+    }
+
+    pub(super) fn tell_instance(&self, kind: &str, instance: &InstanceId, reason: &str) {
+        let event = self.event(kind, reason.to_owned());
+        self.shared.events.push(Event { instance: Some(instance.to_string()), ..event });
+    }
+
+    pub(super) fn tell_provider(
+        &self,
+        provider: &ProviderId,
+        before: &Registry,
+        effects: &[Effect],
+    ) {
+        let failed_before =
+            before.reports().iter().any(|r| r.provider == *provider && r.error.is_some());
+        if effects.is_empty() && !failed_before {
+            return;
+        }
+        let upserts = effects.iter().filter(|e| matches!(e, Effect::Upsert(_))).count();
+        let removed = effects.len() - upserts;
+        let reason = format!("{upserts} instances stated new or different, {removed} gone");
+        let event = self.event("ProviderChanged", reason);
+        self.shared.events.push(Event { provider: Some(provider.to_string()), ..event });
+    }
+
+    pub(super) fn tell_failure(&self, provider: &ProviderId, error: &str) {
+        let reason = format!("{error}; its last good state holds");
+        let event = self.event("ProviderFailed", reason);
+        self.shared.events.push(Event { provider: Some(provider.to_string()), ..event });
+    }
+}
+
+fn find<'a>(
+    view: &'a ServiceView,
+    key: &EndpointKey,
+) -> Option<&'a Arc<dunlin_core::catalog::Endpoint>> {
+    view.endpoints.iter().find(|e| e.node_id == key.0 && e.instance.id == key.1)
+}
+
+/// What the worst check says.
+fn explain(checks: &[(CheckId, Arc<CheckRow>)]) -> String {
+    let worst = checks.iter().max_by_key(|(_, row)| row.status);
+    worst.map(|(id, row)| format!(": {id}: {}", row.output)).unwrap_or_default()
+}

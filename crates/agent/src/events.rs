@@ -1,0 +1,91 @@
+//! What happened on this agent: the last events, and a stream of new ones.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dunlin_api::Event;
+use tokio::sync::broadcast;
+
+/// Events that are remembered, and that a slow reader may lag behind.
+const CAPACITY: usize = 1024;
+
+/// A bounded log of events. The oldest make place for the newest.
+#[derive(Debug)]
+pub struct EventLog {
+    log: Mutex<Log>,
+    news: broadcast::Sender<Arc<Event>>,
+}
+
+#[derive(Debug)]
+struct Log {
+    next: u64,
+    events: VecDeque<Arc<Event>>,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        let log = Log { next: 1, events: VecDeque::with_capacity(CAPACITY) };
+        Self { log: Mutex::new(log), news: broadcast::channel(CAPACITY).0 }
+    }
+}
+
+impl EventLog {
+    /// Adds an event; its id is set here.
+    pub fn push(&self, event: Event) {
+        let mut log = self.lock();
+        let event = Arc::new(Event { id: log.next, ..event });
+        log.next += 1;
+        if log.events.len() == CAPACITY {
+            log.events.pop_front();
+        }
+        log.events.push_back(Arc::clone(&event));
+        // Sent under the lock, so that ids arrive in order; an error means that nobody listens.
+        let _ = self.news.send(event);
+    }
+
+    /// The remembered events after an id, and all that follow. A receiver that lags loses the oldest.
+    #[must_use]
+    pub fn follow(&self, after: u64) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let log = self.lock();
+        let past = log.events.iter().filter(|e| e.id > after).cloned().collect();
+        (past, self.news.subscribe())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Log> {
+        // No code panics while holding it; if one did, the log would still be whole.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(reason: &str) -> Event {
+        Event {
+            id: 0,
+            time: String::new(),
+            kind: "Tested".into(),
+            node: "a".into(),
+            service: None,
+            instance: None,
+            provider: None,
+            reason: reason.into(),
+        }
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest_and_resumes() {
+        let log = EventLog::default();
+        for n in 0..CAPACITY + 10 {
+            log.push(event(&n.to_string()));
+        }
+        let (past, _) = log.follow(0);
+        assert_eq!(past.len(), CAPACITY);
+        assert_eq!(past[0].id, 11);
+        let (past, mut news) = log.follow(CAPACITY as u64 + 9);
+        assert_eq!(past.len(), 1);
+        log.push(event("new"));
+        assert_eq!(news.try_recv().unwrap().reason, "new");
+    }
+}

@@ -1,0 +1,454 @@
+//! What this host says: providers, their statements, and which instances follow from them.
+//!
+//! A provider always states its whole truth; what it no longer mentions is gone. An instance id belongs
+//! to the provider that stated it first; others that state it too wait in line and are reported.
+//!
+//! This is a value without I/O. The driver clones it before a change (which costs nothing) and puts the
+//! clone back if the change could not be stored.
+
+pub mod files;
+#[cfg(test)]
+mod tests;
+pub mod translate;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_core::model::limits::INSTANCES_PER_NODE;
+use dunlin_core::model::{
+    Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp,
+};
+use dunlin_core::replica::Departure;
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use thiserror::Error;
+
+/// Providers that one agent knows at a time.
+const MAX_PROVIDERS: usize = 10_000;
+
+/// Why a statement was not taken. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// Two instances of one statement have the same id.
+    #[error("instance id {0:?} is used twice")]
+    DuplicateId(InstanceId),
+    /// Another provider stated the id first.
+    #[error("instance {id} is held by provider {holder}")]
+    Held {
+        /// The id.
+        id: InstanceId,
+        /// Who has it.
+        holder: ProviderId,
+    },
+    /// No such instance on this agent.
+    #[error("no instance {0} on this agent")]
+    UnknownInstance(InstanceId),
+    /// No such provider.
+    #[error("no provider {0}")]
+    UnknownProvider(ProviderId),
+    /// The node would have more instances than it may.
+    #[error("the node would have {found} instances; at most {INSTANCES_PER_NODE} are allowed")]
+    TooManyInstances {
+        /// How many.
+        found: usize,
+    },
+    /// There are too many providers.
+    #[error("more than {MAX_PROVIDERS} providers")]
+    TooManyProviders,
+}
+
+/// A change of what this host says, to be turned into rows and checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// An instance is new or different.
+    Upsert(Arc<Registration>),
+    /// An instance is gone.
+    Remove(InstanceId, Departure),
+}
+
+/// One provider's statement and how it fared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Statement {
+    wanted: OrdMap<InstanceId, Arc<Registration>>,
+    /// Stated, yet taken out since they were critical for too long; until stated differently.
+    suppressed: BTreeSet<InstanceId>,
+    ttl: Option<Duration>,
+    error: Option<String>,
+    changed: Timestamp,
+}
+
+impl Statement {
+    fn empty(now: Timestamp) -> Self {
+        let (wanted, suppressed) = (OrdMap::new(), BTreeSet::new());
+        Self { wanted, suppressed, ttl: None, error: None, changed: now }
+    }
+}
+
+/// All providers of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registry {
+    statements: OrdMap<ProviderId, Statement>,
+    holders: OrdMap<InstanceId, ProviderId>,
+    modes: OrdMap<InstanceId, Mode>,
+}
+
+/// A provider's report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Which.
+    pub provider: ProviderId,
+    /// How many instances it holds.
+    pub instances: usize,
+    /// What is wrong with its last statement.
+    pub error: Option<String>,
+    /// Ids that it states and another provider holds.
+    pub conflicts: Vec<(InstanceId, ProviderId)>,
+    /// When its statement last changed.
+    pub changed: Timestamp,
+}
+
+impl Registry {
+    /// The registration in force under an id, with the operator's mode.
+    #[must_use]
+    pub fn registration(&self, id: &InstanceId) -> Option<Arc<Registration>> {
+        let holder = self.holders.get(id)?;
+        let registration = self.statements.get(holder)?.wanted.get(id)?;
+        Some(self.with_mode(registration))
+    }
+
+    /// The ids of all instances in force.
+    pub fn instance_ids(&self) -> impl Iterator<Item = &InstanceId> {
+        self.holders.keys()
+    }
+
+    /// Who holds an id.
+    #[must_use]
+    pub fn holder(&self, id: &InstanceId) -> Option<&ProviderId> {
+        self.holders.get(id)
+    }
+
+    /// How many instances are in force.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.holders.is_empty()
+    }
+
+    /// All providers and for how long their statements hold.
+    pub fn providers(&self) -> impl Iterator<Item = (&ProviderId, Option<Duration>)> {
+        self.statements.iter().map(|(id, statement)| (id, statement.ttl))
+    }
+
+    /// What a provider states, in force or not.
+    pub fn stated(&self, provider: &ProviderId) -> impl Iterator<Item = &Arc<Registration>> {
+        self.statements.get(provider).into_iter().flat_map(|s| s.wanted.values())
+    }
+
+    /// The operator's mode of an instance.
+    #[must_use]
+    pub fn mode(&self, id: &InstanceId) -> Mode {
+        self.modes.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Puts back stored statements, with the holders and modes that the node's own rows tell.
+    #[must_use]
+    pub fn restore(
+        now: Timestamp,
+        statements: impl IntoIterator<Item = (ProviderId, Option<Duration>, Vec<Registration>)>,
+        rows: &[Arc<Instance>],
+    ) -> Self {
+        let mut registry = Self::default();
+        for (provider, ttl, registrations) in statements {
+            let wanted: OrdMap<_, _> =
+                registrations.into_iter().map(|r| (r.instance.id.clone(), Arc::new(r))).collect();
+            let statement = Statement { ttl, wanted, ..Statement::empty(now) };
+            registry.statements.insert(provider, statement);
+        }
+        for row in rows {
+            registry.holders.insert(row.id.clone(), row.provider.clone());
+            if row.mode != Mode::Active {
+                registry.modes.insert(row.id.clone(), row.mode.clone());
+            }
+        }
+        let stated = registry.statements.values().flat_map(|s| s.wanted.keys());
+        let ids: BTreeSet<_> = stated.chain(registry.holders.keys()).cloned().collect();
+        for id in &ids {
+            registry.settle_holder(id);
+        }
+        registry
+    }
+
+    /// Replaces a provider's complete set.
+    ///
+    /// # Errors
+    /// When two instances share an id, or a limit is exceeded.
+    pub fn state(
+        &mut self,
+        now: Timestamp,
+        provider: &ProviderId,
+        registrations: Vec<Registration>,
+        ttl: Option<Duration>,
+    ) -> Result<Vec<Effect>, RegistryError> {
+        let mut wanted = OrdMap::new();
+        for registration in registrations {
+            let id = registration.instance.id.clone();
+            if wanted.insert(id.clone(), Arc::new(registration)).is_some() {
+                return Err(RegistryError::DuplicateId(id));
+            }
+        }
+        let old = self.statements.get(provider).cloned();
+        if old.is_none() && self.statements.len() >= MAX_PROVIDERS {
+            return Err(RegistryError::TooManyProviders);
+        }
+        let is_same = old.as_ref().is_some_and(|old| old.wanted == wanted);
+        let changed = old.as_ref().filter(|_| is_same).map_or(now, |old| old.changed);
+        let suppressed = match &old {
+            Some(old) => {
+                let is_same = |id: &&InstanceId| old.wanted.get(*id) == wanted.get(*id);
+                old.suppressed.iter().filter(is_same).cloned().collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let statement = Statement { wanted, suppressed, ttl, error: None, changed };
+        self.replace(provider, Some(statement), Departure::Dropped)
+    }
+
+    /// Adds or replaces one instance of a provider's set. True if it is new.
+    ///
+    /// # Errors
+    /// When another provider holds the id, or a limit is exceeded.
+    pub fn put_one(
+        &mut self,
+        now: Timestamp,
+        provider: &ProviderId,
+        registration: Registration,
+    ) -> Result<(bool, Vec<Effect>), RegistryError> {
+        let id = registration.instance.id.clone();
+        let held = self.holders.get(&id).filter(|holder| *holder != provider);
+        if let Some(holder) = held.cloned() {
+            return Err(RegistryError::Held { id, holder });
+        }
+        let known = self.statements.get(provider).cloned();
+        let mut statement = known.unwrap_or_else(|| Statement::empty(now));
+        statement.suppressed.remove(&id);
+        let registration = Arc::new(registration);
+        let old = statement.wanted.insert(id, registration.clone());
+        if old.as_ref() != Some(&registration) {
+            statement.changed = now;
+        }
+        let effects = self.replace(provider, Some(statement), Departure::Dropped)?;
+        Ok((old.is_none(), effects))
+    }
+
+    /// Deregisters one instance at somebody's word.
+    ///
+    /// # Errors
+    /// When there is none, or its provider would state it again: files, HTTP sets and runs are asked.
+    pub fn deregister(
+        &mut self,
+        now: Timestamp,
+        id: &InstanceId,
+    ) -> Result<Vec<Effect>, RegistryError> {
+        let holder = self.holders.get(id).cloned();
+        let holder = holder.ok_or_else(|| RegistryError::UnknownInstance(id.clone()))?;
+        if holder.kind() != ProviderKind::Api {
+            return Err(RegistryError::Held { id: id.clone(), holder });
+        }
+        let mut statement = self.statements[&holder].clone();
+        statement.wanted.remove(id);
+        statement.changed = now;
+        self.replace(&holder, Some(statement), Departure::Deregistered)
+    }
+
+    /// Takes an instance out since it was critical for too long, whoever states it. It returns when its
+    /// provider states it differently.
+    pub fn suppress(&mut self, now: Timestamp, id: &InstanceId) -> Vec<Effect> {
+        let Some(holder) = self.holders.get(id).cloned() else { return Vec::new() };
+        let mut statement = self.statements[&holder].clone();
+        if holder.kind() == ProviderKind::Api {
+            statement.wanted.remove(id);
+            statement.changed = now;
+        } else {
+            statement.suppressed.insert(id.clone());
+        }
+        self.replace(&holder, Some(statement), Departure::Dropped).unwrap_or_default()
+    }
+
+    /// Forgets a provider with all its instances.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove(
+        &mut self,
+        provider: &ProviderId,
+        departure: Departure,
+    ) -> Result<Vec<Effect>, RegistryError> {
+        if !self.statements.contains_key(provider) {
+            return Err(RegistryError::UnknownProvider(provider.clone()));
+        }
+        self.replace(provider, None, departure)
+    }
+
+    /// Notes that a provider's last statement could not be read. What it stated before holds.
+    pub fn fail(&mut self, now: Timestamp, provider: &ProviderId, error: String) {
+        let fresh = Statement::empty(now);
+        if self.statements.len() < MAX_PROVIDERS || self.statements.contains_key(provider) {
+            self.statements.entry(provider.clone()).or_insert(fresh).error = Some(error);
+        }
+    }
+
+    /// Takes an instance out of answers, or puts it back.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn set_mode(&mut self, id: &InstanceId, mode: Mode) -> Result<Vec<Effect>, RegistryError> {
+        if !self.holders.contains_key(id) {
+            return Err(RegistryError::UnknownInstance(id.clone()));
+        }
+        match mode {
+            Mode::Active => self.modes.remove(id),
+            mode @ (Mode::Draining | Mode::Maintenance { .. }) => {
+                self.modes.insert(id.clone(), mode)
+            }
+        };
+        Ok(self.registration(id).map(Effect::Upsert).into_iter().collect())
+    }
+
+    /// How every provider fares.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.statements
+            .iter()
+            .map(|(provider, statement)| self.report(provider, statement))
+            .collect()
+    }
+
+    fn report(&self, provider: &ProviderId, statement: &Statement) -> Report {
+        let held_by_other =
+            |id: &&InstanceId| self.holders.get(*id).filter(|holder| *holder != provider).is_some();
+        let conflicts: Vec<_> = statement
+            .wanted
+            .keys()
+            .filter(held_by_other)
+            .map(|id| (id.clone(), self.holders[id].clone()))
+            .collect();
+        Report {
+            provider: provider.clone(),
+            instances: statement.wanted.len() - conflicts.len() - statement.suppressed.len(),
+            error: statement.error.clone(),
+            conflicts,
+            changed: statement.changed,
+        }
+    }
+
+    /// Puts a provider's statement in force and works out what follows.
+    fn replace(
+        &mut self,
+        provider: &ProviderId,
+        statement: Option<Statement>,
+        departure: Departure,
+    ) -> Result<Vec<Effect>, RegistryError> {
+        let before = self.clone();
+        let old = match statement {
+            Some(new) => self.statements.insert(provider.clone(), new),
+            None => self.statements.remove(provider),
+        };
+        let touched = touched(old.as_ref(), self.statements.get(provider));
+        let mut effects = Vec::new();
+        for id in touched {
+            self.settle_holder(&id);
+            match (before.registration(&id), self.registration(&id)) {
+                (Some(old), Some(new)) if old == new => {}
+                (_, Some(new)) => effects.push(Effect::Upsert(new)),
+                (Some(_), None) => {
+                    self.modes.remove(&id);
+                    effects.push(Effect::Remove(id, departure));
+                }
+                (None, None) => {}
+            }
+        }
+        if self.holders.len() > INSTANCES_PER_NODE {
+            let found = self.holders.len();
+            *self = before;
+            return Err(RegistryError::TooManyInstances { found });
+        }
+        Ok(effects)
+    }
+
+    /// The holder keeps an id while it states it; then the next provider in order has it.
+    fn settle_holder(&mut self, id: &InstanceId) {
+        let states = |provider: &ProviderId| {
+            self.statements
+                .get(provider)
+                .is_some_and(|s| s.wanted.contains_key(id) && !s.suppressed.contains(id))
+        };
+        if self.holders.get(id).is_some_and(states) {
+            return;
+        }
+        let heir = self.statements.keys().find(|provider| states(provider)).cloned();
+        match heir {
+            Some(heir) => self.holders.insert(id.clone(), heir),
+            None => self.holders.remove(id),
+        };
+    }
+
+    fn with_mode(&self, registration: &Arc<Registration>) -> Arc<Registration> {
+        match self.modes.get(&registration.instance.id) {
+            None => registration.clone(),
+            Some(mode) => {
+                let mut changed = (**registration).clone();
+                changed.instance.mode = mode.clone();
+                Arc::new(changed)
+            }
+        }
+    }
+}
+
+/// What must be stored so that a provider's statement is found again after a restart.
+#[must_use]
+pub fn stored_differences(
+    before: &Registry,
+    after: &Registry,
+    provider: &ProviderId,
+) -> Vec<crate::store::ProviderWrite> {
+    use crate::store::ProviderWrite;
+    let (old, new) = (before.statements.get(provider), after.statements.get(provider));
+    let Some(new) = new else {
+        return old.map(|_| ProviderWrite::Remove(provider.clone())).into_iter().collect();
+    };
+    let mut writes = Vec::new();
+    if old.is_none_or(|old| old.ttl != new.ttl) {
+        writes.push(ProviderWrite::Put(provider.clone(), new.ttl));
+    }
+    let none = OrdMap::new();
+    let old = old.map_or(&none, |old| &old.wanted);
+    writes.extend(old.diff(&new.wanted).map(|item| match item {
+        DiffItem::Add(_, registration) | DiffItem::Update { new: (_, registration), .. } => {
+            let registration = Box::new((**registration).clone());
+            ProviderWrite::PutRegistration(provider.clone(), registration)
+        }
+        DiffItem::Remove(id, _) => ProviderWrite::RemoveRegistration(provider.clone(), id.clone()),
+    }));
+    writes
+}
+
+/// The ids that two statements of one provider treat differently. What they share costs nothing.
+fn touched(old: Option<&Statement>, new: Option<&Statement>) -> BTreeSet<InstanceId> {
+    let (nothing, nobody) = (OrdMap::new(), BTreeSet::new());
+    let wanted = |s: Option<&Statement>| s.map_or(nothing.clone(), |s| s.wanted.clone());
+    let suppressed = |s: Option<&'_ Statement>| s.map_or(nobody.clone(), |s| s.suppressed.clone());
+    let mut ids: BTreeSet<InstanceId> =
+        suppressed(old).symmetric_difference(&suppressed(new)).cloned().collect();
+    ids.extend(wanted(old).diff(&wanted(new)).map(|item| match item {
+        DiffItem::Add(id, _) | DiffItem::Remove(id, _) | DiffItem::Update { new: (id, _), .. } => {
+            id.clone()
+        }
+    }));
+    ids
+}

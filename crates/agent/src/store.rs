@@ -1,0 +1,495 @@
+//! What survives a crash: rows with their heads, providers with their statements, in one SQLite file.
+//!
+//! A [`Batch`] is one transaction (WAL, `synchronous=FULL`): when [`Store::write`] has returned, it is
+//! on disk. One thread writes; the driver hands it whatever has gathered meanwhile (group commit).
+//!
+//! A file that is damaged, or not ours, is moved aside and never overwritten; one of a newer Dunlin is
+//! refused.
+
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration};
+use dunlin_core::replica::{Delta, Entry, RowKey, RowState, Version};
+use rusqlite::{Connection, OpenFlags, params};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// Batches that may wait for the writer. The driver sends one at a time.
+const QUEUE: usize = 4;
+/// Indexes reserved at each start, so that a restarted agent never gives out one twice.
+const INDEX_RESERVE: u64 = 1_000_000;
+/// The first octet of every stored value: how the rest is encoded.
+const ENCODING: u8 = 1;
+/// SQLite before this one could damage a file in WAL mode.
+const LEAST_SQLITE: i32 = 3_051_003;
+
+/// Why the store cannot be used, or did not take a batch.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another agent has the data directory.
+    #[error("{path} is in use by another agent; stop that one, or give this one its own data_dir")]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database was written by a newer Dunlin.
+    #[error(
+        "{path} has schema {found}, this Dunlin knows up to {known}; start the newer one, or move the file away"
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest known.
+        known: i64,
+    },
+    /// The file is not a whole Dunlin database. On opening it is moved aside.
+    #[error("not a whole Dunlin database: {0}")]
+    Damaged(String),
+    /// SQLite refused, e.g. since the disk is full.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The writer has stopped.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// One node's stored history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredHistory {
+    /// Whose.
+    pub origin: NodeId,
+    /// The last version that is whole.
+    pub head: Version,
+    /// Tombstones up to here were purged.
+    pub floor: Version,
+    /// Rows and tombstones.
+    pub rows: Vec<(RowKey, Entry)>,
+}
+
+/// A provider as it last stated its truth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredProvider {
+    /// Which.
+    pub provider: ProviderId,
+    /// How long its statement holds, if not for good.
+    pub ttl: Option<Duration>,
+    /// All its instances.
+    pub registrations: Vec<Registration>,
+}
+
+/// All that was stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stored {
+    /// Indexes up to here may have been given out.
+    pub index: u64,
+    /// By origin.
+    pub histories: Vec<StoredHistory>,
+    /// By id.
+    pub providers: Vec<StoredProvider>,
+    /// Where a damaged database was moved, and what was wrong with it.
+    pub moved_aside: Option<String>,
+}
+
+/// A provider's statement to store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderWrite {
+    /// Note the provider.
+    Put(ProviderId, Option<Duration>),
+    /// Note one of its registrations.
+    PutRegistration(ProviderId, Box<Registration>),
+    /// Forget one of its registrations.
+    RemoveRegistration(ProviderId, InstanceId),
+    /// Forget it with all its registrations.
+    Remove(ProviderId),
+}
+
+/// What is stored together, or not at all.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Batch {
+    /// Commits to merge, in order.
+    pub deltas: Vec<Delta>,
+    /// Statements of providers, in order.
+    pub providers: Vec<ProviderWrite>,
+    /// Tombstones to forget: whose, up to which version.
+    pub purge: Option<(NodeId, Version)>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deltas.is_empty() && self.providers.is_empty() && self.purge.is_none()
+    }
+}
+
+type Job = (Batch, oneshot::Sender<Result<(), StoreError>>);
+
+/// The open store. Dropping it waits for the writer to finish.
+#[derive(Debug)]
+pub struct Store {
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<std::thread::JoinHandle<()>>,
+    /// Held so that no second agent takes the directory.
+    _lock: File,
+}
+
+impl Store {
+    /// The database's name in the data directory.
+    pub const FILE: &str = "catalog.db";
+
+    /// Takes the data directory, creating it if need be, and reads what is stored in it.
+    ///
+    /// # Errors
+    /// When another agent has it, it cannot be written, or a newer Dunlin wrote it.
+    pub fn open(data_dir: &Path) -> Result<(Self, NodeId, Stored), StoreError> {
+        assert!(
+            rusqlite::version_number() >= LEAST_SQLITE,
+            "the bundled SQLite is one that could damage a file in WAL mode"
+        );
+        let at = |source| StoreError::Io { path: data_dir.to_owned(), source };
+        std::fs::create_dir_all(data_dir).map_err(at)?;
+        let lock = lock(data_dir)?;
+        let node_id = read_or_make_node_id(&data_dir.join("node-id"))?;
+        let path = data_dir.join(Self::FILE);
+        let (connection, stored) = match open_and_load(&path) {
+            Err(error) if is_damage(&error) => {
+                let aside = move_aside(&path)?;
+                let (connection, mut stored) = open_and_load(&path)?;
+                stored.moved_aside = Some(format!("{error}; moved to {}", aside.display()));
+                (connection, stored)
+            }
+            opened => opened?,
+        };
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write_all(connection, queue))
+            .map_err(at)?;
+        Ok((Self { jobs: Some(jobs), writer: Some(writer), _lock: lock }, node_id, stored))
+    }
+
+    /// Stores a batch; when this returns without an error, it is on disk.
+    ///
+    /// # Errors
+    /// When it could not be stored; then nothing of it was.
+    pub async fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let answer = self.begin(batch).await?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Hands a batch to the writer; what is received tells when it is on disk.
+    ///
+    /// # Errors
+    /// When the writer has stopped.
+    pub async fn begin(
+        &self,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        let (done, answer) = oneshot::channel();
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.send((batch, done)).await.map_err(|_| StoreError::Closed)?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic in the writer has been reported by the panic hook already.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Reads the rows in a data directory whose agent is not running, without changing anything.
+/// Returns also when the database was last written.
+///
+/// # Errors
+/// When there is no database, or it cannot be read.
+pub fn read_rows(data_dir: &Path) -> Result<(Vec<StoredHistory>, SystemTime), StoreError> {
+    let path = data_dir.join(Store::FILE);
+    let at = |source| StoreError::Io { path: path.clone(), source };
+    let mut written = std::fs::metadata(&path).and_then(|m| m.modified()).map_err(at)?;
+    let wal = PathBuf::from(format!("{}-wal", path.display()));
+    if let Ok(wal) = std::fs::metadata(wal).and_then(|m| m.modified()) {
+        written = written.max(wal);
+    }
+    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    schema::check(&connection, &path)?;
+    Ok((load_histories(&connection)?, written))
+}
+
+fn lock(data_dir: &Path) -> Result<File, StoreError> {
+    let path = data_dir.join("agent.lock");
+    let at = |source| StoreError::Io { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(at(source)),
+    }
+}
+
+fn read_or_make_node_id(path: &Path) -> Result<NodeId, StoreError> {
+    let at = |source| StoreError::Io { path: path.to_owned(), source };
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let invalid = |e| at(io::Error::new(io::ErrorKind::InvalidData, e));
+            NodeId::parse(text.trim()).map_err(invalid)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut bytes = [0; 16];
+            File::open("/dev/urandom")
+                .and_then(|mut random| io::Read::read_exact(&mut random, &mut bytes))
+                .map_err(at)?;
+            let id = NodeId::from_bytes(bytes);
+            write_whole(path, format!("{id}\n").as_bytes()).map_err(at)?;
+            Ok(id)
+        }
+        Err(error) => Err(at(error)),
+    }
+}
+
+/// Writes a small file so that after a crash it is there whole or not at all.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = File::create(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged(_) => true,
+        StoreError::Sqlite(error) => matches!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
+        ),
+        StoreError::Locked { .. }
+        | StoreError::Io { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Closed => false,
+    }
+}
+
+/// Renames the database and what belongs to it, to a name that is not taken.
+fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let name = |suffix: &str, n: u32| {
+        let end = if n == 0 { String::new() } else { format!(".{n}") };
+        PathBuf::from(format!("{}.damaged-{seconds}{end}{suffix}", path.display()))
+    };
+    let n = (0..u32::MAX).find(|n| !name("", *n).exists()).unwrap_or(u32::MAX);
+    for suffix in ["", "-wal", "-shm"] {
+        let from = PathBuf::from(format!("{}{suffix}", path.display()));
+        match std::fs::rename(&from, name(suffix, n)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { path: from, source: error });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(name("", n))
+}
+
+fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
+    let mut connection = Connection::open(path)?;
+    schema::prepare(&mut connection, path)?;
+    let index: u64 =
+        connection.query_row("SELECT value FROM meta WHERE key = 'index'", [], |r| r.get(0))?;
+    let stored = Stored {
+        index,
+        histories: load_histories(&connection)?,
+        providers: load_providers(&connection)?,
+        moved_aside: None,
+    };
+    let reserve = index.saturating_add(INDEX_RESERVE);
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", [reserve])?;
+    Ok((connection, stored))
+}
+
+fn load_histories(connection: &Connection) -> Result<Vec<StoredHistory>, StoreError> {
+    let mut heads = connection.prepare("SELECT origin, head, floor FROM histories ORDER BY 1")?;
+    let mut rows =
+        connection.prepare("SELECT key, version, state FROM rows WHERE origin = ? ORDER BY 1")?;
+    let mut histories = Vec::new();
+    let mut found = heads.query([])?;
+    while let Some(head) = found.next()? {
+        let origin: [u8; 16] = head.get(0)?;
+        let mut history = StoredHistory {
+            origin: NodeId::from_bytes(origin),
+            head: Version::new(head.get(1)?),
+            floor: Version::new(head.get(2)?),
+            rows: Vec::new(),
+        };
+        let mut found = rows.query([origin])?;
+        while let Some(row) = found.next()? {
+            let key: RowKey = decode(row.get_ref(0)?.as_blob().map_err(damaged)?)?;
+            let state: RowState = decode(row.get_ref(2)?.as_blob().map_err(damaged)?)?;
+            let version = Version::new(row.get(1)?);
+            if !key.fits(&state) {
+                return Err(StoreError::Damaged(format!("row {key:?} holds another kind")));
+            }
+            history.rows.push((key, Entry { version, state }));
+        }
+        histories.push(history);
+    }
+    Ok(histories)
+}
+
+fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreError> {
+    let mut providers = connection.prepare("SELECT provider, ttl_ms FROM providers ORDER BY 1")?;
+    let mut bodies =
+        connection.prepare("SELECT body FROM registrations WHERE provider = ? ORDER BY id")?;
+    let mut stored = Vec::new();
+    let mut found = providers.query([])?;
+    while let Some(row) = found.next()? {
+        let name: String = row.get(0)?;
+        let ttl: Option<u64> = row.get(1)?;
+        let registrations = bodies
+            .query_map([&name], |row| row.get::<_, String>(0))?
+            .map(|body| serde_json::from_str(&body?).map_err(damaged))
+            .collect::<Result<_, _>>()?;
+        let provider = ProviderId::parse(&name).map_err(damaged)?;
+        stored.push(StoredProvider {
+            provider,
+            ttl: ttl.map(Duration::from_millis),
+            registrations,
+        });
+    }
+    Ok(stored)
+}
+
+fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
+    while let Some((batch, done)) = queue.blocking_recv() {
+        // Nobody waits for the answer when the agent is stopping; the batch is stored all the same.
+        let _ = done.send(write_batch(&mut connection, &batch));
+    }
+}
+
+fn write_batch(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    for delta in &batch.deltas {
+        write_delta(&transaction, delta)?;
+    }
+    for write in &batch.providers {
+        write_provider(&transaction, write)?;
+    }
+    if let Some((origin, up_to)) = batch.purge {
+        purge(&transaction, origin, up_to)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn write_delta(connection: &Connection, delta: &Delta) -> Result<(), StoreError> {
+    let origin = delta.origin.as_bytes();
+    let mut put = connection.prepare_cached(
+        "INSERT INTO rows (origin, key, version, state) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET version = ?3, state = ?4 WHERE version < ?3",
+    )?;
+    for row in &delta.rows {
+        put.execute(params![origin, encode(&row.key)?, row.version.as_u64(), encode(&row.state)?])?;
+    }
+    let mut head = connection.prepare_cached(
+        "INSERT INTO histories (origin, head, floor) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET head = max(head, ?2), floor = max(floor, ?3)",
+    )?;
+    head.execute(params![origin, delta.to.as_u64(), delta.floor.as_u64()])?;
+    Ok(())
+}
+
+fn write_provider(connection: &Connection, write: &ProviderWrite) -> Result<(), StoreError> {
+    match write {
+        ProviderWrite::Put(provider, ttl) => {
+            let ttl = ttl.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO providers (provider, ttl_ms) VALUES (?, ?)",
+                )?
+                .execute(params![provider.to_string(), ttl])?;
+        }
+        ProviderWrite::PutRegistration(provider, registration) => {
+            let body = serde_json::to_string(registration).map_err(damaged)?;
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO registrations (provider, id, body) VALUES (?, ?, ?)",
+                )?
+                .execute(params![provider.to_string(), registration.instance.id.as_str(), body])?;
+        }
+        ProviderWrite::RemoveRegistration(provider, id) => {
+            connection
+                .prepare_cached("DELETE FROM registrations WHERE provider = ? AND id = ?")?
+                .execute(params![provider.to_string(), id.as_str()])?;
+        }
+        ProviderWrite::Remove(provider) => {
+            for statement in [
+                "DELETE FROM registrations WHERE provider = ?",
+                "DELETE FROM providers WHERE provider = ?",
+            ] {
+                connection.prepare_cached(statement)?.execute([provider.to_string()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn purge(connection: &Connection, origin: NodeId, up_to: Version) -> Result<(), StoreError> {
+    let mut gone: Vec<Vec<u8>> = Vec::new();
+    {
+        let mut rows = connection
+            .prepare_cached("SELECT key, state FROM rows WHERE origin = ? AND version <= ?")?;
+        let mut found = rows.query(params![origin.as_bytes(), up_to.as_u64()])?;
+        while let Some(row) = found.next()? {
+            let state: RowState = decode(row.get_ref(1)?.as_blob().map_err(damaged)?)?;
+            if matches!(state, RowState::Gone(_)) {
+                gone.push(row.get(0)?);
+            }
+        }
+    }
+    for key in gone {
+        connection
+            .prepare_cached("DELETE FROM rows WHERE origin = ? AND key = ?")?
+            .execute(params![origin.as_bytes(), key])?;
+    }
+    connection
+        .prepare_cached("UPDATE histories SET floor = max(floor, ?2) WHERE origin = ?1")?
+        .execute(params![origin.as_bytes(), up_to.as_u64()])?;
+    Ok(())
+}
+
+fn damaged(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![ENCODING]).map_err(damaged)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&ENCODING, rest)) => postcard::from_bytes(rest).map_err(damaged),
+        Some((other, _)) => Err(StoreError::Damaged(format!("value of unknown encoding {other}"))),
+        None => Err(StoreError::Damaged("empty value".to_owned())),
+    }
+}

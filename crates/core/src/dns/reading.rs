@@ -1,0 +1,248 @@
+//! What a name means: the tree of names that the domain spans.
+//!
+//! Read from the domain leftwards: `any`, `node`, `local` and the names of zones come first, everything
+//! else is a service. So a zone's name wins over a service's label, and a service `web.eu1` beside a
+//! zone `eu1` is reached as `web.eu1.any.D`. A name that only has others below it (an empty
+//! non-terminal) exists, without data (RFC 8020 §2).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::catalog::{CatalogView, NodeView, ServiceView};
+use crate::model::{NodeName, ServiceName, ZoneName};
+
+/// The deepest names are `_service._tcp.job.env.product.ZONE`.
+const DEEPEST: usize = 6;
+/// Between the digits of an address and `node`.
+pub(super) const ADDRESS_LABEL: &str = "ip";
+/// Above the names of nodes.
+pub(super) const NODE_LABEL: &str = "node";
+const ANY_LABEL: &str = "any";
+const LOCAL_LABEL: &str = "local";
+
+/// Which zones a service's name asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Zones {
+    /// `N.D`
+    Nearest,
+    /// `N.ZONE.D`
+    One(ZoneName),
+    /// `N.any.D`
+    Any,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Reading {
+    /// The domain itself.
+    Apex,
+    /// `ZONE.D`
+    Zone(ZoneName),
+    /// A service that exists.
+    Service {
+        service: Arc<ServiceView>,
+        zones: Zones,
+        /// The label next to the domain, if it could become a zone's name.
+        edge: Option<ZoneName>,
+    },
+    /// A node that exists.
+    Node(Arc<NodeView>),
+    /// `HEX.ip.node.ZONE.D`: the address that the name spells.
+    Address(IpAddr),
+    /// An address of a node, asked for in reverse.
+    Reverse(Arc<NodeView>),
+    /// It exists because others below it do.
+    Empty,
+    /// It does not exist.
+    Unknown,
+    /// It is not in the domain.
+    Outside,
+}
+
+/// Reads a name in wire form, lower case.
+pub(super) fn read(name: &[u8], domain: &[u8], view: &CatalogView) -> Reading {
+    let Some(inner) = inside(name, domain) else {
+        return read_reverse(name, view);
+    };
+    let mut labels = [""; DEEPEST];
+    let Some(labels) = split(inner, &mut labels) else {
+        return Reading::Unknown;
+    };
+    match labels.split_last() {
+        None => Reading::Apex,
+        Some((&ANY_LABEL, rest)) => below_zone(rest, view, Zones::Any),
+        Some((&NODE_LABEL, rest)) => read_node(rest, None, view),
+        Some((&LOCAL_LABEL, _)) => Reading::Unknown,
+        Some((&last, rest)) => {
+            let zone = ZoneName::parse(last).ok();
+            match zone {
+                Some(zone) if view.is_zone(&zone) => read_zone(zone, rest, view),
+                edge => read_service(labels, Zones::Nearest, edge, view),
+            }
+        }
+    }
+}
+
+fn read_zone(zone: ZoneName, rest: &[&str], view: &CatalogView) -> Reading {
+    match rest.split_last() {
+        None => Reading::Zone(zone),
+        Some((&NODE_LABEL, nodes)) => read_node(nodes, Some(&zone), view),
+        Some((&(ANY_LABEL | LOCAL_LABEL), _)) => Reading::Unknown,
+        Some(_) => below_zone(rest, view, Zones::One(zone)),
+    }
+}
+
+fn below_zone(rest: &[&str], view: &CatalogView, zones: Zones) -> Reading {
+    if rest.is_empty() {
+        return Reading::Empty;
+    }
+    let edge = match &zones {
+        Zones::One(zone) => Some(zone.clone()),
+        Zones::Nearest | Zones::Any => None,
+    };
+    read_service(rest, zones, edge, view)
+}
+
+fn read_node(labels: &[&str], zone: Option<&ZoneName>, view: &CatalogView) -> Reading {
+    match (labels, zone) {
+        ([], _) => Reading::Empty,
+        ([name], _) => {
+            let node = NodeName::parse(name).ok();
+            let node = node.as_ref().and_then(|name| view.node(name));
+            match node.filter(|node| zone.is_none_or(|zone| node.row.zone == *zone)) {
+                Some(node) => Reading::Node(Arc::clone(node)),
+                None if zone.is_some() && *name == ADDRESS_LABEL => Reading::Empty,
+                None => Reading::Unknown,
+            }
+        }
+        ([digits, ADDRESS_LABEL], Some(_)) => {
+            address_of(digits).map_or(Reading::Unknown, Reading::Address)
+        }
+        _ => Reading::Unknown,
+    }
+}
+
+/// The address that 8 or 32 hexadecimal digits spell. IPv4 mapped into IPv6 has its own, shorter name.
+fn address_of(digits: &str) -> Option<IpAddr> {
+    if !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        return None;
+    }
+    match digits.len() {
+        8 => u32::from_str_radix(digits, 16).ok().map(|bits| Ipv4Addr::from_bits(bits).into()),
+        32 => u128::from_str_radix(digits, 16)
+            .ok()
+            .map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits)))
+            .filter(|address| address.to_canonical() == *address),
+        _ => None,
+    }
+}
+
+fn read_service(
+    labels: &[&str],
+    zones: Zones,
+    edge: Option<ZoneName>,
+    view: &CatalogView,
+) -> Reading {
+    let is_protocol = |label: &str| matches!(label, "_tcp" | "_udp");
+    let name = match labels {
+        // RFC 2782: `_service._tcp.REST` is `service.REST`.
+        [service, protocol, rest @ ..] if is_protocol(protocol) => {
+            let Some(service) = service.strip_prefix('_') else {
+                return Reading::Unknown;
+            };
+            joined(service, rest)
+        }
+        // `_tcp.REST` exists when some `_service._tcp.REST` does.
+        [protocol, rest @ ..] if is_protocol(protocol) => {
+            let suffix = rest.join(".");
+            let exists = rest.is_empty() || view.has_services_below(&suffix);
+            return if exists { Reading::Empty } else { Reading::Unknown };
+        }
+        [first, rest @ ..] => joined(first, rest),
+        [] => return Reading::Empty,
+    };
+    let Ok(name) = ServiceName::parse(&name) else {
+        return Reading::Unknown;
+    };
+    match view.service(&name) {
+        Some(service) => Reading::Service { service: Arc::clone(service), zones, edge },
+        None if view.has_services_below(name.as_str()) => Reading::Empty,
+        None => Reading::Unknown,
+    }
+}
+
+fn joined(first: &str, rest: &[&str]) -> String {
+    let mut name = String::from(first);
+    for label in rest {
+        name.push('.');
+        name.push_str(label);
+    }
+    name
+}
+
+/// The labels in front of the domain, or `None` outside of it.
+pub(super) fn inside<'a>(name: &'a [u8], domain: &[u8]) -> Option<&'a [u8]> {
+    let inner = name.strip_suffix(domain)?;
+    // The cut must be between labels: walk there, since any octet may stand within a label.
+    let mut at = 0;
+    while at < inner.len() {
+        at += 1 + usize::from(inner[at]);
+    }
+    (at == inner.len()).then_some(inner)
+}
+
+/// The labels of a part of a name, which is well-formed; `None` when there are more than any name of
+/// the tree has, or when they hold what no label of ours does.
+fn split<'a, 'b>(mut inner: &'a [u8], labels: &'b mut [&'a str]) -> Option<&'b [&'a str]> {
+    let allowed = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    let mut count = 0;
+    while let Some((len, rest)) = inner.split_first() {
+        let (label, rest) = rest.split_at_checked(usize::from(*len))?;
+        if !label.iter().all(allowed) {
+            return None;
+        }
+        *labels.get_mut(count)? = std::str::from_utf8(label).ok()?;
+        count += 1;
+        inner = rest;
+    }
+    labels.get(..count)
+}
+
+/// Addresses of nodes have names of their own in the reverse trees (RFC 1035 §3.5, RFC 3596 §2.5). The
+/// rest of those trees is not ours: like any name outside the domain it is refused or forwarded.
+fn read_reverse(name: &[u8], view: &CatalogView) -> Reading {
+    let address = if let Some(digits) = name.strip_suffix(b"\x07in-addr\x04arpa\x00") {
+        reverse_v4(digits)
+    } else if let Some(digits) = name.strip_suffix(b"\x03ip6\x04arpa\x00") {
+        reverse_v6(digits)
+    } else {
+        None
+    };
+    let node = address.and_then(|address| view.node_at(address.to_canonical()));
+    node.map_or(Reading::Outside, |node| Reading::Reverse(Arc::clone(node)))
+}
+
+fn reverse_v4(mut labels: &[u8]) -> Option<IpAddr> {
+    let mut octets = [0; 4];
+    for octet in octets.iter_mut().rev() {
+        let (len, rest) = labels.split_first()?;
+        let (label, rest) = rest.split_at_checked(usize::from(*len))?;
+        let text = std::str::from_utf8(label).ok()?;
+        let is_plain = text.len() == 1 || !text.starts_with(['0', '+']);
+        *octet = text.parse().ok().filter(|_| is_plain)?;
+        labels = rest;
+    }
+    labels.is_empty().then(|| IpAddr::from(octets))
+}
+
+fn reverse_v6(labels: &[u8]) -> Option<IpAddr> {
+    if labels.len() != 64 {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for (place, pair) in labels.chunks_exact(2).enumerate() {
+        let nibble = char::from(pair[1]).to_digit(16).filter(|_| pair[0] == 1)?;
+        bits |= u128::from(nibble) << (4 * place);
+    }
+    Some(Ipv6Addr::from_bits(bits).into())
+}

@@ -1,0 +1,325 @@
+//! From a question to its answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::answer::{Answer, Depends, Written};
+use super::query::{Query, QuestionKey, Rcode};
+use super::reading::{self, Reading, Zones};
+use super::record::{Builder, Owner, Rank, Target};
+use super::settings::Settings;
+use super::shuffle::Shuffler;
+use super::{Transport, rtype};
+use crate::catalog::{CatalogView, NodeView, Scope, ServiceView};
+use crate::model::ZoneName;
+
+/// Name servers that an answer names at most: resolvers try a few, and glue must fit a datagram.
+const MAX_NAME_SERVERS: usize = 13;
+
+/// What is to be done about a question.
+#[derive(Debug)]
+pub enum Resolution {
+    /// Write this.
+    Answer(Answer),
+    /// It is outside the domain and there are upstreams: ask them.
+    Forward,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The reply is written.
+    Reply(Written),
+    /// Send nothing.
+    Silent,
+    /// Ask the upstreams.
+    Forward,
+}
+
+/// Answers one packet without a cache: parse, resolve, write.
+pub fn respond(
+    packet: &[u8],
+    view: &CatalogView,
+    settings: &Settings,
+    transport: Transport,
+    shuffler: &mut Shuffler,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let query = match Query::parse(packet) {
+        Ok(query) => query,
+        Err(reject) => {
+            let rcode = reject.write(packet, out);
+            return rcode.map_or(Outcome::Silent, |rcode| {
+                Outcome::Reply(Written { rcode, truncated: false })
+            });
+        }
+    };
+    match resolve(&query, &QuestionKey::of(&query), view, settings) {
+        Resolution::Answer(answer) => {
+            let limit = query.reply_limit(settings, transport);
+            Outcome::Reply(answer.write(&query, limit, shuffler, out))
+        }
+        Resolution::Forward => Outcome::Forward,
+    }
+}
+
+/// Makes the answer to a question. `key` is the question's.
+#[must_use]
+pub fn resolve(
+    query: &Query<'_>,
+    key: &QuestionKey,
+    view: &CatalogView,
+    settings: &Settings,
+) -> Resolution {
+    if let Some(rcode) = query.refusal() {
+        return Resolution::Answer(Answer::bare(settings, rcode));
+    }
+    let domain = settings.domain.wire();
+    let reading = reading::read(key.name(), domain, view);
+    let inner = reading::inside(key.name(), domain).map(<[u8]>::len);
+    let maker =
+        Maker { view, settings, qtype: query.qtype(), builder: Builder::new(settings, inner) };
+    // Spelled addresses and unheard-of types are questions without end: like names that do not exist,
+    // they must not push others out of a cache.
+    let endless = matches!(reading, Reading::Address(_)) || !is_usual_type(query.qtype());
+    if !matches!(reading, Reading::Outside) {
+        let answer = maker.make(reading);
+        Resolution::Answer(if endless { answer.not_kept() } else { answer })
+    } else if query.wants_recursion() && !settings.upstreams.is_empty() {
+        Resolution::Forward
+    } else {
+        Resolution::Answer(Answer::bare(settings, Rcode::Refused))
+    }
+}
+
+/// Makes one answer.
+struct Maker<'a> {
+    view: &'a CatalogView,
+    settings: &'a Settings,
+    qtype: u16,
+    builder: Builder<'a>,
+}
+
+impl Maker<'_> {
+    fn make(mut self, reading: Reading) -> Answer {
+        let layout = Depends::Layout { index: self.view.layout_index() };
+        if self.qtype == rtype::ANY && !matches!(reading, Reading::Unknown) {
+            // What ANY answers does not depend on data, but the name's existence does.
+            self.builder.answer_any();
+            return self.builder.finish(Rcode::NoError, layout);
+        }
+        match reading {
+            Reading::Apex => self.apex(),
+            Reading::Zone(zone) => {
+                if self.qtype == rtype::NS {
+                    self.name_servers(Some(&zone));
+                }
+            }
+            Reading::Service { service, zones, edge } => {
+                return self.service(&service, &zones, edge);
+            }
+            Reading::Node(node) => self.address(node.row.address.to_canonical()),
+            Reading::Address(address) => self.address(address),
+            Reading::Reverse(node) => return self.reverse(&node, layout),
+            Reading::Empty => {}
+            Reading::Unknown | Reading::Outside => {
+                return self.negative(Rcode::NxDomain, Owner::Domain, layout);
+            }
+        }
+        self.finish(layout)
+    }
+
+    /// A positive answer if there are records, else one without data.
+    fn finish(self, depends: Depends) -> Answer {
+        if self.builder.has_answers() {
+            self.builder.finish(Rcode::NoError, depends)
+        } else {
+            self.negative(Rcode::NoError, Owner::Domain, depends)
+        }
+    }
+
+    fn negative(mut self, rcode: Rcode, owner: Owner<'_>, depends: Depends) -> Answer {
+        let own_zone = &self.view.topology().own_zone;
+        self.builder.authority_soa(owner, own_zone, self.serial());
+        self.builder.finish(rcode, depends)
+    }
+
+    /// Serials wrap around (RFC 1982).
+    #[allow(clippy::cast_possible_truncation, reason = "serials are modulo 2^32")]
+    fn serial(&self) -> u32 {
+        self.view.layout_index() as u32
+    }
+
+    fn apex(&mut self) {
+        match self.qtype {
+            rtype::SOA => {
+                let own_zone = &self.view.topology().own_zone;
+                self.builder.answer_soa(own_zone, self.serial());
+            }
+            rtype::NS => self.name_servers(None),
+            _ => {}
+        }
+    }
+
+    /// The agents that answer DNS, one of each zone in turn, so that no zone's end takes all of them
+    /// from a resolver. This agent stands in when the view knows of none, since it does answer.
+    fn name_servers(&mut self, zone: Option<&ZoneName>) {
+        let topology = self.view.topology();
+        let mut met: BTreeMap<&ZoneName, usize> = BTreeMap::new();
+        let mut servers: Vec<(usize, u16, &Arc<NodeView>)> = Vec::new();
+        for node in self.view.nodes() {
+            let in_scope = zone.is_none_or(|zone| node.row.zone == *zone);
+            if node.is_live && node.row.serves_dns && in_scope {
+                let round = met.entry(&node.row.zone).or_insert(0);
+                servers.push((*round, topology.rank(&node.row.zone), node));
+                *round += 1;
+            }
+        }
+        servers.sort_by_key(|(round, rank, _)| (*round, *rank));
+        servers.truncate(MAX_NAME_SERVERS);
+        for (_, _, node) in &servers {
+            self.builder.answer_ns(&target_of(node));
+        }
+        for (_, _, node) in &servers {
+            let address = node.row.address.to_canonical();
+            self.builder.additional(&target_of(node), address);
+        }
+        let own = &topology.own_zone;
+        if servers.is_empty() && zone.is_none_or(|zone| zone == own) {
+            self.builder.answer_ns(&Target::Node { name: &self.settings.node, zone: own });
+        }
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        if matches_type(address, self.qtype) {
+            self.builder.answer_address(address, Rank::EQUAL);
+        }
+    }
+
+    /// The name of an address is an apex of its own: only its own SOA can stand above it.
+    fn reverse(mut self, node: &NodeView, layout: Depends) -> Answer {
+        if self.qtype == rtype::PTR {
+            self.builder.answer_ptr(&Target::Node { name: &node.row.name, zone: &node.row.zone });
+            return self.builder.finish(Rcode::NoError, layout);
+        }
+        self.negative(Rcode::NoError, Owner::Question, layout)
+    }
+
+    fn service(mut self, service: &ServiceView, zones: &Zones, edge: Option<ZoneName>) -> Answer {
+        let scope = match zones {
+            Zones::Nearest => Scope::Nearest,
+            Zones::One(zone) => Scope::Zone(zone),
+            Zones::Any => Scope::Any,
+        };
+        match self.qtype {
+            rtype::A | rtype::AAAA => self.addresses(service, scope),
+            rtype::SRV => self.targets(service, scope),
+            rtype::TXT => self.facts(service, scope),
+            _ => {}
+        }
+        let depends = Depends::Service {
+            key: CatalogView::service_key(&service.name),
+            index: service.index,
+            layout_index: self.view.layout_index(),
+            edge_is_zone: matches!(zones, Zones::One(_)),
+            edge,
+            topology: Arc::clone(self.view.shared_topology()),
+        };
+        self.finish(depends)
+    }
+
+    /// Each address once, with the weights of all instances there (RFC 2181 §5: no duplicates).
+    fn addresses(&mut self, service: &ServiceView, scope: Scope<'_>) {
+        let mut places: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        let mut addresses: Vec<(IpAddr, u16)> = Vec::new();
+        for endpoint in service.answered(scope) {
+            let address = endpoint.instance.address.to_canonical();
+            if !matches_type(address, self.qtype) {
+                continue;
+            }
+            let place = *places.entry(address).or_insert(addresses.len());
+            match addresses.get_mut(place) {
+                Some((_, weight)) => *weight = weight.saturating_add(endpoint.instance.weight),
+                None => addresses.push((address, endpoint.instance.weight)),
+            }
+        }
+        for (address, weight) in addresses {
+            if self.builder.is_full() {
+                break;
+            }
+            let rank = Rank { priority: 0, weight };
+            self.builder.answer_address(address, rank);
+        }
+    }
+
+    /// Targets with ports, and the address of every distinct target.
+    fn targets(&mut self, service: &ServiceView, scope: Scope<'_>) {
+        let topology = self.view.topology();
+        let mut seen: BTreeSet<(Target<'_>, IpAddr, u16, u16)> = BTreeSet::new();
+        let mut hosts: BTreeSet<(Target<'_>, IpAddr)> = BTreeSet::new();
+        for endpoint in service.answered(scope) {
+            if self.builder.is_full() {
+                break;
+            }
+            let (target, address) = Target::of(endpoint);
+            let port = endpoint.instance.port.get();
+            let weight = endpoint.instance.weight;
+            // Two instances on one socket address, e.g. with SO_REUSEPORT, are one record.
+            if !seen.insert((target, address, port, weight)) {
+                continue;
+            }
+            let priority = topology.rank(&endpoint.node.zone);
+            self.builder.answer_srv(&target, port, Rank { priority, weight });
+            hosts.insert((target, address));
+        }
+        for (target, address) in &hosts {
+            self.builder.additional(target, *address);
+        }
+    }
+
+    /// What there is to say about a service; within a zone, of its instances there.
+    fn facts(&mut self, service: &ServiceView, scope: Scope<'_>) {
+        let counted = |zone: &ZoneName| !matches!(scope, Scope::Zone(asked) if asked != zone);
+        let endpoints = service.endpoints.iter();
+        let (mut instances, mut healthy) = (0_usize, 0_usize);
+        for endpoint in endpoints.filter(|e| counted(&e.node.zone)) {
+            instances += 1;
+            healthy += usize::from(endpoint.health.is_healthy());
+        }
+        let guarded = service.guard.is_some();
+        self.builder.answer_txt(&[
+            format!("instances={instances}"),
+            format!("healthy={healthy}"),
+            format!("guarded={guarded}"),
+        ]);
+    }
+}
+
+fn target_of(node: &NodeView) -> Target<'_> {
+    Target::Node { name: &node.row.name, zone: &node.row.zone }
+}
+
+/// The types that programs ask for: those answered, and 64 to 65 (SVCB, HTTPS; RFC 9460), which
+/// browsers ask for first.
+fn is_usual_type(qtype: u16) -> bool {
+    matches!(
+        qtype,
+        rtype::A
+            | rtype::AAAA
+            | rtype::SRV
+            | rtype::TXT
+            | rtype::NS
+            | rtype::SOA
+            | rtype::PTR
+            | rtype::ANY
+            | 64..=65
+    )
+}
+
+fn matches_type(address: IpAddr, qtype: u16) -> bool {
+    match address {
+        IpAddr::V4(_) => qtype == rtype::A,
+        IpAddr::V6(_) => qtype == rtype::AAAA,
+    }
+}

@@ -1,0 +1,142 @@
+//! One check: its settings, what it last said, and when something is due.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::damper::Damper;
+use super::scheduler::RunId;
+use super::verdict::Verdict;
+use crate::model::{CheckKind, CheckRow, CheckSpec, CheckStatus, Timestamp};
+
+/// The least time between two reports of output alone.
+pub(super) const OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest time between runs while a threshold decides.
+const QUICK_LEAST: Duration = Duration::from_millis(100);
+
+/// A check and its state.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) spec: Arc<CheckSpec>,
+    pub(super) verdict: Verdict,
+    pub(super) damper: Damper,
+    /// What was last reported.
+    pub(super) row: CheckRow,
+    /// What it last said, reported or not.
+    pub(super) output: Arc<str>,
+    /// When output was last reported; `None` before the first time.
+    pub(super) reported_at: Option<Instant>,
+    /// The run under way and when it began.
+    pub(super) run: Option<(RunId, Instant)>,
+    pub(super) next_run: Option<Instant>,
+    /// When a pushed status ends.
+    pub(super) ttl_ends: Option<Instant>,
+    /// When its instance is to be taken out.
+    pub(super) deregister_at: Option<Instant>,
+    /// The deadline that the scheduler has noted for it.
+    pub(super) noted_deadline: Option<Instant>,
+}
+
+impl Check {
+    pub(super) fn new(spec: CheckSpec, row: CheckRow) -> Self {
+        Self {
+            spec: Arc::new(spec),
+            verdict: Verdict::new(row.status),
+            damper: Damper::default(),
+            output: row.output.clone(),
+            row,
+            reported_at: None,
+            run: None,
+            next_run: None,
+            ttl_ends: None,
+            deregister_at: None,
+            noted_deadline: None,
+        }
+    }
+
+    /// The time between runs while a threshold decides: a tenth of the interval.
+    fn quick(&self) -> Duration {
+        (self.spec.interval / 10).max(QUICK_LEAST).min(self.spec.interval)
+    }
+
+    /// Counts a result; `regular` is when the next run is due unless a threshold has yet to decide.
+    pub(super) fn record(
+        &mut self,
+        now: Instant,
+        status: CheckStatus,
+        output: &str,
+        regular: Instant,
+    ) {
+        let was_critical = self.verdict.status() == CheckStatus::Critical;
+        self.verdict.record(status, &self.spec);
+        let is_critical = self.verdict.status() == CheckStatus::Critical;
+        if is_critical && !was_critical {
+            self.damper.punish(now, Damper::half_life(self.spec.interval));
+        }
+        self.output = CheckRow::cut_output(output).into();
+        let next = if self.verdict.is_undecided() { now + self.quick() } else { regular };
+        self.next_run = Some(next.max(now));
+    }
+
+    /// Sets the status without counting: pushes and aliases say what holds.
+    pub(super) fn set(&mut self, status: CheckStatus, output: &str) {
+        self.verdict.set(status);
+        self.output = CheckRow::cut_output(output).into();
+    }
+
+    /// Ends what is over: a hold, a pushed status.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.damper.expire(now, Damper::half_life(self.spec.interval));
+        if self.ttl_ends.is_some_and(|ends| ends <= now) {
+            self.ttl_ends = None;
+            if let CheckKind::Ttl { ttl } = self.spec.kind {
+                let ttl = humantime::format_duration(ttl);
+                self.set(CheckStatus::Critical, &format!("nothing was pushed for {ttl}"));
+            }
+        }
+    }
+
+    /// The status that holds now, with what to say beside it.
+    fn present(&self) -> (CheckStatus, Arc<str>) {
+        let status = self.verdict.status();
+        if self.damper.is_holding() && status != CheckStatus::Critical {
+            let output = format!("held critical, since it fails too often; now: {}", self.output);
+            return (CheckStatus::Critical, CheckRow::cut_output(&output).into());
+        }
+        (status, self.output.clone())
+    }
+
+    /// The row to report, and whether its status is another; `None` if there is nothing to report yet.
+    pub(super) fn report(&mut self, now: Instant, wall: Timestamp) -> Option<(CheckRow, bool)> {
+        let (status, output) = self.present();
+        let is_changed = status != self.row.status;
+        if is_changed {
+            self.row.since = wall;
+            let after = self.spec.deregister_after;
+            self.deregister_at =
+                after.filter(|_| status == CheckStatus::Critical).map(|after| now + after);
+        } else if output == self.row.output || self.output_due().is_some_and(|due| due > now) {
+            return None;
+        }
+        self.row.status = status;
+        self.row.output = output;
+        self.row.has_worked |= status != CheckStatus::Critical;
+        self.reported_at = Some(now);
+        Some((self.row.clone(), is_changed))
+    }
+
+    /// When new output may be reported; `None` means at once.
+    fn output_due(&self) -> Option<Instant> {
+        self.reported_at.map(|at| at + OUTPUT_INTERVAL)
+    }
+
+    /// When something of it is due next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let next_run = self.next_run.filter(|_| self.run.is_none());
+        let has_news = self.present().1 != self.row.output;
+        let output = self.output_due().filter(|_| has_news);
+        [next_run, self.ttl_ends, self.deregister_at, self.damper.holds_until(), output]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,117 @@
+//! A piece of one node's history, as it travels.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::row::{RowKey, RowState, Version};
+use crate::model::NodeId;
+
+/// One row of a delta.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeltaRow {
+    /// The commit that wrote it.
+    pub version: Version,
+    /// Which row.
+    pub key: RowKey,
+    /// What it wrote.
+    pub state: RowState,
+}
+
+/// The rows of one node with versions above `from` up to `to`, as the sender had them.
+///
+/// Rows that were overwritten later than `to` are missing from it. The sender's rows reflect commits up
+/// to `settled_at`; who has everything up to there sees no half commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Whose history.
+    pub origin: NodeId,
+    /// Rows at or below this version are not in it. Zero: it states the history from its beginning.
+    pub from: Version,
+    /// It covers commits up to here.
+    pub to: Version,
+    /// The sender had everything up to here when it made this delta.
+    pub head: Version,
+    /// The newest commit that the sender's rows reflected: its head, or one that came early.
+    pub settled_at: Version,
+    /// The sender no longer has tombstones up to here.
+    pub floor: Version,
+    /// In order of version, then key.
+    pub rows: Vec<DeltaRow>,
+}
+
+/// What a replica lacks of a node's history, to ask a peer for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Everything up to here has come.
+    pub above: Version,
+    /// Set while a history is being stated anew from zero: the floor of those who state it.
+    /// A peer that has purged no further goes on where the last one stopped.
+    pub floor: Version,
+}
+
+/// Why a delta cannot be one. The sender is at fault; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeltaError {
+    /// `from < to <= head <= settled_at` and `floor <= head` do not hold.
+    #[error(
+        "versions out of order: from {from}, to {to}, head {head}, settled at {settled_at}, floor {floor}"
+    )]
+    Versions {
+        /// As sent.
+        from: Version,
+        /// As sent.
+        to: Version,
+        /// As sent.
+        head: Version,
+        /// As sent.
+        settled_at: Version,
+        /// As sent.
+        floor: Version,
+    },
+    /// A row's version is outside of the delta, or rows are not in order, or one comes twice.
+    #[error("row {key:?} at version {version} is out of order or range")]
+    Order {
+        /// The row.
+        key: RowKey,
+        /// Its version.
+        version: Version,
+    },
+    /// A row holds something else than its key says.
+    #[error("row {key:?} holds something of another kind")]
+    Kind {
+        /// The row.
+        key: RowKey,
+    },
+}
+
+impl Delta {
+    /// Checks what every delta must hold.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate(&self) -> Result<(), DeltaError> {
+        let Self { from, to, head, settled_at, floor, .. } = *self;
+        if !(from < to && to <= head && head <= settled_at && floor <= head) {
+            return Err(DeltaError::Versions { from, to, head, settled_at, floor });
+        }
+        let mut last: Option<(Version, &RowKey)> = None;
+        for row in &self.rows {
+            let at = (row.version, &row.key);
+            if row.version <= from || row.version > to || last.is_some_and(|last| at <= last) {
+                return Err(DeltaError::Order { key: row.key.clone(), version: row.version });
+            }
+            if !row.key.fits(&row.state) {
+                return Err(DeltaError::Kind { key: row.key.clone() });
+            }
+            last = Some(at);
+        }
+        Ok(())
+    }
+
+    /// Whether it is exactly one commit with nothing missing, so that it may be shown before what came
+    /// earlier has arrived.
+    #[must_use]
+    pub fn is_one_whole_commit(&self) -> bool {
+        self.from.next() == self.to && self.settled_at == self.to
+    }
+}

@@ -1,0 +1,61 @@
+//! `cargo xtask bench NAME`: one module per bench, a registry of them, and what they share.
+//!
+//! A bench runs the release binary, prints its conditions and a table, and leaves judging to the reader. Those that
+//! compare Dunlin with a peer run both in turns, so that a busy machine slows both alike.
+
+mod agent;
+mod start;
+mod stats;
+
+use anyhow::{Result, bail};
+
+use crate::run::Cmd;
+use crate::table;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which bench; without it, all are listed.
+    name: Option<String>,
+    /// How often to measure; the table shows medians.
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+/// An entry of the registry.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(runs: u32) -> Result<()>,
+}
+
+const BENCHES: &[Bench] = &[Bench { name: "start", about: start::ABOUT, run: start::run }];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Some(name) = &args.name else {
+        println!("{}", list());
+        return Ok(());
+    };
+    let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
+        bail!("there is no bench {name}; these are:\n{}", list());
+    };
+    Cmd::cargo("build --release --locked -p dunlin").run()?;
+    println!("{}: {}\n{}", bench.name, bench.about, conditions());
+    (bench.run)(args.runs)
+}
+
+fn list() -> String {
+    let row = |bench: &Bench| vec![bench.name.to_owned(), bench.about.to_owned()];
+    table::render(&["bench", "measures"], &BENCHES.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What a reader needs to compare two results.
+fn conditions() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let said = |program: &str, args: &[&str]| {
+        let output = Cmd::new(program, args.iter().copied()).output();
+        output.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    };
+    let commit = said("git", &["describe", "--always", "--dirty"]);
+    let kernel = said("uname", &["-srm"]);
+    format!("commit {commit} · {} · {kernel} · {cores} cores", said("rustc", &["--version"]))
+}

@@ -1,0 +1,134 @@
+//! The other programs that end-to-end tests talk to, and how to get them on Debian.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::run::{Cmd, Steps};
+
+/// A program that some tests need.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Peer {
+    pub(crate) command: &'static str,
+    /// Debian's package that holds it.
+    package: &'static str,
+    /// What cannot be tested without it.
+    serves: &'static str,
+}
+
+const PEERS: &[Peer] = &[
+    Peer { command: "dig", package: "dnsutils", serves: "DNS answers as BIND's client reads them" },
+    Peer {
+        command: "kdig",
+        package: "knot-dnsutils",
+        serves: "DNS answers as Knot's client reads them",
+    },
+    Peer {
+        command: "unbound",
+        package: "unbound",
+        serves: "a recursive resolver with a stub zone",
+    },
+    Peer { command: "haproxy", package: "haproxy", serves: "HAProxy's server templates on SRV" },
+    Peer { command: "curl", package: "curl", serves: "the HTTP API from outside" },
+    Peer {
+        command: "sqlite3",
+        package: "sqlite3",
+        serves: "the store as SQLite's own shell reads it",
+    },
+    Peer { command: "python3", package: "python3", serves: "the servers of the tour" },
+    Peer { command: "ip", package: "iproute2", serves: "hosts in network namespaces" },
+];
+
+/// Whether this is a CI run, in which nothing may be left out.
+pub(crate) fn in_ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
+/// Installs the missing peers where that is possible and returns those that are still missing, none in CI.
+pub(crate) fn provide(steps: &mut Steps) -> Result<Vec<&'static Peer>> {
+    let absent = missing();
+    if !absent.is_empty() && can_install() {
+        let installed = install(steps, &absent);
+        if in_ci() {
+            installed?;
+        } else if let Err(error) = installed {
+            eprintln!("warning: {error:#}");
+        }
+    }
+    let absent = missing();
+    print_missing(&absent);
+    if in_ci() && !absent.is_empty() {
+        let missing = || bail!("CI skips nothing, and {} peers are missing", absent.len());
+        steps.check("peers", &apt_install(&absent).to_string(), missing)?;
+    }
+    Ok(absent)
+}
+
+/// Says what is missing, what is therefore not tested, and how to get it.
+pub(crate) fn print_missing(missing: &[&Peer]) {
+    for Peer { command, serves, .. } in missing {
+        println!("MISSING: {command}; not tested: {serves}");
+    }
+    if !missing.is_empty() {
+        println!("to install what is missing, as root: {}", apt_install(missing));
+    }
+}
+
+fn missing() -> Vec<&'static Peer> {
+    PEERS.iter().filter(|peer| !is_installed(peer.command)).collect()
+}
+
+fn is_installed(command: &str) -> bool {
+    env::split_paths(&search_path()).any(|folder| folder.join(command).is_file())
+}
+
+/// `PATH` with the folders of system programs at its end, which the `PATH` of Debian's users lacks.
+pub(crate) fn search_path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    env::join_paths(folders).unwrap_or(path)
+}
+
+fn can_install() -> bool {
+    let is_root = Cmd::new("id", ["-u"]).output().is_ok_and(|id| id.trim() == "0");
+    is_root && is_installed("apt-get")
+}
+
+fn install(steps: &mut Steps, peers: &[&Peer]) -> Result<()> {
+    let update = Cmd::new("apt-get", ["update", "--quiet"]);
+    steps.command("package lists", &update)?;
+    steps.command("install peers", &apt_install(peers))
+}
+
+fn apt_install(peers: &[&Peer]) -> Cmd {
+    let options = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    let packages = peers.iter().map(|peer| peer.package);
+    Cmd::new("apt-get", options.into_iter().chain(packages))
+        .env("DEBIAN_FRONTEND", "noninteractive")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_install_command_names_the_missing_packages_only() {
+        let missing: Vec<_> = PEERS.iter().filter(|peer| peer.command.contains("dig")).collect();
+        let command = apt_install(&missing).to_string();
+        assert!(command.ends_with("--no-install-recommends dnsutils knot-dnsutils"), "{command}");
+    }
+
+    #[test]
+    fn a_command_is_looked_for_on_the_search_path() {
+        assert!(is_installed("sh"));
+        assert!(!is_installed("no-such-program"));
+    }
+
+    #[test]
+    fn system_programs_are_on_the_search_path() {
+        let path = search_path();
+        assert!(env::split_paths(&path).any(|folder| folder.ends_with("usr/sbin")));
+    }
+}

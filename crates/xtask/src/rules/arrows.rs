@@ -1,0 +1,93 @@
+//! Which package may use which, and what may never reach `core`.
+
+use std::collections::BTreeSet;
+
+use super::Violation;
+
+/// Each package with the packages of ours that it may use. A new package gets its row here first.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("dunlin-core", &[]),
+    ("dunlin-api", &[]),
+    ("dunlin-router", &["dunlin-core", "dunlin-api"]),
+    ("dunlin-agent", &["dunlin-core", "dunlin-api", "dunlin-router"]),
+    ("dunlin-preload", &["dunlin-api"]),
+    ("dunlin", &["dunlin-agent", "dunlin-router", "dunlin-api", "dunlin-core"]),
+    ("dunlin-sim", &["dunlin-core"]),
+    ("xtask", &[]),
+];
+
+/// Crates that open sockets, files or databases, or bring a runtime.
+const NOT_IN_CORE: &[&str] = &["tokio", "mio", "socket2", "rusqlite"];
+
+/// Every arrow between our packages is one of the allowed ones.
+pub(super) fn check(arrows: &[(String, BTreeSet<String>)]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (user, used) in arrows {
+        let Some((_, allowed)) = ALLOWED.iter().find(|(package, _)| package == user) else {
+            let what = "a package without a row in the table of allowed arrows";
+            violations.push(Violation::new(user, what));
+            continue;
+        };
+        let forbidden = used.iter().filter(|&package| !allowed.contains(&package.as_str()));
+        violations.extend(
+            forbidden.map(|package| Violation::new(user, format!("must not depend on {package}"))),
+        );
+    }
+    violations
+}
+
+/// `core`'s dependency tree, one package a line, holds none of the crates that would end its purity.
+pub(super) fn check_core_tree(tree: &str) -> Vec<Violation> {
+    let packages: BTreeSet<_> =
+        tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let found = NOT_IN_CORE.iter().filter(|&name| packages.contains(name));
+    found
+        .map(|name| Violation::new("dunlin-core", format!("its dependency tree holds {name}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(user: &str, used: &[&str]) -> Vec<String> {
+        let used = used.iter().map(|&name| name.to_owned()).collect();
+        check(&[(user.to_owned(), used)]).iter().map(Violation::to_string).collect()
+    }
+
+    #[test]
+    fn the_designed_arrows_are_allowed() {
+        assert!(found("dunlin-agent", &["dunlin-core", "dunlin-api"]).is_empty());
+        assert!(found("dunlin", &["dunlin-agent", "dunlin-api"]).is_empty());
+        assert!(found("dunlin-sim", &["dunlin-core"]).is_empty());
+    }
+
+    #[test]
+    fn core_and_api_do_not_know_each_other() {
+        assert_eq!(
+            found("dunlin-core", &["dunlin-api"]),
+            ["dunlin-core: must not depend on dunlin-api"]
+        );
+        assert_eq!(
+            found("dunlin-api", &["dunlin-core"]),
+            ["dunlin-api: must not depend on dunlin-core"]
+        );
+    }
+
+    #[test]
+    fn nothing_depends_on_the_binary() {
+        assert!(ALLOWED.iter().all(|(_, allowed)| !allowed.contains(&"dunlin")));
+    }
+
+    #[test]
+    fn an_unknown_package_needs_a_row() {
+        assert_eq!(found("dunlin-extra", &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_runtime_in_the_tree_of_core_is_found() {
+        assert!(check_core_tree("dunlin-core v0.1.0 (crates/core)\nserde v1.0.0 (*)\n").is_empty());
+        let violations = check_core_tree("dunlin-core v0.1.0\nserde v1.0.0\ntokio v1.40.0\n");
+        assert_eq!(violations, [Violation::new("dunlin-core", "its dependency tree holds tokio")]);
+    }
+}
