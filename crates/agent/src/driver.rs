@@ -146,7 +146,8 @@ impl Driver {
         self.checks.handle_deadline(now, wall);
         self.catalog.handle_deadline(now, wall);
         self.retry_at = self.retry_at.filter(|at| *at > now);
-        let is_mark_due = self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
+        let is_mark_due =
+            self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
         if is_mark_due {
             self.tombstone_marks.push_back((now, self.replica.head(self.own)));
         }

@@ -167,10 +167,7 @@ impl Client {
     ) -> Result<EventStream, ClientError> {
         let mut request = self.request(Method::GET, path, Bytes::new())?;
         let headers = request.headers_mut();
-        headers.insert(
-            ACCEPT,
-            "text/event-stream".parse().expect("a valid header value"),
-        );
+        headers.insert(ACCEPT, "text/event-stream".parse().expect("a valid header value"));
         if let Some(id) = last_event_id {
             let id = id.parse();
             let id = id.map_err(|_| self.protocol("the last event's id cannot be sent".into()))?;
@@ -183,12 +180,7 @@ impl Client {
             return Err(self.read_refusal(response).await);
         }
         let (body, parser) = (response.into_body(), Parser::default());
-        Ok(EventStream {
-            client: self.clone(),
-            body,
-            parser,
-            _connection: connection,
-        })
+        Ok(EventStream { client: self.clone(), body, parser, _connection: connection })
     }
 
     async fn call<T: DeserializeOwned>(
@@ -278,20 +270,13 @@ impl Client {
             Err(_) => return self.too_slow("a whole answer"),
         };
         match serde_json::from_slice::<crate::Error>(&body) {
-            Ok(crate::Error { error, hint }) => ClientError::Api {
-                status,
-                error,
-                hint,
-            },
+            Ok(crate::Error { error, hint }) => ClientError::Api { status, error, hint },
             Err(_) => self.protocol(format!("with status {status} and no word of Dunlin's API")),
         }
     }
 
     fn unreachable(&self, source: io::Error) -> ClientError {
-        ClientError::Unreachable {
-            endpoint: self.endpoint.clone(),
-            source,
-        }
+        ClientError::Unreachable { endpoint: self.endpoint.clone(), source }
     }
 
     fn too_slow(&self, what: &str) -> ClientError {
@@ -300,10 +285,7 @@ impl Client {
     }
 
     fn protocol(&self, problem: String) -> ClientError {
-        ClientError::Protocol {
-            endpoint: self.endpoint.clone(),
-            problem,
-        }
+        ClientError::Protocol { endpoint: self.endpoint.clone(), problem }
     }
 
     fn broken(&self, error: &hyper::Error) -> ClientError {
@@ -326,10 +308,7 @@ impl Connection {
         client: &Client,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, ClientError> {
-        self.sender
-            .send_request(request)
-            .await
-            .map_err(|e| client.broken(&e))
+        self.sender.send_request(request).await.map_err(|e| client.broken(&e))
     }
 }
 

@@ -7,12 +7,14 @@
 #[cfg(feature = "client")]
 pub mod client;
 mod event;
+mod guard;
 mod node;
 mod registration;
 mod service;
 mod status;
 
 pub use event::Event;
+pub use guard::{GuardList, Guarded};
 pub use node::{Node, NodeList};
 pub use registration::{
     Check, CheckKind, CheckPush, MaintenanceRequest, Provider, ProviderList, ProviderSet,

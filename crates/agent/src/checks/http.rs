@@ -19,17 +19,12 @@ use super::{Failure, outcome};
 const MAX_BODY_OCTETS: usize = 64 * 1024;
 
 /// Sends the request and judges the answer.
-pub(super) async fn run(
-    check: &HttpCheck,
-    own: SocketAddr,
-    tls: &Tls,
-) -> Result<Outcome, Failure> {
+pub(super) async fn run(check: &HttpCheck, own: SocketAddr, tls: &Tls) -> Result<Outcome, Failure> {
     let address = check.target.unwrap_or(own);
     let request = request(check, address)?;
     let stream = tls.connect(address, check.tls.as_ref(), b"http/1.1").await?;
-    let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-        .await
-        .map_err(|e| explain(&e))?;
+    let (mut sender, connection) =
+        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(|e| explain(&e))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|e| explain(&e))?;
         judge(check, response).await

@@ -272,7 +272,8 @@ impl Driver {
                 self.remove_provider(provider, reply, draft);
             }
             Command::Providers(reply) => {
-                let _ = reply.send(Ok(self.registry.reports().into_iter().map(Into::into).collect()));
+                let _ =
+                    reply.send(Ok(self.registry.reports().into_iter().map(Into::into).collect()));
             }
             Command::LocalInstances(reply) => {
                 let _ = reply.send(Ok(self.registry.instance_ids().cloned().collect()));
@@ -281,7 +282,9 @@ impl Driver {
                 let (now, wall) = clocks();
                 let answer = match self.catalog.release(now, wall, &service) {
                     true => Ok(()),
-                    false => Err(RequestError::NotFound(format!("service {service} is not guarded"))),
+                    false => {
+                        Err(RequestError::NotFound(format!("service {service} is not guarded")))
+                    }
                 };
                 self.perform_outputs();
                 let _ = reply.send(answer);

@@ -207,7 +207,9 @@ impl Driver {
                 self.tell_health(service, key, *from, *to);
             }
             CatalogOutput::Guarded { service, held } => {
-                let reason = format!("{held} instances vanished together; they are served while they answer");
+                let reason = format!(
+                    "{held} instances vanished together; they are served while they answer"
+                );
                 tracing::warn!(%service, held, "service guarded");
                 let event = self.event("ServiceGuarded", reason);
                 self.shared.events.push(Event { service: Some(service.to_string()), ..event });

@@ -64,9 +64,10 @@ pub fn restore(settings: &Settings, own: NodeId, stored: Stored) -> Restored {
     let providers = stored.providers.iter().map(|p| (p.provider.clone(), p.ttl)).collect();
     let registry = Registry::restore(
         clocks().1,
-        stored.providers.into_iter().map(|StoredProvider { provider, ttl, registrations }| {
-            (provider, ttl, registrations)
-        }),
+        stored
+            .providers
+            .into_iter()
+            .map(|StoredProvider { provider, ttl, registrations }| (provider, ttl, registrations)),
         &own_instances,
     );
     let mut replica = Replica::new(own);
@@ -77,9 +78,7 @@ pub fn restore(settings: &Settings, own: NodeId, stored: Stored) -> Restored {
 }
 
 /// Rows of stored histories, as the catalog loads them.
-pub fn rows_of(
-    histories: &[StoredHistory],
-) -> impl Iterator<Item = (NodeId, &RowKey, &RowState)> {
+pub fn rows_of(histories: &[StoredHistory]) -> impl Iterator<Item = (NodeId, &RowKey, &RowState)> {
     histories.iter().flat_map(|h| h.rows.iter().map(|(key, e)| (h.origin, key, &e.state)))
 }
 
@@ -147,12 +146,15 @@ impl Driver {
         let registrations: Vec<_> =
             self.registry.instance_ids().filter_map(|id| self.registry.registration(id)).collect();
         let mut effects: Vec<Effect> = registrations.into_iter().map(Effect::Upsert).collect();
-        let orphans = self.replica.rows(self.own).filter_map(|(key, entry)| match (key, &entry.state) {
-            (RowKey::Instance(id), RowState::Present(_)) if self.registry.holder(id).is_none() => {
-                Some(Effect::Remove(id.clone(), Departure::Dropped))
-            }
-            _ => None,
-        });
+        let orphans =
+            self.replica.rows(self.own).filter_map(|(key, entry)| match (key, &entry.state) {
+                (RowKey::Instance(id), RowState::Present(_))
+                    if self.registry.holder(id).is_none() =>
+                {
+                    Some(Effect::Remove(id.clone(), Departure::Dropped))
+                }
+                _ => None,
+            });
         effects.extend(orphans.collect::<Vec<_>>());
         let mut changes = self.changes_of(&effects);
         let state = RowState::Present(Row::Node(Arc::new(node)));

@@ -28,9 +28,7 @@ impl Endpoint {
     /// # Errors
     /// When it is none of these, or has a path behind the port.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let bad = || EndpointError {
-            text: text.to_owned(),
-        };
+        let bad = || EndpointError { text: text.to_owned() };
         if let Some(rest) = text.strip_prefix("http://") {
             let authority = rest.strip_suffix('/').unwrap_or(rest);
             let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
@@ -38,9 +36,7 @@ impl Endpoint {
             let is_valid = !host.is_empty()
                 && !authority.contains(strange)
                 && port.parse::<u16>().is_ok_and(|p| p > 0);
-            return is_valid
-                .then(|| Self::Http(authority.to_owned()))
-                .ok_or_else(bad);
+            return is_valid.then(|| Self::Http(authority.to_owned())).ok_or_else(bad);
         }
         let path = text.strip_prefix("unix:").unwrap_or(text);
         if path.is_empty() || !path.contains('/') || path.contains("://") {

@@ -89,11 +89,7 @@ impl Parser {
         if !std::mem::take(&mut self.has_data) {
             return;
         }
-        let event = if event.is_empty() {
-            "message".to_owned()
-        } else {
-            event
-        };
+        let event = if event.is_empty() { "message".to_owned() } else { event };
         let id = self.id.clone();
         self.ready.push_back(StreamEvent { event, id, data });
     }
@@ -117,25 +113,16 @@ mod tests {
     #[test]
     fn an_event_is_its_lines_up_to_an_empty_one() {
         let found = events(&[TEXT]);
-        let seen: Vec<_> = found
-            .iter()
-            .map(|e| (e.event.as_str(), e.id.as_str(), e.data.as_str()))
-            .collect();
-        assert_eq!(
-            seen,
-            [("snapshot", "7", "{\"a\":\n1}"), ("message", "7", "x")]
-        );
+        let seen: Vec<_> =
+            found.iter().map(|e| (e.event.as_str(), e.id.as_str(), e.data.as_str())).collect();
+        assert_eq!(seen, [("snapshot", "7", "{\"a\":\n1}"), ("message", "7", "x")]);
     }
 
     #[test]
     fn the_size_of_the_pieces_does_not_matter() {
         let whole = events(&[TEXT]);
         for size in 1..TEXT.len() {
-            assert_eq!(
-                events(&TEXT.chunks(size).collect::<Vec<_>>()),
-                whole,
-                "{size}"
-            );
+            assert_eq!(events(&TEXT.chunks(size).collect::<Vec<_>>()), whole, "{size}");
         }
     }
 

@@ -25,9 +25,7 @@ fn say(text: impl AsRef<[u8]>) -> Script {
 
 fn ok(body: &str) -> Script {
     let length = body.len();
-    say(format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"
-    ))
+    say(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"))
 }
 
 async fn play<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script) -> String {
@@ -37,9 +35,7 @@ async fn play<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script) 
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             return false;
         };
-        let length = head
-            .lines()
-            .find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
         body.len() >= length.unwrap_or(0)
     };
     while !has_ended(&request) {
@@ -100,14 +96,8 @@ async fn both_kinds_of_socket_carry_the_same_call() {
         let answer: Value = client.put("/api/x?y=1", &json!({"b": 2})).await.unwrap();
         assert_eq!(answer, json!({"a": 1}));
         let request = server.await.unwrap();
-        assert!(
-            request.starts_with("PUT /api/x?y=1 HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert!(
-            request.contains("content-type: application/json"),
-            "{request}"
-        );
+        assert!(request.starts_with("PUT /api/x?y=1 HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("content-type: application/json"), "{request}");
         assert!(request.ends_with("{\"b\":2}"), "{request}");
     }
 }
@@ -121,20 +111,14 @@ async fn an_empty_answer_is_null() {
 #[tokio::test]
 async fn a_refusal_carries_the_agents_words() {
     let body = r#"{"error":"no such service","hint":"try web"}"#;
-    let head = format!(
-        "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n", body.len());
     let (client, _server) = tcp(say(head + body)).await;
     let error = client.get::<Value>("/api/x").await.unwrap_err();
     assert!(error.is_not_found());
     let ClientError::Api { error, hint, .. } = error else {
         panic!("{error}");
     };
-    assert_eq!(
-        (error.as_str(), hint.as_str()),
-        ("no such service", "try web")
-    );
+    assert_eq!((error.as_str(), hint.as_str()), ("no such service", "try web"));
 }
 
 #[tokio::test]
@@ -149,18 +133,9 @@ async fn nobody_listening_is_unreachable() {
 #[tokio::test]
 async fn what_is_not_dunlin_is_told_apart() {
     for (script, expected) in [
-        (
-            say("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"a\":"),
-            "stopped in the middle",
-        ),
-        (
-            say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"),
-            "not as Dunlin's API does",
-        ),
-        (
-            say("HTTP/1.1 502 Oops\r\ncontent-length: 5\r\n\r\nhello"),
-            "with status 502",
-        ),
+        (say("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"a\":"), "stopped in the middle"),
+        (say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"), "not as Dunlin's API does"),
+        (say("HTTP/1.1 502 Oops\r\ncontent-length: 5\r\n\r\nhello"), "with status 502"),
         (say("SSH-2.0-OpenSSH\r\n"), "not in HTTP"),
         (say(""), "not in HTTP"),
         (
@@ -179,11 +154,7 @@ async fn what_is_not_dunlin_is_told_apart() {
 async fn an_endless_answer_is_cut_off() {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[".into();
     let (client, _server) = tcp(Script::SayForever(head, vec![b' '; 1 << 20])).await;
-    let error = client
-        .get::<Value>("/api/services")
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = client.get::<Value>("/api/services").await.unwrap_err().to_string();
     assert!(error.contains("with more than 67108864 octets"), "{error}");
 }
 
@@ -201,15 +172,9 @@ async fn a_stream_gives_events_until_it_ends() {
     let text = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n\
         :\n\nevent: snapshot\nid: 1\ndata: {}\n\ndata: half";
     let (client, server) = tcp(say(text)).await;
-    let mut stream = client
-        .stream("/api/watch?service=web", Some("41"))
-        .await
-        .unwrap();
+    let mut stream = client.stream("/api/watch?service=web", Some("41")).await.unwrap();
     let event = stream.next().await.unwrap().unwrap();
-    assert_eq!(
-        (event.event.as_str(), event.data.as_str()),
-        ("snapshot", "{}")
-    );
+    assert_eq!((event.event.as_str(), event.data.as_str()), ("snapshot", "{}"));
     assert_eq!(stream.next().await.unwrap(), None);
     assert!(server.await.unwrap().contains("last-event-id: 41"));
 }
@@ -219,10 +184,7 @@ async fn a_stream_that_breaks_or_never_ends_its_line_is_an_error() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let (client, _server) = tcp(say(format!("{head}5\r\nda"))).await;
     let mut stream = client.stream("/api/events", None).await.unwrap();
-    assert!(matches!(
-        stream.next().await,
-        Err(ClientError::Protocol { .. })
-    ));
+    assert!(matches!(stream.next().await, Err(ClientError::Protocol { .. })));
 
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\ndata: ".into();
     let (client, _server) = tcp(Script::SayForever(head, vec![b'x'; 1 << 20])).await;
