@@ -132,7 +132,7 @@ fn instance_to_wire(e: &Endpoint) -> Instance {
         node: e.node.name.to_string(),
         zone: e.node.zone.to_string(),
         address: e.instance.address,
-        port: e.instance.port,
+        port: e.instance.port.get(),
         weight: e.instance.weight,
         tags: e.instance.tags.iter().map(text).collect(),
         meta: e.instance.meta.iter().map(|(k, v)| (text(k), text(v))).collect(),
