@@ -52,7 +52,13 @@ impl Agent {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.first(async |client: &Client| client.get(path).await).await
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.get(path).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
     }
 
     pub(crate) async fn put<B, T>(&self, path: &str, body: &B) -> Result<T>
@@ -60,42 +66,63 @@ impl Agent {
         B: Serialize + Sync,
         T: DeserializeOwned,
     {
-        self.first(async |client: &Client| client.put(path, body).await).await
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.put(path, body).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.first(async |client: &Client| client.delete(path).await).await
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.delete(path).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
     }
 
     pub(crate) async fn stream(&self, path: &str, last_id: Option<&str>) -> Result<EventStream> {
-        self.first(async |client: &Client| client.stream(path, last_id).await).await
-    }
-
-    /// The answer of the first place where somebody listens.
-    async fn first<T>(&self, call: impl AsyncFn(&Client) -> Result<T, ClientError>) -> Result<T> {
-        let mut tried = Vec::new();
+        let mut search = Search::default();
         for client in &self.clients {
-            match call(client).await {
-                Err(ClientError::Unreachable { endpoint, source }) => {
-                    tried.push(format!("{endpoint}: {source}"));
-                }
-                answer => return Ok(answer?),
+            if let Some(answer) = search.judge(client.stream(path, last_id).await) {
+                return answer;
             }
         }
-        Err(nobody(&tried).into())
+        Err(search.nobody())
     }
 }
 
-fn nobody(tried: &[String]) -> Failure {
-    let mut message = String::from("no agent answers; tried");
-    for place in tried {
-        let _ = write!(message, "\n  {place}");
+/// Takes the first place where somebody answers, and remembers those where nobody did.
+#[derive(Default)]
+struct Search {
+    tried: Vec<String>,
+}
+
+impl Search {
+    /// The answer, or `None` when the next place is to be tried.
+    fn judge<T>(&mut self, answer: Result<T, ClientError>) -> Option<Result<T>> {
+        match answer {
+            Err(ClientError::Unreachable { endpoint, source }) => {
+                self.tried.push(format!("{endpoint}: {source}"));
+                None
+            }
+            answer => Some(answer.map_err(Into::into)),
+        }
     }
-    Failure::unreachable(
-        message,
-        "Start one with `dunlin agent`, or `dunlin dev` to try things out; if it listens elsewhere, \
-         name it with --agent or DUNLIN_AGENT.",
-    )
+
+    fn nobody(&self) -> anyhow::Error {
+        let mut message = String::from("no agent answers; tried");
+        for place in &self.tried {
+            let _ = write!(message, "\n  {place}");
+        }
+        let hint = "Start one with `dunlin agent`, or `dunlin dev` to try things out; if it listens \
+            elsewhere, name it with --agent or DUNLIN_AGENT.";
+        Failure::unreachable(message, hint).into()
+    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@ use clap::{Parser, Subcommand};
 use dunlin_api::client::Endpoint;
 
 use crate::access::Agent;
-use crate::commands::{
-    agent, config, doctor, events, guard, lookup, nodes, providers, register, run, services, state,
-    watch,
-};
+use crate::commands::{agent, config, doctor, events, guard, lookup, register, run, state, watch};
 use crate::output::{Format, Output};
 
 /// Service discovery that keeps telling the truth.

@@ -154,15 +154,13 @@ fn port(
         return Finding::good(what, format!("{at} is free"));
     };
     let port = at.port();
-    let mend = match error.kind() {
-        ErrorKind::AddrInUse => {
-            format!("See who has it with `ss -lntup sport = :{port}`, end that, or set {key}.")
-        }
-        ErrorKind::PermissionDenied => {
-            format!("Ports below 1024 need root or CAP_NET_BIND_SERVICE; or set {key}.")
-        }
-        ErrorKind::AddrNotAvailable => format!("No interface has this address; set {key}."),
-        _ => format!("Set {key} to an address of this host."),
+    let is = |kind| error.kind() == kind;
+    let mend = if is(ErrorKind::AddrInUse) {
+        format!("See who has it with `ss -lntup sport = :{port}`, end that, or set {key}.")
+    } else if is(ErrorKind::PermissionDenied) {
+        format!("Ports below 1024 need root or CAP_NET_BIND_SERVICE; or set {key}.")
+    } else {
+        format!("Set {key} to an address of this host.")
     };
     Finding::wrong(what, format!("{at}: {error}"), mend)
 }

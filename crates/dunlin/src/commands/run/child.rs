@@ -57,11 +57,10 @@ pub(super) fn start(command: &[String], variables: Vec<(String, String)>) -> Res
     };
     let started = Command::new(program).args(arguments).envs(variables).spawn();
     started.map_err(|error| {
-        let hint = match error.kind() {
-            ErrorKind::NotFound => "Is it installed, and in PATH?",
-            ErrorKind::PermissionDenied => "Is it executable?",
-            _ => "",
-        };
+        let (missing, forbidden) = (ErrorKind::NotFound, ErrorKind::PermissionDenied);
+        let hints = [(missing, "Is it installed, and in PATH?"), (forbidden, "Is it executable?")];
+        let hint =
+            hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
         Failure::not_found(format!("{program:?} cannot be started: {error}"), hint).into()
     })
 }
