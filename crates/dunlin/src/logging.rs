@@ -12,7 +12,6 @@ pub(crate) struct LogHandle(reload::Handle<EnvFilter, Registry>);
 
 impl LogHandle {
     /// Takes over `log.filter` of a new configuration.
-    #[expect(dead_code, reason = "called by SIGHUP once the agent is started from here")]
     pub(crate) fn set_filter(&self, filter: &str) -> Result<()> {
         self.0.reload(parse(filter)?).context("the log filter could not be replaced")
     }

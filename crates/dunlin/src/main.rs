@@ -23,6 +23,9 @@ use clap::Parser;
 use cli::{Cli, Context};
 
 fn main() -> ExitCode {
+    // One provider for all TLS in this process, chosen before anything could ask for one. It fails only
+    // when one is installed already, and nothing ran before this.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     let context = Context::new(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
