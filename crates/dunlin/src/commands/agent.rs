@@ -1,6 +1,6 @@
 //! `dunlin agent` and `dunlin dev`: from the command line to a running agent.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,12 +13,16 @@ use crate::cli::Context;
 use crate::logging::{self, LogHandle};
 use crate::settings::{self, Settings};
 
+/// Run the agent of this host.
+///
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again, applies what can be applied and
 /// says what needs a restart.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {}
 
-/// Everything on loopback with default ports, and nothing left behind: made to try things out.
+/// Run an agent to try things out: on loopback, with its state in a temporary folder.
+///
+/// Listens on the configured ports, on loopback alone, and leaves nothing behind.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// Keep the state and the services folder here [default: a temporary folder].
@@ -88,19 +92,30 @@ fn welcome(settings: &Settings) -> String {
     let (api, dns_at, domain) = (api.listen, dns.listen, &dns.domain);
     let socket = settings.data_dir.join(SOCKET_NAME);
     let socket = socket.display();
+    let program = program(api);
     let dig = format!("dig @{} -p {} web.{domain} SRV", dns_at.ip(), dns_at.port());
     format!(
         "Dunlin is up as node {} in zone {}.\n\
          \n  API       http://{api}\n  DNS       {dns_at}, UDP and TCP\n  socket    {socket}\n  \
          services  {}\n\n\
          Try, in another terminal:\n  \
-         dunlin --agent {socket} run --service web:8080 --check http:/ -- python3 -m http.server 8080\n  \
-         dunlin --agent {socket} lookup web\n  \
+         {program} run --service web:8080 --check http:/ -- python3 -m http.server 8080\n  \
+         {program} lookup web\n  \
          {dig}\n\nCtrl-C stops it.",
         settings.node_name,
         settings.config.node.zone,
         providers.dir.display(),
     )
+}
+
+/// How to call this program so that it finds the agent that listens there.
+fn program(api: SocketAddr) -> String {
+    let name = std::env::args().next().filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| "dunlin".to_owned());
+    if api == Config::default().api.listen {
+        return name;
+    }
+    format!("{name} --agent http://{api}")
 }
 
 #[cfg(test)]
