@@ -39,42 +39,30 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the agent of this host.
+    // What has arguments is described beside them.
     Agent(agent::AgentArgs),
-    /// Run an agent to try things out: on loopback, with its state in a temporary folder.
     Dev(agent::DevArgs),
     /// List all services.
     Services,
-    /// Print where a service's healthy instances are, one address:port a line.
     Lookup(lookup::LookupArgs),
-    /// Print changes of services as they come.
     Watch(watch::WatchArgs),
-    /// Register instances on this host; they stay until deregistered.
     Register(register::RegisterArgs),
-    /// Remove an instance of this host.
     Deregister(register::DeregisterArgs),
-    /// Run a command and announce it as a service for as long as it runs.
     Run(run::RunArgs),
     /// List what states instances on this host, and what is wrong with it.
     Providers,
     /// List all nodes.
     Nodes,
-    /// Print what happened on this host lately.
     Events(events::EventsArgs),
-    /// Give an instance no new work.
     Drain(state::DrainArgs),
-    /// Take an instance out of answers, or put it back.
     Maintenance(state::MaintenanceArgs),
-    /// Show which services the guard holds, or release one.
     Guard(guard::GuardArgs),
-    /// Check, show or describe the configuration.
     Config(config::ConfigArgs),
     /// Print completions for a shell.
     Completions {
         /// Which one.
         shell: clap_complete::Shell,
     },
-    /// Find what is wrong on this host and say how to mend it.
     Doctor(doctor::DoctorArgs),
 }
 

@@ -88,7 +88,7 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let one_line = |cell: String| cell.replace(['\n', '\r', '\t'], " ");
+        let one_line = |cell: String| cell.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         self.rows.push(cells.into_iter().map(one_line).collect());
     }
 

@@ -19,11 +19,15 @@ use crate::settings::{self, Settings};
 /// The port at which commands look for an agent that they are not told of.
 const DEFAULT_API_PORT: u16 = 5380;
 
+/// Run the agent of this host.
+///
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again, applies what can be applied and
 /// says what needs a restart.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {}
 
+/// Run an agent to try things out.
+///
 /// Everything on loopback with default ports, and nothing left behind: made to try things out.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {

@@ -11,6 +11,7 @@ use crate::cli::Context;
 use crate::failure::DONE;
 use crate::settings::{self, Settings};
 
+/// Check, show or describe the configuration.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]

@@ -3,19 +3,22 @@
 mod agent_checks;
 mod host_checks;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::Args;
 use dunlin_api::client::Timeouts;
 use dunlin_core::config::Config;
 use serde::Serialize;
-use std::time::Duration;
 
 use crate::cli::Context;
 use crate::failure::{DONE, NOT_FOUND};
 use crate::output::Table;
 use crate::settings::{self, Settings};
 
-/// Ends with exit code 1 when something is wrong; what only might become a problem does not count.
+/// Find what is wrong on this host and say how to mend it.
+///
+/// Changes nothing. Ends with exit code 1 when something is wrong; what only might become a problem does not count.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {}
 

@@ -17,6 +17,7 @@ const THROUGH_AFTER: Duration = Duration::from_millis(500);
 /// Events printed at most without `--follow`, in case they come faster than they are read.
 const MOST_EVENTS: usize = 10_000;
 
+/// Print what happened on this host lately.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Go on with what happens from now on, until interrupted.

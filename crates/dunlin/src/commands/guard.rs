@@ -10,6 +10,8 @@ use crate::cli::Context;
 use crate::failure::DONE;
 use crate::render;
 
+/// Show which services the guard holds, or release one.
+///
 /// When many instances of a service vanish at once, the guard goes on serving those that still accept
 /// connections. Without a subcommand: lists the services it holds.
 #[derive(Debug, Args)]

@@ -15,7 +15,9 @@ use crate::last_known_good;
 use crate::render;
 use crate::settings::{self, Settings};
 
-/// Prints healthy instances, one address:port a line: those in the agent's own zone if there are any,
+/// Print where a service's healthy instances are, one address:port a line.
+///
+/// Prints those in the agent's own zone if there are any,
 /// else those in the nearest zone that has some. Without any, prints nothing and ends with exit code 1.
 ///
 /// While no agent runs, answers from what it last kept on disk, and says so on standard error.

@@ -19,6 +19,8 @@ use crate::registration::{DescribeArgs, parse_port, read_file};
 /// Octets of a registration file at most; the agent takes no larger body.
 const MOST_FILE_OCTETS: u64 = 1024 * 1024;
 
+/// Register instances on this host; they stay until deregistered.
+///
 /// Registers what a file describes, or one instance by flags. It stays registered, over restarts of the
 /// agent and the host, until `dunlin deregister`. For a program that comes and goes, see `dunlin run`.
 #[derive(Debug, Args)]
@@ -46,6 +48,7 @@ pub(crate) struct RegisterArgs {
     wait: Option<Duration>,
 }
 
+/// Remove an instance of this host.
 #[derive(Debug, Args)]
 pub(crate) struct DeregisterArgs {
     /// The instance, on this host.

@@ -21,6 +21,8 @@ use crate::registration::{DescribeArgs, parse_port};
 use announcer::Announcer;
 use environment::Injection;
 
+/// Run a command and announce it as a service for as long as it runs.
+///
 /// Starts CMD and announces it as an instance of SERVICE until it ends. Its exit code is passed
 /// through, 128 plus the signal's number if one killed it. SIGTERM and SIGINT drain the instance before
 /// they are passed on; SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on at once.

@@ -11,6 +11,7 @@ use crate::access::Agent;
 use crate::cli::Context;
 use crate::failure::DONE;
 
+/// Give an instance no new work.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
     /// The instance, on this host.
@@ -20,6 +21,7 @@ pub(crate) struct DrainArgs {
     undo: bool,
 }
 
+/// Take an instance out of answers, or put it back.
 #[derive(Debug, Args)]
 pub(crate) struct MaintenanceArgs {
     /// The instance, on this host.

@@ -18,6 +18,8 @@ use crate::render;
 /// How long to wait before asking again after the stream ended.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Print changes of services as they come.
+///
 /// Prints what there is, then each change as it comes, until interrupted: `+` came, `-` went,
 /// `~` changed, `!` guarded. With `--output json`: the whole service per change, one object per line.
 ///
