@@ -4,6 +4,8 @@
 //! and from its own model at its edges, so that neither has to follow the other's changes.
 #![warn(missing_docs)]
 
+#[cfg(feature = "client")]
+pub mod client;
 mod event;
 mod guard;
 mod node;

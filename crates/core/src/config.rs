@@ -234,7 +234,7 @@ impl Default for GuardConfig {
     }
 }
 
-/// `[guard.service.NAME]`
+/// Other values for one service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardOverride {

@@ -1,5 +1,7 @@
 //! HTTP checks: one request over HTTP/1.1, no redirects, no proxy.
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -33,10 +35,8 @@ pub(super) async fn run(check: &HttpCheck, own: SocketAddr, tls: &Tls) -> Result
     tokio::pin!(exchange);
     tokio::select! {
         result = &mut exchange => result,
-        ended = connection => match ended {
-            Ok(()) => exchange.await,
-            Err(error) => Err(explain(&error)),
-        },
+        // However the connection ended, the exchange has what came before, or knows why nothing did.
+        _ = connection => exchange.await,
     }
 }
 
@@ -87,7 +87,9 @@ fn contains(body: &[u8], expected: &[u8]) -> bool {
 }
 
 fn explain(error: &hyper::Error) -> Failure {
-    if error.is_incomplete_message() {
+    let cause = error.source().and_then(|e| e.downcast_ref::<io::Error>());
+    let is_cut = cause.is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
+    if is_cut || error.is_incomplete_message() || error.is_body_write_aborted() {
         return "the connection was closed before the answer was complete".to_owned();
     }
     format!("not a proper HTTP answer: {error}")

@@ -375,12 +375,11 @@ async fn an_agent_is_not_its_own_upstream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_do_not_wait_for_an_upstream_behind_them() {
-    let mute = client();
+    // The upstream is a listener that accepts and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut with_upstreams = settings();
     with_upstreams.upstreams = vec![mute.local_addr().unwrap()];
     let limits = Limits { forward_timeout: PATIENCE * 10, ..Limits::default() };
-    // Over TCP the upstream is a listener that accepts and says nothing.
-    let listener = TcpListener::bind(mute.local_addr().unwrap()).unwrap();
     let fixture = start(with_upstreams, limits);
     let mut stream = stream(fixture.address);
     let own = framed(&question(1, "web.dunlin.internal", rtype::A));
@@ -388,7 +387,7 @@ async fn replies_do_not_wait_for_an_upstream_behind_them() {
     stream.write_all(&[own, other].concat()).unwrap();
     assert_eq!(answer_count(&read_reply(&mut stream)), 1);
     fixture.server.shutdown().await;
-    drop(listener);
+    drop(mute);
 }
 
 #[test]

@@ -168,6 +168,7 @@ impl Driver {
         for effect in &effects {
             self.schedule(now, wall, effect);
         }
+        self.checks.settle_aliases(now, wall);
         self.tombstone_marks.push_back((now, self.replica.head(self.own)));
         info!(instances = self.registry.len(), "own state restored");
         self.perform_outputs();

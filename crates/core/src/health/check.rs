@@ -13,6 +13,9 @@ pub(super) const OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
 /// The shortest time between runs while a threshold decides.
 const QUICK_LEAST: Duration = Duration::from_millis(100);
 
+/// Runs at the quick pace of a check that has never worked: a server that is starting should be seen soon.
+const EARLY_RUNS: u32 = 30;
+
 /// A check and its state.
 #[derive(Debug)]
 pub(super) struct Check {
@@ -28,6 +31,8 @@ pub(super) struct Check {
     /// The run under way and when it began.
     pub(super) run: Option<(RunId, Instant)>,
     pub(super) next_run: Option<Instant>,
+    /// Runs so far, up to [`EARLY_RUNS`].
+    runs: u32,
     /// When a pushed status ends.
     pub(super) ttl_ends: Option<Instant>,
     /// When its instance is to be taken out.
@@ -47,6 +52,7 @@ impl Check {
             reported_at: None,
             run: None,
             next_run: None,
+            runs: 0,
             ttl_ends: None,
             deregister_at: None,
             noted_deadline: None,
@@ -73,7 +79,10 @@ impl Check {
             self.damper.punish(now, Damper::half_life(self.spec.interval));
         }
         self.output = CheckRow::cut_output(output).into();
-        let next = if self.verdict.is_undecided() { now + self.quick() } else { regular };
+        let is_starting = is_critical && !self.row.has_worked && self.runs < EARLY_RUNS;
+        self.runs = self.runs.saturating_add(1).min(EARLY_RUNS);
+        let is_quick = is_starting || self.verdict.is_undecided();
+        let next = if is_quick { now + self.quick() } else { regular };
         self.next_run = Some(next.max(now));
     }
 

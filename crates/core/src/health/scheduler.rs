@@ -147,8 +147,21 @@ impl Scheduler {
         if let CheckKind::Alias { instance } = &check.spec.kind {
             self.followers.entry(instance.clone()).or_default().insert(key.clone());
         }
+        // What a restored alias follows may not be restored yet; see `settle_aliases`.
+        let is_restored_alias = !check.spec.kind.is_active() && !check.row.is_unproven();
         self.checks.insert(key.clone(), check);
-        self.settle(now, wall, key);
+        match is_restored_alias {
+            true => self.note_deadline(&key),
+            false => self.settle(now, wall, key),
+        }
+    }
+
+    /// Looks at what every alias check follows. Call it once all stored checks are back.
+    pub fn settle_aliases(&mut self, now: Instant, wall: Timestamp) {
+        let aliases: Vec<CheckKey> = self.followers.values().flatten().cloned().collect();
+        for key in aliases {
+            self.settle(now, wall, key);
+        }
     }
 
     /// Ends a check. A run that is under way does not count any more.

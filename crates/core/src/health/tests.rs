@@ -296,6 +296,28 @@ fn an_alias_follows_the_worst_check_of_the_other_instance() {
 }
 
 #[test]
+fn a_restored_alias_waits_for_what_it_follows() {
+    let mut scene = Scene::new();
+    scene.upsert(&key("a", "alias"), alias("db"), Some(stored(Passing, 0)));
+    scene.upsert(&key("db", "c"), tcp(), Some(stored(Passing, 0)));
+    let wall = scene.wall();
+    scene.scheduler.settle_aliases(scene.now, wall);
+    scene.drain();
+    assert!(scene.reports.iter().all(|(_, status_changed)| !status_changed));
+}
+
+#[test]
+fn what_starts_up_is_looked_at_often_at_first() {
+    let mut scene = Scene::new();
+    scene.upsert(&key("web", "c"), tcp(), None);
+    scene.next_run(Critical);
+    for _ in 0..29 {
+        assert_eq!(scene.next_run(Critical), Duration::from_millis(500));
+    }
+    assert!(scene.next_run(Critical) > Duration::from_secs(4));
+}
+
+#[test]
 fn an_alias_of_an_instance_without_checks_passes_until_it_is_gone() {
     let mut scene = Scene::new();
     let follower = key("web", "alias");

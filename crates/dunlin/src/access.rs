@@ -1,0 +1,145 @@
+//! How commands find the agent and speak to it.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use dunlin_api::client::{Client, ClientError, Endpoint, EventStream, Timeouts};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::Context;
+use crate::failure::Failure;
+use crate::settings::{self, Settings};
+
+/// The name of the local socket in the data directory.
+pub(crate) const SOCKET_NAME: &str = "agent.sock";
+
+/// The places where the agent may listen, in the order in which they are tried.
+#[derive(Debug, Clone)]
+pub(crate) struct Agent {
+    clients: Vec<Client>,
+}
+
+impl Agent {
+    /// The agent that was named; else the one of this host: its socket, then its API's address.
+    pub(crate) fn find(context: &Context) -> Self {
+        if let Some(endpoint) = context.named_agent() {
+            return Self::at([endpoint.clone()]);
+        }
+        let config = settings::load(context.config.as_deref()).map(|loaded| loaded.config);
+        let config = config.unwrap_or_else(|error| {
+            context.out.note(format_args!("dunlin: {error:#}; looking for the agent by defaults"));
+            dunlin_core::config::Config::default()
+        });
+        let api = config.api.listen;
+        let data_dir = Settings::data_dir(&config);
+        let socket = data_dir.ok().map(|dir| Endpoint::Unix(dir.join(SOCKET_NAME)));
+        let address = settings::reachable(api);
+        let address = Endpoint::Http(address.to_string());
+        Self::at(socket.into_iter().chain([address]))
+    }
+
+    pub(crate) fn at(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        let clients = endpoints.into_iter().map(Client::new).collect();
+        Self { clients }
+    }
+
+    /// The same agent, given up sooner.
+    pub(crate) fn with_timeouts(&self, timeouts: Timeouts) -> Self {
+        let again = |c: &Client| Client::with_timeouts(c.endpoint().clone(), timeouts);
+        let clients = self.clients.iter().map(again).collect();
+        Self { clients }
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.get(path).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
+    }
+
+    pub(crate) async fn put<B, T>(&self, path: &str, body: &B) -> Result<T>
+    where
+        B: Serialize + Sync,
+        T: DeserializeOwned,
+    {
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.put(path, body).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.delete(path).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
+    }
+
+    pub(crate) async fn stream(&self, path: &str, last_id: Option<&str>) -> Result<EventStream> {
+        let mut search = Search::default();
+        for client in &self.clients {
+            if let Some(answer) = search.judge(client.stream(path, last_id).await) {
+                return answer;
+            }
+        }
+        Err(search.nobody())
+    }
+}
+
+/// Takes the first place where somebody answers, and remembers those where nobody did.
+#[derive(Default)]
+struct Search {
+    tried: Vec<String>,
+}
+
+impl Search {
+    /// The answer, or `None` when the next place is to be tried.
+    fn judge<T>(&mut self, answer: Result<T, ClientError>) -> Option<Result<T>> {
+        match answer {
+            Err(ClientError::Unreachable { endpoint, source }) => {
+                self.tried.push(format!("{endpoint}: {source}"));
+                None
+            }
+            answer => Some(answer.map_err(Into::into)),
+        }
+    }
+
+    fn nobody(&self) -> anyhow::Error {
+        let mut message = String::from("no agent answers; tried");
+        for place in &self.tried {
+            let _ = write!(message, "\n  {place}");
+        }
+        let hint = "Start one with `dunlin agent`, or `dunlin dev` to try things out; if it listens \
+            elsewhere, name it with --agent or DUNLIN_AGENT.";
+        Failure::unreachable(message, hint).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{UNREACHABLE, exit_code};
+
+    #[tokio::test]
+    async fn an_unreachable_agent_is_told_with_every_place_that_was_tried() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent::at([
+            Endpoint::Unix(folder.path().join(SOCKET_NAME)),
+            Endpoint::Unix(folder.path().join("other.sock")),
+        ]);
+        let error = agent.get::<()>("/api/status").await.unwrap_err();
+        assert_eq!(exit_code(&error), UNREACHABLE);
+        let text = error.to_string();
+        assert!(text.contains("agent.sock: ") && text.contains("other.sock: "), "{text}");
+    }
+}

@@ -1,0 +1,152 @@
+//! The command line: what can be asked, and what all commands share.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use dunlin_api::client::Endpoint;
+
+use crate::access::Agent;
+use crate::commands::{agent, config, doctor, events, guard, lookup, register, run, state, watch};
+use crate::output::{Format, Output};
+
+/// Service discovery that keeps telling the truth.
+///
+/// One agent runs on every host. It learns which instances run there, checks them, and answers where
+/// services are: over DNS, over HTTP, and to these commands.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dunlin",
+    version,
+    after_help = "Exit codes: 0 done, 1 not found or unhealthy, 2 wrong use, 3 agent unreachable.\n\
+        Start with: dunlin dev"
+)]
+pub(crate) struct Cli {
+    /// The configuration file [default: ./dunlin.toml, then /etc/dunlin/dunlin.toml, if there].
+    #[arg(long, global = true, env = "DUNLIN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The agent's socket or address [default: agent.sock in the data directory, then the API's address].
+    #[arg(long, global = true, env = "DUNLIN_AGENT", value_name = "SOCKET|URL")]
+    agent: Option<Endpoint>,
+
+    /// For people or for programs.
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    // What has arguments is described beside them.
+    Agent(agent::AgentArgs),
+    Dev(agent::DevArgs),
+    /// List all services.
+    Services,
+    Lookup(lookup::LookupArgs),
+    Watch(watch::WatchArgs),
+    Register(register::RegisterArgs),
+    Deregister(register::DeregisterArgs),
+    Run(run::RunArgs),
+    /// List what states instances on this host, and what is wrong with it.
+    Providers,
+    /// List all nodes.
+    Nodes,
+    Events(events::EventsArgs),
+    Drain(state::DrainArgs),
+    Maintenance(state::MaintenanceArgs),
+    Guard(guard::GuardArgs),
+    Config(config::ConfigArgs),
+    /// Print completions for a shell.
+    Completions {
+        /// Which one.
+        shell: clap_complete::Shell,
+    },
+    Doctor(doctor::DoctorArgs),
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where words go.
+    pub(crate) out: Output,
+    /// The configuration file that was named, if one was.
+    pub(crate) config: Option<PathBuf>,
+    agent: Option<Endpoint>,
+}
+
+impl Context {
+    pub(crate) fn new(cli: &Cli) -> Self {
+        Self { out: Output::new(cli.output), config: cli.config.clone(), agent: cli.agent.clone() }
+    }
+
+    /// The agent that was named, or the one of this host.
+    pub(crate) fn agent(&self) -> Agent {
+        Agent::find(self)
+    }
+
+    /// The agent's address if it was named.
+    pub(crate) fn named_agent(&self) -> Option<&Endpoint> {
+        self.agent.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_use_is_told_at_once_with_exit_code_2() {
+        for line in [
+            "dunlin",
+            "dunlin lokup web",
+            "dunlin lookup we_b_",
+            "dunlin lookup web --zone any",
+            "dunlin lookup a.b.c.d.e",
+            "dunlin register --service web --port 0",
+            "dunlin register --service web --port 65536",
+            "dunlin register --service web --port 80 --address localhost",
+            "dunlin register --service web --port 80 --check ftp",
+            "dunlin register --service web",
+            "dunlin register web.toml --service web --port 1",
+            "dunlin deregister a/b",
+            "dunlin maintenance web-1",
+            "dunlin maintenance web-1 --off --reason x",
+            "dunlin run --service web -- sleep 1",
+            "dunlin run --service web:80",
+            "dunlin --agent nowhere services",
+            "dunlin --output xml services",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_help_is_accepted() {
+        for line in [
+            "dunlin lookup http.api.prod.shop --zone eu1 --output json",
+            "dunlin watch web db",
+            "dunlin register --service web --port 80 --check http:/healthz --wait",
+            "dunlin register --service web --port 80 --wait=5s",
+            "dunlin register -",
+            "dunlin run --service web:8080 --env DB=db.prod -- ./server --port 8080",
+            "dunlin maintenance web-1 --reason upgrade",
+            "dunlin guard release web",
+            "dunlin guard",
+            "dunlin config check dunlin.toml",
+            "dunlin events --follow",
+            "dunlin --agent http://127.0.0.1:5380 doctor",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+}
