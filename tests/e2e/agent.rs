@@ -1,7 +1,7 @@
 //! Agents and servers as processes of their own.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -223,6 +223,8 @@ impl WebServer {
 
     pub(crate) fn boot(&mut self) {
         self.process = Some(Process::spawn(&mut http_server(self.port, self.root.path())));
+        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+        until("the server listens", || TcpStream::connect(address).is_ok());
     }
 
     pub(crate) fn kill(&mut self) {

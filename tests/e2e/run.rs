@@ -33,7 +33,17 @@ fn a_run_announces_checks_and_takes_back() {
 fn exit_codes_and_addresses_are_passed_through() {
     let agent = Agent::start();
     agent.register("db-1", r#"{"service":"db","port":5432,"address":"127.0.0.7"}"#);
-    let out = agent.cli(&["run", "--env", "DB=db", "--", "sh", "-c", "echo $DB; exit 42"]);
+    let out = agent.cli(&[
+        "run",
+        "--service",
+        "web:81",
+        "--env",
+        "DB=db",
+        "--",
+        "sh",
+        "-c",
+        "echo $DB; exit 42",
+    ]);
     assert_eq!(crate::agent::text(&out).trim(), "127.0.0.7:5432");
     assert_eq!(out.status.code(), Some(42));
 }

@@ -1,7 +1,6 @@
 //! Under a supervisor that speaks systemd's protocol: readiness, watchdog, sockets handed over, signals.
 
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::wait::{PATIENCE, until};
@@ -69,7 +68,7 @@ fn a_changed_configuration_is_taken_and_a_broken_one_is_not() {
 
 #[test]
 fn sockets_that_are_handed_over_are_served() {
-    // systemd-socket-activate does what systemd does; python stands in for it where it is missing.
+    // What systemd does: bind, put the descriptors at 3 and up, name them, become the agent.
     let mut agent = Agent::place();
     let script = format!(
         r#"
@@ -106,5 +105,4 @@ os.execv(sys.argv[1], [sys.argv[1], "agent"])
         let answer = agent.dig(&[transport, "+short", "web.dunlin.internal"]);
         assert_eq!(answer.trim(), "127.0.0.1", "{transport}");
     }
-    let _ = Duration::ZERO;
 }

@@ -1,6 +1,7 @@
 //! The README's tour, run as it stands: every ```sh tour block, in order, in one shell.
 
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use crate::agent::{Process, binary, has};
 use crate::wait::until_some;
@@ -36,19 +37,34 @@ fn the_tour_of_the_readme_works() {
     });
     let script = tour();
     assert!(script.lines().count() > 5, "the README has a tour");
-    // A group of its own, so that servers which the tour leaves behind end with it.
+    let log = dir.path().join("tour.out");
+    let file = std::fs::File::create(&log).unwrap();
     let path =
         format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let done = Command::new("timeout")
-        .args(["--kill-after=5", "120", "setsid", "--wait", "sh", "-c"])
-        .arg(format!("trap 'kill 0' EXIT\n(\n{script}\n)"))
+    let shell = Command::new("sh")
+        .args(["-c", &script])
         .env("PATH", path)
         .env("DUNLIN_SERVICES", services)
         .current_dir(dir.path())
         .stdin(Stdio::null())
-        .output()
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
+        // A group of its own, so that servers which the tour leaves behind end with it.
+        .process_group(0)
+        .spawn()
         .unwrap();
-    let output = String::from_utf8_lossy(&done.stdout);
-    let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{}\n{output}\n{errors}", done.status);
+    let mut tour = Group(shell);
+    let status = until_some("the tour ends", || tour.0.try_wait().unwrap());
+    assert!(status.success(), "{status}\n{}", std::fs::read_to_string(&log).unwrap());
+}
+
+/// A process with its group, killed when the test ends.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-9", "--", &group]).status();
+        let _ = self.0.wait();
+    }
 }
