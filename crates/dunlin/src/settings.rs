@@ -177,10 +177,10 @@ mod tests {
     #[test]
     fn the_state_of_a_user_stands_in_their_home() {
         let path = |p: &str| Some(PathBuf::from(p));
-        let expected = path("/home/a/.local/state/dunlin");
-        assert_eq!(data_dir_of_user(None, path("/home/a")), expected);
-        assert_eq!(data_dir_of_user(path("relative"), path("/home/a")), expected);
-        assert_eq!(data_dir_of_user(path("/s"), path("/home/a")), path("/s/dunlin"));
+        let expected = path("/users/a/.local/state/dunlin");
+        assert_eq!(data_dir_of_user(None, path("/users/a")), expected);
+        assert_eq!(data_dir_of_user(path("relative"), path("/users/a")), expected);
+        assert_eq!(data_dir_of_user(path("/s"), path("/users/a")), path("/s/dunlin"));
         assert_eq!(data_dir_of_user(None, None), None);
     }
 

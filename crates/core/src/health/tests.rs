@@ -396,7 +396,7 @@ fn what_flaps_is_held_critical_and_let_go() {
 proptest! {
     /// Whatever happens, a check has one run at a time (asserted by the scene) and always a next one.
     #[test]
-    fn an_active_check_never_falls_asleep(
+    fn an_active_check_always_has_a_next_deadline(
         results in prop::collection::vec((0..3_u8, 0..20_000_u64), 1..60)
     ) {
         let mut scene = Scene::new();
