@@ -10,6 +10,7 @@ mod effects;
 mod startup;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -76,6 +77,8 @@ pub struct Driver {
     commands: mpsc::Receiver<Command>,
     reloads: mpsc::Receiver<GuardSettings>,
     waiting: Vec<Command>,
+    /// Where the registered instances are checked.
+    addresses: BTreeMap<InstanceId, SocketAddr>,
     /// Instances to take out since they were critical for too long, with the reason.
     expired: Vec<(InstanceId, String)>,
     /// What checks observed and the disk does not have yet.
@@ -205,7 +208,7 @@ impl Driver {
         }
     }
 
-    fn probe(&self, service: ServiceName, key: EndpointKey, address: std::net::SocketAddr) {
+    fn probe(&self, service: ServiceName, key: EndpointKey, address: SocketAddr) {
         let (probes, results) = (Arc::clone(&self.probes), self.probed.0.clone());
         self.tasks.spawn(async move {
             let Ok(_permit) = probes.acquire().await else { return };

@@ -156,7 +156,7 @@ pub type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 pub enum Command {
     /// Register or replace one instance of the `api` provider.
     Register(Box<Registration>, Reply<Registered>),
-    /// Deregister an instance by id, whoever stated it through the API or HTTP.
+    /// Deregister an instance that was registered by id; what a file, a set or a run states is theirs.
     Deregister(InstanceId, Reply<()>),
     /// Take an instance out of answers, or put it back.
     SetMode(InstanceId, Mode, Reply<()>),

@@ -343,15 +343,18 @@ fn bind(settings: &NodeSettings, mut inherited: Inherited) -> Result<Bound, Node
         None => bind_local(&settings.data_dir.join(Node::SOCKET))?,
     };
     let workers = config.dns.workers.map_or_else(dns::default_workers, usize::from);
-    let dns = match (config.dns.enabled, inherited.dns_udp.pop()) {
-        (false, _) => None,
-        (true, None) => Some(dns::bind(config.dns.listen, workers)?),
-        (true, Some(first)) => {
-            // Workers take turns at the one socket that systemd has bound.
+    let (mut udp, tcp) = (inherited.dns_udp, inherited.dns_tcp);
+    let dns = if !config.dns.enabled {
+        None
+    } else if udp.is_empty() && tcp.is_empty() {
+        Some(dns::bind(config.dns.listen, workers)?)
+    } else {
+        // Workers take turns at the one socket that systemd has bound.
+        if let [first] = &udp[..] {
             let clones = (1..workers).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
-            let udp = std::iter::once(first).chain(clones).collect();
-            Some(dns::Listeners { udp, tcp: inherited.dns_tcp })
+            udp.extend(clones);
         }
+        Some(dns::Listeners { udp, tcp })
     };
     Ok(Bound { api: inherited.api, api_address, local, dns })
 }

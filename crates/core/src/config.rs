@@ -76,7 +76,6 @@ pub struct NodeConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
     /// Free pairs that others see beside the node's name: at most 64 of 4 KiB.
-    #[schemars(extend("x-reload" = true))]
     pub meta: BTreeMap<String, String>,
 }
 

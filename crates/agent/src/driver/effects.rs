@@ -95,6 +95,9 @@ impl Driver {
                 self.checks.remove(&CheckKey { instance: id.clone(), check });
             }
         }
+        if let Effect::Upsert(registration) = effect {
+            self.recheck_if_moved(now, registration);
+        }
         for spec in specs {
             let key = CheckKey { instance: id.clone(), check: spec.id.clone() };
             let row = RowKey::Check(id.clone(), spec.id.clone());
@@ -106,7 +109,21 @@ impl Driver {
         }
         match effect {
             Effect::Upsert(_) => self.checks.set_instance(now, wall, id, true),
-            Effect::Remove(..) => self.checks.set_instance(now, wall, id, false),
+            Effect::Remove(..) => {
+                self.addresses.remove(id);
+                self.checks.set_instance(now, wall, id, false);
+            }
+        }
+    }
+
+    /// What was seen at the old address says nothing of the new one.
+    fn recheck_if_moved(&mut self, now: Instant, registration: &Registration) {
+        let instance = &registration.instance;
+        let address = SocketAddr::new(instance.address, instance.port.get());
+        let id = instance.id.clone();
+        let before = self.addresses.insert(id.clone(), address);
+        if before.is_some_and(|before| before != address) {
+            self.checks.recheck(now, &id);
         }
     }
 
@@ -245,7 +262,9 @@ impl Driver {
             (Some(_), None) => ("InstanceDeregistered", "no longer registered".to_owned()),
             (from, to) => {
                 let word = |h: Option<Health>| h.map_or("none", Health::as_str);
-                let why = endpoint.map(|e| explain(&e.checks)).unwrap_or_default();
+                let is_by_checks = |h: &Health| *h <= Health::Critical;
+                let why = endpoint.filter(|_| to.as_ref().is_some_and(is_by_checks));
+                let why = why.map(|e| explain(&e.checks)).unwrap_or_default();
                 ("HealthChanged", format!("{} to {}{why}", word(from), word(to)))
             }
         };

@@ -121,6 +121,7 @@ impl Driver {
             commands: queue,
             reloads,
             waiting: Vec::new(),
+            addresses: BTreeMap::new(),
             expired: Vec::new(),
             observed: BTreeMap::new(),
             in_flight: None,

@@ -26,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Told to whoever comes when all places are taken.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
 connection: close\r\nretry-after: 1\r\ncontent-length: 99\r\n\r\n\
-{\"error\":\"the agent has too many open connections\",\"hint\":\"try again; see api.connections limits\"}\n";
+{\"error\":\"the agent has too many open connections\",\"hint\":\"close watches that nobody reads, then try again\"}\n";
 
 /// How many connections there are, and may be.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ pub struct DomainName(Arc<str>);
 
 impl DomainName {
     /// Octets at most: a service of four labels and a zone must still fit in front.
-    const MOST_OCTETS: usize = 120;
+    const MOST_OCTETS: usize = 100;
 
     /// Parses a domain such as `dunlin.internal`; a dot at the end is taken off.
     ///

@@ -12,6 +12,8 @@ use crate::model::{CheckKind, CheckRow, CheckSpec, CheckStatus, Timestamp};
 pub(super) const OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
 /// The shortest time between runs while a threshold decides.
 const QUICK_LEAST: Duration = Duration::from_millis(100);
+/// The longest; who checks once an hour does not want to wait minutes for a second look.
+const QUICK_MOST: Duration = Duration::from_secs(5);
 
 /// Runs at the quick pace of a check that has never worked: a server that is starting should be seen soon.
 const EARLY_RUNS: u32 = 30;
@@ -133,7 +135,7 @@ impl Check {
 
     /// The time between runs while a threshold decides: a tenth of the interval.
     fn quick(&self) -> Duration {
-        (self.spec.interval / 10).max(QUICK_LEAST).min(self.spec.interval)
+        (self.spec.interval / 10).clamp(QUICK_LEAST, QUICK_MOST).min(self.spec.interval)
     }
 
     /// Counts a result; `regular` is when the next run is due unless a threshold has yet to decide.

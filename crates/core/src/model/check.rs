@@ -211,7 +211,7 @@ pub struct CheckSpec {
     pub id: CheckId,
     /// What to do.
     pub kind: CheckKind,
-    /// Time from one start to the next, with up to a tenth of jitter.
+    /// Time from one start to the next, up to a twentieth shorter or longer.
     pub interval: Duration,
     /// How long one run may take.
     pub timeout: Duration,

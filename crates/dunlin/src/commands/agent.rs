@@ -1,7 +1,7 @@
 //! `dunlin agent` and `dunlin dev`: from the command line to a running agent.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -40,7 +40,8 @@ pub(crate) async fn agent(_args: AgentArgs, context: &Context) -> Result<u8> {
     let loaded = settings::load(context.config.as_deref())?;
     let log = logging::start(&loaded.config.log)?;
     let settings = Settings::resolve(loaded.config)?;
-    run_node(settings, log, context.config.as_deref(), |_| {}).await
+    let read_again = || Ok(settings::load(context.config.as_deref())?.config);
+    run_node(settings, log, read_again, |_| {}).await
 }
 
 pub(crate) async fn dev(args: DevArgs, context: &Context) -> Result<u8> {
@@ -55,17 +56,21 @@ pub(crate) async fn dev(args: DevArgs, context: &Context) -> Result<u8> {
             temporary.insert(folder).path().to_owned()
         }
     };
-    settle_on_loopback(&mut config, data_dir);
+    settle_on_loopback(&mut config, data_dir.clone());
     std::fs::create_dir_all(&config.providers.dir)
         .with_context(|| format!("the services folder {}", config.providers.dir.display()))?;
     let log = logging::start(&config.log)?;
     let settings = Settings::resolve(config)?;
-    let config_file = context.config.as_deref();
+    let read_again = || {
+        let mut config = settings::load(context.config.as_deref())?.config;
+        settle_on_loopback(&mut config, data_dir.clone());
+        Ok(config)
+    };
     let program = std::env::args().next().unwrap_or_else(|| "dunlin".to_owned());
     let welcome = |node: &Node| {
         context.out.raw(welcome(&node.shared().identity, &program).as_bytes());
     };
-    let code = run_node(settings, log, config_file, welcome).await;
+    let code = run_node(settings, log, read_again, welcome).await;
     drop(temporary);
     code
 }
@@ -89,13 +94,14 @@ fn settle_on_loopback(config: &mut Config, data_dir: PathBuf) {
 async fn run_node(
     settings: Settings,
     log: LogHandle,
-    config_file: Option<&Path>,
+    read_again: impl Fn() -> Result<Config>,
     ready: impl Fn(&Node),
 ) -> Result<u8> {
     let inherited = Inherited::take();
     let mut signals = Signals::listen()?;
     let Settings { config, node_name, address, data_dir } = settings;
     let settings = NodeSettings { config, name: node_name, address, data_dir };
+    // As it was settled; what a new one leaves open stays as it is.
     let mut config = settings.config.clone();
     let mut node = Node::start(settings, inherited).await?;
     ready(&node);
@@ -103,21 +109,22 @@ async fn run_node(
     systemd::ready(&status);
     while signals.next().await == Signal::Reload {
         systemd::reloading();
-        match settings::load(config_file) {
-            Ok(loaded) => {
-                apply(&config, &loaded.config, &log);
-                config = loaded.config;
-                node.reload(config.clone()).await;
+        match read_again() {
+            Ok(new) => {
+                apply(&config, &new, &log);
+                node.reload(new.clone()).await;
+                config = new;
             }
             Err(error) => error!("the configuration is not taken, the old one holds: {error:#}"),
         }
         systemd::ready(&status);
     }
     systemd::stopping();
-    // A second signal ends it the hard way: the default handlers are gone, so it is listened for.
+    // A second signal to stop ends it the hard way.
+    let stop_again = async { while signals.next().await != Signal::Stop {} };
     tokio::select! {
         () = node.stop() => Ok(0),
-        _ = signals.next() => Ok(1),
+        () = stop_again => Ok(1),
     }
 }
 

@@ -1,0 +1,16 @@
+//! The real binary with real clients: dig, kdig, unbound, HAProxy, curl, killed and started again.
+//!
+//! Every agent has its own directory and ports on loopback. A tool that is not installed fails its tests
+//! when `CI` is set; otherwise they say loudly that they did not run (`cargo xtask test` installs all).
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::print_stderr, reason = "tests that cannot run say so")]
+
+mod agent;
+mod bad_input;
+mod clients;
+mod crash;
+mod limits;
+mod run;
+mod supervised;
+mod tour;
+mod wait;
