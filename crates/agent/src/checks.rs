@@ -101,7 +101,7 @@ impl Runner {
         match &request.spec.kind {
             CheckKind::Tcp { target } => {
                 let address = target.unwrap_or(request.address);
-                connect::tcp(address).await?;
+                connect::reset_on_close(&connect::tcp(address).await?);
                 Ok(outcome(CheckStatus::Passing, format!("connected to {address}")))
             }
             CheckKind::Http(check) => http::run(check, request.address, &self.tls).await,

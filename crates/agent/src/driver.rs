@@ -22,6 +22,7 @@ use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
 pub use startup::{Settings, StartError, restore, rows_of};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -71,6 +72,8 @@ pub struct Driver {
     registry: Registry,
     checks: Scheduler,
     runner: Arc<Runner>,
+    /// Runs of checks under way.
+    runs: BTreeMap<RunId, AbortHandle>,
     commands: mpsc::Receiver<Command>,
     reloads: mpsc::Receiver<GuardSettings>,
     waiting: Vec<Command>,
@@ -120,6 +123,7 @@ impl Driver {
             Some(finished) = self.finished.1.recv() => {
                 let (now, wall) = clocks();
                 let Finished { key, run, outcome } = finished;
+                self.runs.remove(&run);
                 self.checks.handle_result(now, wall, &key, run, outcome);
             }
             Some(Probed { service, key, answered }) = self.probed.1.recv() => {
@@ -184,6 +188,12 @@ impl Driver {
     fn perform_health(&mut self, output: HealthOutput) {
         match output {
             HealthOutput::Run { key, run, spec } => self.run_check(key, run, spec),
+            HealthOutput::Cancel { run } => {
+                // Dropping a run closes its connection, or kills its command.
+                if let Some(task) = self.runs.remove(&run) {
+                    task.abort();
+                }
+            }
             HealthOutput::Changed { key, row, .. } => {
                 let (now, wall) = clocks();
                 let key = RowKey::Check(key.instance, key.check);

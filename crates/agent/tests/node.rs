@@ -155,6 +155,36 @@ async fn a_pushed_status_holds_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_check_dies_with_its_instance() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let node = start(dir.path()).await;
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 1000", pid.display());
+    let check = format!(
+        "[[check]]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", {script:?}]\ntimeout = \"5m\"\n"
+    );
+    register(&node, &web("web-1", 9, &check)).await.unwrap();
+    until("the command runs", || pid.exists()).await;
+    let process = std::fs::read_to_string(&pid).unwrap();
+    let id = InstanceId::parse("web-1").unwrap();
+    node.handle().ask(|reply| Command::Deregister(id, reply)).await.unwrap();
+    let stat = format!("/proc/{}/stat", process.trim());
+    let is_dead = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+    until("the command is killed", is_dead).await;
+    node.stop().await;
+}
+
+/// Waits for something that cannot be waited for otherwise.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(30), wait).await.is_ok(), "waited in vain until {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_instance_leaves_the_answers_and_stays_drained() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path()).await;

@@ -21,6 +21,10 @@ use super::{Failure, Request, outcome};
 /// How long output may still come in after the program and its group have ended.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// What a program has of the agent's environment. The rest may hold secrets that are not its concern.
+const INHERITED: [&str; 9] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
 /// Kills a process group when dropped.
 struct Group(libc::pid_t);
 
@@ -37,6 +41,8 @@ pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, F
     let (program, arguments) = argv.split_first().ok_or("no program is given")?;
     let mut child = Command::new(program)
         .args(arguments)
+        .env_clear()
+        .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("DUNLIN_INSTANCE", request.instance.as_str())
         .env("DUNLIN_SERVICE", request.service.as_str())
         .env("DUNLIN_ADDRESS", request.address.ip().to_string())

@@ -28,9 +28,25 @@ pub(super) struct Tls {
 /// Connects.
 pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
     let stream = TcpStream::connect(address).await.map_err(|e| explain(&e, address))?;
+    // Where nobody listens on a port of the range that connections start from, the kernel may choose that
+    // very port to start from, and the connection meets itself (RFC 9293 §3.5, simultaneous open).
+    if meets_itself(&stream, address) {
+        reset_on_close(&stream);
+        return Err(format!("connection refused ({address})"));
+    }
     // Small requests should not wait for the answer to something else.
     let _ = stream.set_nodelay(true);
     Ok(stream)
+}
+
+pub(super) fn meets_itself(stream: &TcpStream, address: SocketAddr) -> bool {
+    stream.local_addr().is_ok_and(|own| own == address)
+}
+
+/// Closes without leaving the connection's port pair in TIME_WAIT. For connections that carried nothing.
+pub(super) fn reset_on_close(stream: &TcpStream) {
+    // Where that fails, the connection is closed the usual way.
+    let _ = stream.set_zero_linger();
 }
 
 /// Says in a few words why an address could not be reached.

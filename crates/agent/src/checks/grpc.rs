@@ -44,12 +44,12 @@ pub(super) async fn run(
         let response = sender.send_request(request).await.map_err(failed)?;
         read(response).await
     };
+    tokio::pin!(exchange);
     tokio::select! {
-        result = exchange => result,
-        ended = connection => Err(match ended {
-            Ok(()) => "the connection was closed before the answer".to_owned(),
-            Err(error) => format!("not a proper gRPC answer: {error}"),
-        }),
+        result = &mut exchange => result,
+        // However the connection ended, the exchange has what came before, or knows why nothing did: a
+        // server may well answer and close in one go.
+        _ = connection => exchange.await,
     }
 }
 
@@ -82,7 +82,7 @@ async fn read(response: Response<Incoming>) -> Result<Outcome, Failure> {
         return Err(format!("HTTP status {} instead of a gRPC answer", response.status()));
     }
     // An answer without a message says its status in the headers ("trailers only").
-    grpc_status(response.headers())?;
+    let mut is_judged = grpc_status(response.headers())?;
     let mut body = response.into_body();
     let mut message = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -93,8 +93,11 @@ async fn read(response: Response<Incoming>) -> Result<Outcome, Failure> {
             }
             message.extend_from_slice(data);
         } else if let Some(trailers) = frame.trailers_ref() {
-            grpc_status(trailers)?;
+            is_judged |= grpc_status(trailers)?;
         }
+    }
+    if !is_judged {
+        return Err("the answer ended without a grpc-status".to_owned());
     }
     match serving_status(&message) {
         Some(SERVING) => Ok(outcome(CheckStatus::Passing, "SERVING")),
@@ -108,20 +111,26 @@ async fn read(response: Response<Incoming>) -> Result<Outcome, Failure> {
     }
 }
 
-fn grpc_status(headers: &HeaderMap) -> Result<(), Failure> {
+/// Whether there is a status, if it is no failure.
+fn grpc_status(headers: &HeaderMap) -> Result<bool, Failure> {
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
     match text("grpc-status") {
-        None | Some("0") => Ok(()),
-        Some(status) => {
-            let message = text("grpc-message").unwrap_or_default();
-            Err(format!("grpc-status {status}: {message}"))
-        }
+        None => Ok(false),
+        Some("0") => Ok(true),
+        Some(status) => Err(match text("grpc-message") {
+            Some(message) => format!("grpc-status {status}: {message}"),
+            None => format!("grpc-status {status}"),
+        }),
     }
 }
 
 /// Field 1 of a length-prefixed `HealthCheckResponse`; absent means 0.
 fn serving_status(framed: &[u8]) -> Option<u64> {
     let (prefix, message) = framed.split_at_checked(5)?;
+    // A compressed message cannot be: the question offered no compression.
+    if prefix[0] != 0 {
+        return None;
+    }
     let length = u32::from_be_bytes(prefix[1..].try_into().ok()?);
     let mut rest = message.get(..usize::try_from(length).ok()?)?;
     let mut status = 0;
@@ -173,6 +182,7 @@ mod unit {
         assert_eq!(serving_status(&[0, 0, 0, 0, 0]), Some(0));
         assert_eq!(serving_status(&[0, 0, 0, 0, 5, 0x12, 1, 9, 8, 2]), Some(2));
         assert_eq!(serving_status(&[0, 0, 0, 0, 9, 8, 1]), None);
+        assert_eq!(serving_status(&[1, 0, 0, 0, 2, 8, 1]), None);
     }
 
     proptest! {

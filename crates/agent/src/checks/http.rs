@@ -10,7 +10,7 @@ use dunlin_core::model::{CheckStatus, HttpCheck};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
@@ -50,6 +50,10 @@ fn request(check: &HttpCheck, address: SocketAddr) -> Result<Request<Empty<Bytes
     if !is_given("user-agent") {
         request = request.header(USER_AGENT, concat!("dunlin/", env!("CARGO_PKG_VERSION")));
     }
+    if !is_given("connection") {
+        // One request is all there is; the server need not keep the connection for more.
+        request = request.header(CONNECTION, "close");
+    }
     for (name, value) in &check.headers {
         request = request.header(name, value);
     }
@@ -59,7 +63,7 @@ fn request(check: &HttpCheck, address: SocketAddr) -> Result<Request<Empty<Bytes
 async fn judge(check: &HttpCheck, response: Response<Incoming>) -> Result<Outcome, Failure> {
     let status = response.status();
     if !check.expect_status.contains(status.as_u16()) {
-        return Err(format!("unexpected status {status}"));
+        return Err(format!("expected status {}, got {status}", check.expect_status));
     }
     if let Some(expected) = &check.expect_body {
         let body = read_body(response.into_body()).await?;

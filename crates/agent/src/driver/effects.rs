@@ -1,17 +1,19 @@
 //! What a change of the registry means for rows, checks and events.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dunlin_api::Event;
 use dunlin_core::catalog::{EndpointKey, Output as CatalogOutput, ServiceView};
-use dunlin_core::health::{CheckKey, RunId};
+use dunlin_core::health::{CheckKey, Outcome, RunId};
 use dunlin_core::model::{
     CheckId, CheckRow, CheckSpec, CheckStatus, Health, InstanceId, Mode, ProviderId, ProviderKind,
     Registration, ServiceName, Timestamp,
 };
 use dunlin_core::replica::{Change, Departure, Row, RowChange, RowKey, RowState, Version};
+use futures_util::FutureExt;
 
 use super::{Driver, Finished, clocks};
 use crate::checks::Request;
@@ -125,7 +127,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn run_check(&self, key: CheckKey, run: RunId, spec: Arc<CheckSpec>) {
+    pub(super) fn run_check(&mut self, key: CheckKey, run: RunId, spec: Arc<CheckSpec>) {
         let Some(registration) = self.registry.registration(&key.instance) else { return };
         let instance = &registration.instance;
         let request = Request {
@@ -136,12 +138,18 @@ impl Driver {
         };
         let (runner, results, stop) =
             (Arc::clone(&self.runner), self.finished.0.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
-            // A run that is given up kills its command when it is dropped.
-            let Some(outcome) = stop.run_until_cancelled(runner.run(request)).await else { return };
+        let task = self.tasks.spawn(async move {
+            // A check whose run never ends would never run again, so even a bug must have an outcome.
+            let outcome = AssertUnwindSafe(runner.run(request)).catch_unwind();
+            let Some(outcome) = stop.run_until_cancelled(outcome).await else { return };
+            let outcome = outcome.unwrap_or_else(|_| Outcome {
+                status: CheckStatus::Critical,
+                output: "the agent failed at this check; its log says more".to_owned(),
+            });
             // An error means that the driver has stopped.
             let _ = results.send(Finished { key, run, outcome }).await;
         });
+        self.runs.insert(run, task.abort_handle());
     }
 
     pub(super) fn push_check(

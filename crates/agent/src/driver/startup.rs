@@ -117,6 +117,7 @@ impl Driver {
             registry,
             checks: Scheduler::new(settings.seed),
             runner,
+            runs: BTreeMap::new(),
             commands: queue,
             reloads,
             waiting: Vec::new(),

@@ -37,15 +37,26 @@ pub(super) struct Check {
     runs: u32,
     /// When a pushed status ends.
     pub(super) ttl_ends: Option<Instant>,
-    /// When its instance is to be taken out.
-    pub(super) deregister_at: Option<Instant>,
+    critical: Option<Critical>,
     /// The deadline that the scheduler has noted for it.
     pub(super) noted_deadline: Option<Instant>,
 }
 
+/// Since when the verdict has been critical. A hold does not count: what works again, and is only held
+/// back, is not to be taken out.
+#[derive(Debug, Clone, Copy)]
+struct Critical {
+    from: Instant,
+    /// How long it had been critical before `from`, as the wall clock has it: it may have jumped.
+    already: Duration,
+    /// Nothing is taken out before: the check must have had time to prove itself.
+    not_before: Instant,
+}
+
 impl Check {
-    pub(super) fn new(spec: CheckSpec, row: CheckRow) -> Self {
-        Self {
+    /// A check that goes on from a row.
+    pub(super) fn new(now: Instant, wall: Timestamp, spec: CheckSpec, row: CheckRow) -> Self {
+        let mut check = Self {
             spec: Arc::new(spec),
             verdict: Verdict::new(row.status),
             damper: Damper::default(),
@@ -56,9 +67,70 @@ impl Check {
             next_run: None,
             runs: 0,
             ttl_ends: None,
-            deregister_at: None,
+            critical: None,
             noted_deadline: None,
+        };
+        check.note_health(now);
+        if let Some(critical) = &mut check.critical {
+            critical.already = wall.since(check.row.since);
         }
+        check
+    }
+
+    /// Starts from the settings: when it runs first, how long a status pushed earlier still holds, and
+    /// how long it may take to prove itself.
+    pub(super) fn begin(&mut self, now: Instant, first_run: Instant) {
+        self.next_run = self.spec.kind.is_active().then_some(first_run);
+        self.ttl_ends = self.ttl().filter(|_| !self.row.is_unproven()).map(|ttl| now + ttl);
+        let time_to_prove = self.time_to_prove();
+        if let Some(critical) = &mut self.critical {
+            critical.not_before = now + time_to_prove;
+        }
+    }
+
+    /// Takes other settings; the status stays until they have results of their own.
+    pub(super) fn redefine(&mut self, now: Instant, spec: CheckSpec) {
+        self.spec = Arc::new(spec);
+        self.verdict = Verdict::new(self.verdict.status());
+        self.runs = 0;
+        self.begin(now, now);
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        if let CheckKind::Ttl { ttl } = self.spec.kind { Some(ttl) } else { None }
+    }
+
+    /// How long it takes at most, if all is well, until a check that was critical passes again.
+    fn time_to_prove(&self) -> Duration {
+        let first = self.ttl().unwrap_or(self.spec.interval);
+        first + (self.spec.timeout + self.quick()) * self.spec.successes_before_passing
+    }
+
+    /// Keeps the time since when it has been critical.
+    fn note_health(&mut self, now: Instant) {
+        if self.verdict.status() != CheckStatus::Critical {
+            self.critical = None;
+        } else if self.critical.is_none() {
+            self.critical = Some(Critical { from: now, already: Duration::ZERO, not_before: now });
+        }
+    }
+
+    /// Why its instance is to be taken out, if it is. Said again after as long, should it stay.
+    pub(super) fn deregister(&mut self, now: Instant) -> Option<String> {
+        let after = self.spec.deregister_after?;
+        if self.deregister_at()? > now {
+            return None;
+        }
+        self.critical = None;
+        self.note_health(now);
+        let after = humantime::format_duration(after);
+        Some(format!("check {} was critical for {after}: {}", self.spec.id, self.output))
+    }
+
+    fn deregister_at(&self) -> Option<Instant> {
+        let (after, critical) = (self.spec.deregister_after?, self.critical?);
+        let at = critical.from + after.saturating_sub(critical.already);
+        Some(at.max(critical.not_before))
     }
 
     /// The time between runs while a threshold decides: a tenth of the interval.
@@ -77,9 +149,12 @@ impl Check {
         let was_critical = self.verdict.status() == CheckStatus::Critical;
         self.verdict.record(status, &self.spec);
         let is_critical = self.verdict.status() == CheckStatus::Critical;
+        // A hold that has just ended is not prolonged, even if its deadline was not handled yet.
+        self.damper.expire(now, Damper::half_life(self.spec.interval));
         if is_critical && !was_critical {
             self.damper.punish(now, Damper::half_life(self.spec.interval));
         }
+        self.note_health(now);
         self.output = CheckRow::cut_output(output).into();
         let is_starting = is_critical && !self.row.has_worked && self.runs < EARLY_RUNS;
         self.runs = self.runs.saturating_add(1).min(EARLY_RUNS);
@@ -89,8 +164,9 @@ impl Check {
     }
 
     /// Sets the status without counting: pushes and aliases say what holds.
-    pub(super) fn set(&mut self, status: CheckStatus, output: &str) {
+    pub(super) fn set(&mut self, now: Instant, status: CheckStatus, output: &str) {
         self.verdict.set(status);
+        self.note_health(now);
         self.output = CheckRow::cut_output(output).into();
     }
 
@@ -99,9 +175,10 @@ impl Check {
         self.damper.expire(now, Damper::half_life(self.spec.interval));
         if self.ttl_ends.is_some_and(|ends| ends <= now) {
             self.ttl_ends = None;
-            if let CheckKind::Ttl { ttl } = self.spec.kind {
+            if let Some(ttl) = self.ttl() {
                 let ttl = humantime::format_duration(ttl);
-                self.set(CheckStatus::Critical, &format!("nothing was pushed for {ttl}"));
+                let output = format!("nothing was pushed for {ttl}");
+                self.set(now, CheckStatus::Critical, &output);
             }
         }
     }
@@ -122,9 +199,6 @@ impl Check {
         let is_changed = status != self.row.status;
         if is_changed {
             self.row.since = wall;
-            let after = self.spec.deregister_after;
-            self.deregister_at =
-                after.filter(|_| status == CheckStatus::Critical).map(|after| now + after);
         } else if output == self.row.output || self.output_due().is_some_and(|due| due > now) {
             return None;
         }
@@ -145,7 +219,7 @@ impl Check {
         let next_run = self.next_run.filter(|_| self.run.is_none());
         let has_news = self.present().1 != self.row.output;
         let output = self.output_due().filter(|_| has_news);
-        [next_run, self.ttl_ends, self.deregister_at, self.damper.holds_until(), output]
+        [next_run, self.ttl_ends, self.deregister_at(), self.damper.holds_until(), output]
             .into_iter()
             .flatten()
             .min()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -10,9 +10,6 @@ use super::alias;
 use super::check::Check;
 use super::jitter::Jitter;
 use crate::model::{CheckId, CheckKind, CheckRow, CheckSpec, CheckStatus, InstanceId, Timestamp};
-
-/// After a restart, an instance that was critical before is not deregistered sooner than this.
-const DEREGISTER_GRACE: Duration = Duration::from_secs(30);
 
 /// A check of an instance of this node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +21,7 @@ pub struct CheckKey {
 }
 
 /// Names one run, so that results of runs that no longer count are recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunId(u64);
 
 /// What a run came to.
@@ -39,7 +36,8 @@ pub struct Outcome {
 /// What the scheduler wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Perform this check, then call [`Scheduler::handle_result`].
+    /// Perform this check, then call [`Scheduler::handle_result`], whatever happened: until then the check
+    /// does not run again.
     Run {
         /// Which.
         key: CheckKey,
@@ -47,6 +45,11 @@ pub enum Output {
         run: RunId,
         /// What to do.
         spec: Arc<CheckSpec>,
+    },
+    /// Give a run up; its result does not count any more. The check may be run again right after.
+    Cancel {
+        /// Which.
+        run: RunId,
     },
     /// A check has a new state to be shown and stored.
     Changed {
@@ -57,11 +60,11 @@ pub enum Output {
         /// Whether the status is another; otherwise only the output is.
         status_changed: bool,
     },
-    /// An instance was critical for as long as its check allows.
+    /// An instance was critical for as long as its check allows. Said again after as long, should it stay.
     DeregisterInstance {
         /// Which.
         instance: InstanceId,
-        /// The check and the time.
+        /// The check, the time and what the check says.
         reason: String,
     },
 }
@@ -125,25 +128,20 @@ impl Scheduler {
         if self.checks.get(&key).is_some_and(|check| *check.spec == spec) {
             return;
         }
-        let old = self.take(&key);
-        let stored = stored.filter(|row| !row.is_unproven());
-        let first = match (&old, &stored) {
-            (None, Some(_)) => now + self.jitter.phase(spec.interval),
-            _ => now,
+        let check = if let Some(mut old) = self.take(&key) {
+            old.redefine(now, spec);
+            old
+        } else {
+            let stored = stored.filter(|row| !row.is_unproven());
+            let first = match stored {
+                Some(_) => now + self.jitter.phase(spec.interval),
+                None => now,
+            };
+            let row = stored.unwrap_or_else(|| CheckRow::unproven(wall));
+            let mut new = Check::new(now, wall, spec, row);
+            new.begin(now, first);
+            new
         };
-        let row = old.map(|check| check.row).or(stored);
-        let mut check = Check::new(spec, row.unwrap_or_else(|| CheckRow::unproven(wall)));
-        check.next_run = check.spec.kind.is_active().then_some(first);
-        if let (CheckKind::Ttl { ttl }, false) = (&check.spec.kind, check.row.is_unproven()) {
-            check.ttl_ends = Some(now + *ttl);
-        }
-        if let (Some(after), CheckStatus::Critical) =
-            (check.spec.deregister_after, check.row.status)
-        {
-            // The clock may have jumped while nobody looked: neither at once nor later than in full.
-            let left = after.saturating_sub(wall.since(check.row.since));
-            check.deregister_at = Some(now + left.max(DEREGISTER_GRACE.min(after)));
-        }
         if let CheckKind::Alias { instance } = &check.spec.kind {
             self.followers.entry(instance.clone()).or_default().insert(key.clone());
         }
@@ -164,16 +162,18 @@ impl Scheduler {
         }
     }
 
-    /// Ends a check. A run that is under way does not count any more.
+    /// Ends a check; a run that is under way is given up.
     pub fn remove(&mut self, key: &CheckKey) {
         self.take(key);
     }
 
     fn take(&mut self, key: &CheckKey) -> Option<Check> {
-        let check = self.checks.remove(key)?;
-        if let Some(due) = check.noted_deadline {
+        let mut check = self.checks.remove(key)?;
+        if let Some(due) = check.noted_deadline.take() {
             self.deadlines.remove(&(due, key.clone()));
         }
+        let run = check.run.take();
+        self.outputs.extend(run.map(|(run, _)| Output::Cancel { run }));
         if let CheckKind::Alias { instance } = &check.spec.kind
             && let Some(followers) = self.followers.get_mut(instance)
         {
@@ -212,7 +212,8 @@ impl Scheduler {
             alias::checks_of(self, instance).map(|(key, _)| key.clone()).collect();
         for key in keys {
             if let Some(check) = self.checks.get_mut(&key) {
-                check.run = None;
+                let run = check.run.take();
+                self.outputs.extend(run.map(|(run, _)| Output::Cancel { run }));
                 check.next_run = check.spec.kind.is_active().then_some(now);
             }
             self.note_deadline(&key);
@@ -252,7 +253,7 @@ impl Scheduler {
         let CheckKind::Ttl { ttl } = check.spec.kind else {
             return Err(PushError::NotTtl { key: key.clone(), kind: check.spec.kind.as_str() });
         };
-        check.set(status, output);
+        check.set(now, status, output);
         check.ttl_ends = Some(now + ttl);
         self.settle(now, wall, key.clone());
         Ok(())
@@ -275,11 +276,7 @@ impl Scheduler {
                 let spec = check.spec.clone();
                 self.outputs.push_back(Output::Run { key: key.clone(), run, spec });
             }
-            if check.deregister_at.is_some_and(|at| at <= now) {
-                check.deregister_at = None;
-                let after = check.spec.deregister_after.unwrap_or_default();
-                let after = humantime::format_duration(after);
-                let reason = format!("check {} was critical for {after}", key.check);
+            if let Some(reason) = check.deregister(now) {
                 let instance = key.instance.clone();
                 self.outputs.push_back(Output::DeregisterInstance { instance, reason });
             }
@@ -305,7 +302,7 @@ impl Scheduler {
             if let Some((status, output)) = alias::follow(self, &key)
                 && let Some(check) = self.checks.get_mut(&key)
             {
-                check.set(status, &output);
+                check.set(now, status, &output);
             }
             let Some(check) = self.checks.get_mut(&key) else { continue };
             let report = check.report(now, wall);

@@ -88,6 +88,7 @@ impl Scene {
                     self.rows.insert(key.clone(), row);
                     self.reports.push((key, status_changed));
                 }
+                Output::Cancel { run } => self.runs.retain(|(_, r)| *r != run),
                 Output::DeregisterInstance { instance, .. } => self.deregistered.push(instance),
             }
         }
@@ -210,10 +211,41 @@ fn a_result_of_a_run_that_no_longer_counts_is_ignored() {
     let key = key("web", "c");
     scene.upsert(&key, tcp(), None);
     scene.pass(Duration::ZERO);
+    let late = scene.runs.clone();
     scene.scheduler.remove(&key);
+    scene.drain();
+    assert!(scene.runs.is_empty(), "it is given up");
+    scene.runs = late;
     scene.end_runs(Passing, "late");
     assert!(scene.rows.is_empty());
     assert_eq!(scene.scheduler.next_deadline(), None);
+}
+
+#[test]
+fn new_settings_give_the_old_run_up_before_a_new_one_begins() {
+    let mut scene = Scene::new();
+    let key = key("web", "c");
+    scene.upsert(&key, tcp(), None);
+    scene.pass(Duration::ZERO);
+    let old = scene.runs[0].1;
+    scene.upsert(&key, CheckSpec { timeout: Duration::from_secs(9), ..tcp() }, None);
+    assert!(scene.runs.is_empty());
+    scene.pass(Duration::ZERO); // the scene asserts that there is one run
+    assert!(scene.runs[0].1 != old);
+    scene.scheduler.recheck(scene.now, &key.instance);
+    scene.drain();
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.runs.len(), 1);
+}
+
+#[test]
+fn new_settings_do_not_end_a_hold() {
+    let mut scene = Scene::new();
+    let key = key("web", "c");
+    flap(&mut scene, &key, CheckSpec { failures_before_critical: 1, ..tcp() });
+    scene.upsert(&key, CheckSpec { failures_before_critical: 2, ..tcp() }, None);
+    scene.next_run(Passing);
+    assert_eq!(scene.status(&key), Critical);
 }
 
 #[test]
@@ -311,7 +343,7 @@ fn what_starts_up_is_looked_at_often_at_first() {
     let mut scene = Scene::new();
     scene.upsert(&key("web", "c"), tcp(), None);
     scene.next_run(Critical);
-    for _ in 0..29 {
+    for _ in 0..30 {
         assert_eq!(scene.next_run(Critical), Duration::from_millis(500));
     }
     assert!(scene.next_run(Critical) > Duration::from_secs(4));
@@ -354,37 +386,79 @@ fn what_stays_critical_is_deregistered_in_time() {
     assert!(scene.deregistered.is_empty());
     scene.pass(Duration::from_secs(1));
     assert_eq!(scene.deregistered, std::slice::from_ref(&key.instance));
+    scene.pass(Duration::from_secs(59));
+    assert_eq!(scene.deregistered.len(), 1);
+    scene.pass(Duration::from_secs(1));
+    assert_eq!(scene.deregistered.len(), 2, "said again, should nobody have listened");
+}
+
+#[test]
+fn what_works_and_is_only_held_is_not_deregistered() {
+    let mut scene = Scene::new();
+    let key = key("web", "c");
+    let after = Some(Duration::from_secs(20));
+    flap(
+        &mut scene,
+        &key,
+        CheckSpec { failures_before_critical: 1, deregister_after: after, ..tcp() },
+    );
+    while scene.status(&key) == Critical {
+        scene.next_run(Passing);
+    }
+    assert!(scene.deregistered.is_empty());
+}
+
+#[test]
+fn nothing_is_deregistered_after_a_restart_before_it_could_prove_itself() {
+    let mut scene = Scene::new();
+    let key = key("web", "c");
+    let spec = CheckSpec {
+        interval: Duration::from_secs(300),
+        deregister_after: Some(Duration::from_secs(60)),
+        ..tcp()
+    };
+    scene.upsert(&key, spec, Some(stored(Critical, 0)));
+    let waited = scene.next_run(Passing);
+    assert!(scene.deregistered.is_empty(), "after {waited:?}");
+    assert_eq!(scene.status(&key), Passing);
     scene.pass(Duration::from_secs(600));
-    assert_eq!(scene.deregistered.len(), 1, "it is said once");
+    assert!(scene.deregistered.is_empty());
 }
 
 #[test]
 fn a_clock_that_jumped_deregisters_nothing_at_once() {
-    for since in [0, u64::MAX / 2] {
+    // since when it has been critical; between which seconds after the restart it is deregistered
+    let now = 1_000_000_000;
+    let table = [(0, 5, 8), (u64::MAX / 2, 59, 60), (now, 59, 60), (now - 20_000, 39, 40)];
+    for (since, before, after) in table {
         let mut scene = Scene::new();
         let key = key("web", "c");
-        let after = Some(Duration::from_secs(60));
+        let deregister_after = Some(Duration::from_secs(60));
         let row = Some(stored(Critical, since));
-        scene.upsert(&key, CheckSpec { deregister_after: after, ..ttl(5) }, row);
-        scene.pass(Duration::from_secs(29));
-        assert!(scene.deregistered.is_empty());
-        scene.pass(Duration::from_secs(31));
-        assert_eq!(scene.deregistered.len(), 1);
+        scene.upsert(&key, CheckSpec { deregister_after, ..ttl(5) }, row);
+        scene.pass(Duration::from_secs(before));
+        assert!(scene.deregistered.is_empty(), "{since}");
+        scene.pass(Duration::from_secs(after - before));
+        assert_eq!(scene.deregistered.len(), 1, "{since}");
     }
+}
+
+/// Lets a check fail and recover until it is held although it works.
+fn flap(scene: &mut Scene, key: &CheckKey, spec: CheckSpec) {
+    scene.upsert(key, spec, None);
+    for _ in 0..6 {
+        scene.next_run(Passing);
+        scene.next_run(Critical);
+    }
+    scene.next_run(Passing);
+    assert_eq!(scene.status(key), Critical);
 }
 
 #[test]
 fn what_flaps_is_held_critical_and_let_go() {
     let mut scene = Scene::new();
     let key = key("web", "c");
-    let spec = CheckSpec { failures_before_critical: 1, ..tcp() };
-    scene.upsert(&key, spec, None);
-    for _ in 0..6 {
-        scene.next_run(Passing);
-        scene.next_run(Critical);
-    }
-    scene.next_run(Passing);
-    assert_eq!(scene.status(&key), Critical);
+    flap(&mut scene, &key, CheckSpec { failures_before_critical: 1, ..tcp() });
     let mut passed = Duration::ZERO;
     while scene.status(&key) == Critical {
         passed += scene.next_run(Passing);

@@ -1,5 +1,6 @@
 //! A check: what the agent does to know whether an instance works.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -109,6 +110,14 @@ impl StatusRange {
     #[must_use]
     pub fn contains(&self, status: u16) -> bool {
         self.0.contains(&status)
+    }
+}
+
+/// Writes what [`StatusRange::parse`] reads: `200` or `200-399`.
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
     }
 }
 
@@ -395,6 +404,9 @@ mod tests {
     fn a_status_range_is_one_code_or_two() {
         assert!(StatusRange::parse("200-399").unwrap().contains(302));
         assert!(!StatusRange::parse("204").unwrap().contains(200));
+        for text in ["200-399", "204"] {
+            assert_eq!(StatusRange::parse(text).unwrap().to_string(), text);
+        }
         for bad in ["", "abc", "300-200", "99", "200-600", "-"] {
             assert!(StatusRange::parse(bad).is_err(), "{bad:?}");
         }
