@@ -206,7 +206,7 @@ fn the_reference_tells_each_key_with_type_default_and_reload() {
         "| `dns.upstreams` | list of address:port | none | restart |",
         "| `dns.workers` | whole number |  | restart |",
         "| `guard.max_drop` | number | `0.5` | yes |",
-        "| `node.meta` | table of text | none | yes |",
+        "| `node.meta` | table of text | none | restart |",
         "| `log.format` | `\"text\"` or `\"json\"` | `\"text\"` | restart |",
         "## `[guard.service.NAME]`",
         "| `guard.service.NAME.panic` | true or false |  | yes |",

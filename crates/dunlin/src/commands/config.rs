@@ -72,3 +72,14 @@ fn show(context: &Context) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_holds_the_reference_of_this_release() {
+        let page = include_str!("../../../../docs/src/configuration.md");
+        assert_eq!(page.trim_end(), Config::reference().trim_end(), "dunlin config reference");
+    }
+}
