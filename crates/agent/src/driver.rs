@@ -77,8 +77,8 @@ pub struct Driver {
     commands: mpsc::Receiver<Command>,
     reloads: mpsc::Receiver<GuardSettings>,
     waiting: Vec<Command>,
-    /// Where the registered instances are checked.
-    addresses: BTreeMap<InstanceId, SocketAddr>,
+    /// What the checks of each registered instance are about.
+    targets: BTreeMap<InstanceId, (ServiceName, SocketAddr)>,
     /// Instances to take out since they were critical for too long, with the reason.
     expired: Vec<(InstanceId, String)>,
     /// What checks observed and the disk does not have yet.
@@ -131,19 +131,23 @@ impl Driver {
                 self.catalog.handle_probe(now, wall, &service, &key, answered);
             }
             Some(guard) = self.reloads.recv() => self.catalog.set_guard(guard),
-            1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {}
+            1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {
+                // What needs no disk does not wait for one.
+                for command in std::mem::take(&mut self.waiting) {
+                    let write = self.answer(command);
+                    self.waiting.extend(write);
+                }
+            }
             () = at(deadline) => self.handle_deadline(),
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let retry = self.retry_at.filter(|_| !self.observed.is_empty());
+        let is_blocked = self.in_flight.is_some() || self.retry_at.is_some();
+        let silent = self.provider_deadlines.values().min().filter(|_| !is_blocked).copied();
         let mark = self.tombstone_marks.back().map(|(at, _)| *at + PURGE_INTERVAL);
-        [self.checks.next_deadline(), self.catalog.next_deadline(), retry, mark]
-            .into_iter()
-            .flatten()
-            .chain(self.provider_deadlines.values().min().copied())
-            .min()
+        let core = [self.checks.next_deadline(), self.catalog.next_deadline()];
+        core.into_iter().chain([self.retry_at, mark, silent]).flatten().min()
     }
 
     fn handle_deadline(&mut self) {

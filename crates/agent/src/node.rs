@@ -100,6 +100,7 @@ pub struct Node {
     dns: Option<dns::Server>,
     http: http::Server,
     driver: tokio::task::JoinHandle<()>,
+    driver_ended: CancellationToken,
     tasks: TaskTracker,
     /// Ends what serves clients; the driver goes on.
     stop_serving: CancellationToken,
@@ -149,7 +150,16 @@ impl Node {
             stop_driver.clone(),
         )
         .await?;
-        let driver = tokio::spawn(driver.run());
+        // Should the rest of the start fail, the driver ends and lets go of the directory.
+        let driver_guard = stop_driver.clone().drop_guard();
+        let ended = CancellationToken::new();
+        let driver = tokio::spawn({
+            let ended = ended.clone().drop_guard();
+            async move {
+                driver.run().await;
+                drop(ended);
+            }
+        });
         let handle = Handle::new(commands, Arc::clone(&shared));
         let observer = Arc::new(Observer::new(Arc::clone(&shared)));
         if let Some(dns) = &dns {
@@ -158,6 +168,7 @@ impl Node {
         let limits = http::Limits::default();
         let (tcp, unix) = (bound.api, Some(bound.local));
         let http = http::serve(tcp, unix, handle.clone(), observer, limits, stop_serving.clone())?;
+        driver_guard.disarm();
         let (rescan, rescans) = mpsc::channel(1);
         let tasks = TaskTracker::new();
         let node = Self {
@@ -168,6 +179,7 @@ impl Node {
             dns,
             http,
             driver,
+            driver_ended: ended,
             tasks,
             stop_serving,
             stop_driver,
@@ -189,6 +201,11 @@ impl Node {
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Waits until the driver has ended, which it does by itself only by a bug.
+    pub async fn failed(&self) {
+        self.driver_ended.cancelled().await;
     }
 
     async fn watch_folder(&self, rescans: mpsc::Receiver<()>) {

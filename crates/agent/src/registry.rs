@@ -76,12 +76,14 @@ struct Statement {
     ttl: Option<Duration>,
     error: Option<String>,
     changed: Timestamp,
+    /// Whether the provider is known on disk; one that only failed so far is not.
+    is_stored: bool,
 }
 
 impl Statement {
     fn empty(now: Timestamp) -> Self {
         let (wanted, suppressed) = (OrdMap::new(), BTreeSet::new());
-        Self { wanted, suppressed, ttl: None, error: None, changed: now }
+        Self { wanted, suppressed, ttl: None, error: None, changed: now, is_stored: false }
     }
 }
 
@@ -102,6 +104,8 @@ pub struct Report {
     pub instances: usize,
     /// What is wrong with its last statement.
     pub error: Option<String>,
+    /// Ids that it states and that were taken out since they were critical for too long.
+    pub suppressed: Vec<InstanceId>,
     /// Ids that it states and another provider holds.
     pub conflicts: Vec<(InstanceId, ProviderId)>,
     /// When its statement last changed.
@@ -167,7 +171,7 @@ impl Registry {
         for (provider, ttl, registrations) in statements {
             let wanted: OrdMap<_, _> =
                 registrations.into_iter().map(|r| (r.instance.id.clone(), Arc::new(r))).collect();
-            let statement = Statement { ttl, wanted, ..Statement::empty(now) };
+            let statement = Statement { ttl, wanted, is_stored: true, ..Statement::empty(now) };
             registry.statements.insert(provider, statement);
         }
         for row in rows {
@@ -209,13 +213,16 @@ impl Registry {
         let is_same = old.as_ref().is_some_and(|old| old.wanted == wanted);
         let changed = old.as_ref().filter(|_| is_same).map_or(now, |old| old.changed);
         let suppressed = match &old {
+            // A file is read again only when it was touched, or somebody asked for it.
+            Some(_) if provider.kind() == ProviderKind::File => BTreeSet::new(),
             Some(old) => {
                 let is_same = |id: &&InstanceId| old.wanted.get(*id) == wanted.get(*id);
                 old.suppressed.iter().filter(is_same).cloned().collect()
             }
             None => BTreeSet::new(),
         };
-        let statement = Statement { wanted, suppressed, ttl, error: None, changed };
+        let statement =
+            Statement { wanted, suppressed, ttl, error: None, changed, is_stored: true };
         self.replace(provider, Some(statement), Departure::Dropped)
     }
 
@@ -237,6 +244,7 @@ impl Registry {
         let known = self.statements.get(provider).cloned();
         let mut statement = known.unwrap_or_else(|| Statement::empty(now));
         statement.suppressed.remove(&id);
+        statement.is_stored = true;
         let registration = Arc::new(registration);
         let old = statement.wanted.insert(id, registration.clone());
         if old.as_ref() != Some(&registration) {
@@ -320,6 +328,12 @@ impl Registry {
         Ok(self.registration(id).map(Effect::Upsert).into_iter().collect())
     }
 
+    /// Whether a provider's last statement could not be read.
+    #[must_use]
+    pub fn has_failed(&self, provider: &ProviderId) -> bool {
+        self.statements.get(provider).is_some_and(|s| s.error.is_some())
+    }
+
     /// How every provider fares.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
@@ -338,9 +352,11 @@ impl Registry {
             .filter(held_by_other)
             .map(|id| (id.clone(), self.holders[id].clone()))
             .collect();
+        let is_held = |id: &&InstanceId| self.holders.get(*id) == Some(provider);
         Report {
             provider: provider.clone(),
-            instances: statement.wanted.len() - conflicts.len() - statement.suppressed.len(),
+            instances: statement.wanted.keys().filter(is_held).count(),
+            suppressed: statement.suppressed.iter().cloned().collect(),
             error: statement.error.clone(),
             conflicts,
             changed: statement.changed,
@@ -423,7 +439,7 @@ pub fn stored_differences(
         return old.map(|_| ProviderWrite::Remove(provider.clone())).into_iter().collect();
     };
     let mut writes = Vec::new();
-    if old.is_none_or(|old| old.ttl != new.ttl) {
+    if old.is_none_or(|old| !old.is_stored || old.ttl != new.ttl) {
         writes.push(ProviderWrite::Put(provider.clone(), new.ttl));
     }
     let none = OrdMap::new();

@@ -303,6 +303,48 @@ async fn many_registrations_at_once_are_all_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_was_replaced_has_to_prove_itself_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let ttl = web("web-1", 9, "[[check]]\nkind = \"ttl\"\nttl = \"1h\"\n");
+    register(&node, &ttl).await.unwrap();
+    let id = || InstanceId::parse("web-1").unwrap();
+    let (instance, check) = (id(), CheckId::parse("ttl").unwrap());
+    let (status, output) = (CheckStatus::Passing, String::new());
+    let push = |reply| Command::PushCheck { instance, check, status, output, reply };
+    node.handle().ask(push).await.unwrap();
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    // The first occupies the disk, so that the others become one batch; with or without, this holds.
+    let other = web("web-2", 9, TCP);
+    let (first, gone, again) = tokio::join!(
+        register(&node, &other),
+        node.handle().ask(|reply| Command::Deregister(id(), reply)),
+        register(&node, &ttl),
+    );
+    assert_eq!((first, gone), (Ok(Registered::Created), Ok(())));
+    assert_eq!(again, Ok(Registered::Created));
+    assert!(answered(&node.shared().view.load()).is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_broken_first_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("services.d/web.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "[[instance]]\nid = ").unwrap();
+    let node = start(dir.path()).await;
+    std::fs::write(&file, format!("[[instance]]\n{}", web("web-1", 80, ""))).unwrap();
+    until_answered(&node, &["web-1"]).await;
+    node.stop().await;
+    // While it is broken again, the last good state must come from the disk.
+    std::fs::write(&file, "[[instance]]\nid = ").unwrap();
+    let node = start(dir.path()).await;
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_agent_on_the_same_directory_or_port_is_refused() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let node = start(dir.path()).await;

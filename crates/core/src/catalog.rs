@@ -140,6 +140,13 @@ impl Catalog {
         self.refresh(None);
     }
 
+    /// Looks at every service once more, now that there is a time: those that were last answered in panic
+    /// mode ask for their probes. Call it when the node has stated its own rows after a start.
+    pub fn reconsider(&mut self, now: Instant, wall: Timestamp) {
+        self.dirty.extend(self.members.keys().cloned());
+        self.refresh(Some((now, wall)));
+    }
+
     /// Takes rows of one node that became visible together, and shows them together.
     pub fn handle_rows(
         &mut self,
@@ -360,7 +367,12 @@ impl Catalog {
         let health = |endpoints: &[Arc<Endpoint>]| -> BTreeMap<EndpointKey, Health> {
             endpoints.iter().map(|e| (e.key(), e.health)).collect()
         };
-        let (before, after) = (health(old.map_or(&[], |o| &o.endpoints)), health(new));
+        let after = health(new);
+        let mut before = health(old.map_or(&[], |o| &o.endpoints));
+        // What is held although nobody registers it was told when it vanished.
+        before.retain(|key, _| {
+            after.contains_key(key) || !self.guards.get(service).is_some_and(|g| g.holds(key))
+        });
         let keys: BTreeSet<&EndpointKey> = before.keys().chain(after.keys()).collect();
         for key in keys {
             let (from, to) = (before.get(key).copied(), after.get(key).copied());

@@ -27,7 +27,7 @@ pub(crate) struct DescribeArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     meta: Vec<(String, String)>,
     /// How to know that it works; can be given several times. One of
-    /// tcp, http[:PATH], https[:PATH], grpc[:SERVICE], ttl:TIME, cmd:PROGRAM ARG…
+    /// tcp, http or http:PATH, https or https:PATH, grpc or grpc:SERVICE, ttl:TIME, cmd:PROGRAM ARG…
     #[arg(long = "check", value_name = "CHECK", value_parser = parse_check)]
     checks: Vec<Check>,
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use dunlin_api::Event;
 use dunlin_core::model::{InstanceId, ProviderId, Registration};
-use dunlin_core::replica::{Change, Delta, Departure, RowKey, RowState};
+use dunlin_core::replica::{Change, Delta, Departure, RowChange, RowKey, RowState};
 use tracing::{error, info, warn};
 
 use super::{Driver, RETRY_INTERVAL, Stored, clocks};
@@ -20,10 +21,25 @@ type Acknowledge = Box<dyn FnOnce(Result<(), RequestError>) + Send>;
 /// What a batch will do once it is stored.
 #[derive(Default)]
 pub(super) struct Draft {
+    /// As the commands came; [`Driver::reduce`] makes one change per instance of them.
     effects: Vec<Effect>,
+    changes: Vec<InstanceChange>,
+    /// Providers whose time was over, and instances that were critical for too long: due again if the
+    /// disk refuses.
+    silent: Vec<ProviderId>,
+    expired: Vec<(InstanceId, String)>,
+    /// Statements that could not be read; noted whatever the disk does.
+    failures: Vec<(ProviderId, String)>,
     writes: Vec<ProviderWrite>,
     acknowledge: Vec<Acknowledge>,
-    deadlines: Vec<(ProviderId, Option<Instant>)>,
+    events: Vec<Event>,
+}
+
+/// What a batch makes of one instance, however many commands named it.
+pub(super) struct InstanceChange {
+    pub(super) effect: Effect,
+    /// It was gone in between, so its checks know nothing of what is there now.
+    pub(super) is_renewed: bool,
 }
 
 /// A batch on its way to the disk.
@@ -80,36 +96,75 @@ impl Driver {
     /// Drafts a batch of all that waits and hands it to the store, unless one is under way.
     pub(super) async fn begin_batch(&mut self) {
         let (now, _) = clocks();
-        let is_observed = !self.observed.is_empty() && self.retry_at.is_none();
+        // What nobody waits for is not tried again before the disk had a rest.
+        let is_rested = self.retry_at.is_none();
         let is_due = self.provider_deadlines.values().any(|at| *at <= now);
-        let is_wanted =
-            !self.waiting.is_empty() || !self.expired.is_empty() || is_observed || is_due;
+        let is_own_wish = !self.observed.is_empty() || !self.expired.is_empty() || is_due;
+        let is_wanted = !self.waiting.is_empty() || (is_own_wish && is_rested);
         if self.in_flight.is_some() || !is_wanted {
             return;
         }
         let before = self.registry.clone();
         let mut draft = Draft::default();
-        self.expire(now, &mut draft);
         for command in std::mem::take(&mut self.waiting) {
             self.carry_out(command, &mut draft);
+        }
+        if is_rested {
+            // After the commands: a provider that has just stated its set again is not silent.
+            self.expire(now, &mut draft);
         }
         self.hand_over(before, draft).await;
     }
 
+    /// One change per instance: what the registry says of it in the end.
+    fn reduce(&self, effects: Vec<Effect>) -> Vec<InstanceChange> {
+        let mut touched: BTreeMap<InstanceId, (Departure, bool)> = BTreeMap::new();
+        for effect in effects {
+            match effect {
+                Effect::Upsert(registration) => {
+                    let id = registration.instance.id.clone();
+                    touched.entry(id).or_insert((Departure::Dropped, false));
+                }
+                Effect::Remove(id, departure) => {
+                    touched.insert(id, (departure, true));
+                }
+            }
+        }
+        let change = |(id, (departure, was_removed)): (InstanceId, (Departure, bool))| match self
+            .registry
+            .registration(&id)
+        {
+            Some(registration) => {
+                let effect = Effect::Upsert(registration);
+                InstanceChange { effect, is_renewed: was_removed }
+            }
+            None => InstanceChange { effect: Effect::Remove(id, departure), is_renewed: false },
+        };
+        touched.into_iter().map(change).collect()
+    }
+
     async fn hand_over(&mut self, before: Registry, mut draft: Draft) {
-        let mut changes = self.changes_of(&draft.effects);
+        draft.changes = self.reduce(std::mem::take(&mut draft.effects));
+        let mut changes = self.rows_of_changes(&draft.changes);
         let observed = std::mem::take(&mut self.observed);
-        let is_there = |key: &RowKey| match key {
-            RowKey::Check(id, check) => self
-                .registry
-                .registration(id)
-                .is_some_and(|r| r.checks.iter().any(|spec| spec.id == *check)),
+        let is_renewed = |id: &InstanceId| {
+            draft.changes.iter().any(|c| {
+                c.is_renewed && matches!(&c.effect, Effect::Upsert(r) if r.instance.id == *id)
+            })
+        };
+        let is_of_now = |key: &RowKey| match key {
+            RowKey::Check(id, check) => {
+                let registration = self.registry.registration(id);
+                registration.is_some_and(|r| r.checks.iter().any(|spec| spec.id == *check))
+                    && !is_renewed(id)
+            }
             RowKey::Node | RowKey::Instance(_) => false,
         };
-        let observed: BTreeMap<_, _> =
-            observed.into_iter().filter(|(key, _)| is_there(key)).collect();
         changes.extend(
-            observed.iter().map(|(key, state)| Change { key: key.clone(), state: state.clone() }),
+            observed
+                .iter()
+                .filter(|(key, _)| is_of_now(key))
+                .map(|(key, state)| Change { key: key.clone(), state: state.clone() }),
         );
         let delta = self.replica.prepare(changes);
         let purged = self.purgeable();
@@ -158,17 +213,19 @@ impl Driver {
             self.replica.purge_tombstones(self.own, version);
         }
         if let Some(delta) = delta {
-            let rows = self.replica.commit(delta);
+            let mut rows = self.replica.commit(delta);
+            // What was observed while the batch was on its way is newer, and shown already.
+            let is_outdated = |row: &RowChange| {
+                matches!(row.state, RowState::Present(_)) && self.observed.contains_key(&row.key)
+            };
+            rows.retain(|row| !is_outdated(row));
             self.catalog.handle_rows(now, wall, self.own, &rows);
         }
-        for effect in &draft.effects {
-            self.schedule(now, wall, effect);
+        for change in &draft.changes {
+            self.schedule(now, wall, change);
         }
-        for (provider, deadline) in draft.deadlines {
-            match deadline {
-                Some(deadline) => self.provider_deadlines.insert(provider, deadline),
-                None => self.provider_deadlines.remove(&provider),
-            };
+        for event in draft.events {
+            self.shared.events.push(event);
         }
         self.perform_outputs();
         for acknowledge in draft.acknowledge {
@@ -190,11 +247,19 @@ impl Driver {
         let problem = format!("changes cannot be stored: {error}; make room or mend the disk");
         self.shared.problems.set(SUBJECT, problem);
         self.registry = before;
+        let (now, wall) = clocks();
+        for (provider, problem) in draft.failures {
+            self.registry.fail(wall, &provider, problem);
+        }
+        for provider in draft.silent {
+            self.provider_deadlines.entry(provider).or_insert(now);
+        }
+        self.expired.extend(draft.expired);
         for (key, state) in observed {
             // What was observed since is newer.
             self.observed.entry(key).or_insert(state);
         }
-        self.retry_at = Some(clocks().0 + RETRY_INTERVAL);
+        self.retry_at = Some(now + RETRY_INTERVAL);
         for acknowledge in draft.acknowledge {
             acknowledge(Err(RequestError::Storage(error.to_string())));
         }
@@ -209,16 +274,18 @@ impl Driver {
             if let Ok(effects) = self.registry.remove(&provider, Departure::Dropped) {
                 info!(%provider, "provider did not state its set again in time; forgotten");
                 self.note(draft, &before, &provider, effects);
+                draft.silent.push(provider.clone());
             }
-            draft.deadlines.push((provider, None));
+            self.provider_deadlines.remove(&provider);
         }
         for (instance, reason) in std::mem::take(&mut self.expired) {
             let before = self.registry.clone();
             let Some(provider) = self.registry.holder(&instance).cloned() else { continue };
             let effects = self.registry.suppress(wall, &instance);
             warn!(%instance, %provider, reason, "instance deregistered");
-            self.tell_instance("InstanceExpired", &instance, &reason);
+            draft.events.push(self.instance_event("InstanceExpired", &instance, &reason));
             self.note(draft, &before, &provider, effects);
+            draft.expired.push((instance, reason));
         }
     }
 
@@ -256,9 +323,13 @@ impl Driver {
                 let before = self.registry.clone();
                 match self.registry.state(wall, &provider, instances, ttl) {
                     Ok(effects) => {
-                        self.tell_provider(&provider, &before, &effects);
+                        draft.events.extend(self.provider_event(&provider, &before, &effects));
                         self.note(draft, &before, &provider, effects);
-                        draft.deadlines.push((provider, ttl.map(|ttl| now + ttl)));
+                        // In memory alone, and right whether or not the disk takes the rest.
+                        match ttl {
+                            Some(ttl) => self.provider_deadlines.insert(provider, now + ttl),
+                            None => self.provider_deadlines.remove(&provider),
+                        };
                         draft.acknowledge.push(later(reply, ()));
                     }
                     Err(error) => refuse(reply, error.into()),
@@ -266,29 +337,46 @@ impl Driver {
             }
             Command::ProviderFailed { provider, error } => {
                 self.tell_failure(&provider, &error);
-                self.registry.fail(clocks().1, &provider, error);
+                self.registry.fail(clocks().1, &provider, error.clone());
+                draft.failures.push((provider, error));
             }
             Command::RemoveProvider(provider, reply) => {
                 self.remove_provider(provider, reply, draft);
             }
+            read @ (Command::Providers(_)
+            | Command::LocalInstances(_)
+            | Command::ReleaseGuard(..)) => drop(self.answer(read)),
+        }
+    }
+
+    /// Answers what needs no disk at once; hands everything else back.
+    pub(super) fn answer(&mut self, command: Command) -> Option<Command> {
+        match command {
             Command::Providers(reply) => {
-                let _ =
-                    reply.send(Ok(self.registry.reports().into_iter().map(Into::into).collect()));
+                let reports = self.registry.reports().into_iter().map(Into::into);
+                let _ = reply.send(Ok(reports.collect()));
+                None
             }
             Command::LocalInstances(reply) => {
                 let _ = reply.send(Ok(self.registry.instance_ids().cloned().collect()));
+                None
             }
             Command::ReleaseGuard(service, reply) => {
                 let (now, wall) = clocks();
-                let answer = match self.catalog.release(now, wall, &service) {
-                    true => Ok(()),
-                    false => {
-                        Err(RequestError::NotFound(format!("service {service} is not guarded")))
-                    }
-                };
+                let problem = format!("service {service} is not guarded");
+                let was_held = self.catalog.release(now, wall, &service);
                 self.perform_outputs();
+                let answer = was_held.then_some(()).ok_or(RequestError::NotFound(problem));
                 let _ = reply.send(answer);
+                None
             }
+            write @ (Command::Register(..)
+            | Command::Deregister(..)
+            | Command::SetMode(..)
+            | Command::PushCheck { .. }
+            | Command::PutProvider { .. }
+            | Command::ProviderFailed { .. }
+            | Command::RemoveProvider(..)) => Some(write),
         }
     }
 
@@ -332,9 +420,10 @@ impl Driver {
         };
         match self.registry.remove(&provider, departure) {
             Ok(effects) => {
-                self.tell_provider(&provider, &before, &effects);
+                draft.events.extend(self.provider_event(&provider, &before, &effects));
                 self.note(draft, &before, &provider, effects);
-                draft.deadlines.push((provider, None));
+                self.provider_deadlines.remove(&provider);
+                draft.silent.push(provider);
                 draft.acknowledge.push(later(reply, ()));
             }
             Err(error) => refuse(reply, error.into()),

@@ -15,6 +15,7 @@ use dunlin_core::model::{
 use dunlin_core::replica::{Change, Departure, Row, RowChange, RowKey, RowState, Version};
 use futures_util::FutureExt;
 
+use super::batch::InstanceChange;
 use super::{Driver, Finished, clocks};
 use crate::checks::Request;
 use crate::handle::RequestError;
@@ -23,11 +24,13 @@ use crate::registry::{Effect, Registry, Report};
 impl From<Report> for dunlin_api::Provider {
     fn from(report: Report) -> Self {
         let conflict = |(id, holder): &(InstanceId, ProviderId)| format!("{id} (held by {holder})");
+        let taken_out = |id: &InstanceId| format!("{id} (taken out: critical for too long)");
+        let conflicts = report.conflicts.iter().map(conflict);
         Self {
             provider: report.provider.to_string(),
             instances: report.instances,
             error: report.error.clone(),
-            conflicts: report.conflicts.iter().map(conflict).collect(),
+            conflicts: conflicts.chain(report.suppressed.iter().map(taken_out)).collect(),
             changed: report.changed.to_string(),
         }
     }
@@ -38,20 +41,28 @@ fn present(key: RowKey, row: Row) -> Change {
 }
 
 impl Driver {
-    /// The rows that effects write.
-    pub(super) fn changes_of(&self, effects: &[Effect]) -> Vec<Change> {
+    /// The rows that changes write.
+    pub(super) fn rows_of_changes(&self, changes: &[InstanceChange]) -> Vec<Change> {
         let (_, wall) = clocks();
-        let mut changes = Vec::new();
-        for effect in effects {
+        let mut rows = Vec::new();
+        for InstanceChange { effect, is_renewed } in changes {
             match effect {
-                Effect::Upsert(registration) => self.upsert_rows(wall, registration, &mut changes),
-                Effect::Remove(id, departure) => self.remove_rows(id, *departure, &mut changes),
+                Effect::Upsert(registration) => {
+                    self.upsert_rows(wall, registration, *is_renewed, &mut rows);
+                }
+                Effect::Remove(id, departure) => self.remove_rows(id, *departure, &mut rows),
             }
         }
-        changes
+        rows
     }
 
-    fn upsert_rows(&self, wall: Timestamp, registration: &Registration, changes: &mut Vec<Change>) {
+    fn upsert_rows(
+        &self,
+        wall: Timestamp,
+        registration: &Registration,
+        is_renewed: bool,
+        changes: &mut Vec<Change>,
+    ) {
         let id = &registration.instance.id;
         let instance = Arc::new(registration.instance.clone());
         changes.push(present(RowKey::Instance(id.clone()), Row::Instance(instance)));
@@ -63,7 +74,7 @@ impl Driver {
         }
         for spec in &registration.checks {
             let key = RowKey::Check(id.clone(), spec.id.clone());
-            if self.replica.row(self.own, &key).is_none() {
+            if is_renewed || self.replica.row(self.own, &key).is_none() {
                 let row = Row::Check(Arc::new(CheckRow::unproven(wall)));
                 changes.push(present(key, row));
             }
@@ -85,13 +96,14 @@ impl Driver {
     }
 
     /// Starts, changes or ends the checks of an instance.
-    pub(super) fn schedule(&mut self, now: Instant, wall: Timestamp, effect: &Effect) {
+    pub(super) fn schedule(&mut self, now: Instant, wall: Timestamp, change: &InstanceChange) {
+        let InstanceChange { effect, is_renewed } = change;
         let (id, specs): (&InstanceId, &[CheckSpec]) = match effect {
             Effect::Upsert(registration) => (&registration.instance.id, &registration.checks),
             Effect::Remove(id, _) => (id, &[]),
         };
         for check in self.checks.checks_of(id) {
-            if !specs.iter().any(|spec| spec.id == check) {
+            if *is_renewed || !specs.iter().any(|spec| spec.id == check) {
                 self.checks.remove(&CheckKey { instance: id.clone(), check });
             }
         }
@@ -110,7 +122,7 @@ impl Driver {
         match effect {
             Effect::Upsert(_) => self.checks.set_instance(now, wall, id, true),
             Effect::Remove(..) => {
-                self.addresses.remove(id);
+                self.targets.remove(id);
                 self.checks.set_instance(now, wall, id, false);
             }
         }
@@ -120,22 +132,17 @@ impl Driver {
     fn recheck_if_moved(&mut self, now: Instant, registration: &Registration) {
         let instance = &registration.instance;
         let address = SocketAddr::new(instance.address, instance.port.get());
-        let id = instance.id.clone();
-        let before = self.addresses.insert(id.clone(), address);
-        if before.is_some_and(|before| before != address) {
-            self.checks.recheck(now, &id);
+        let target = (instance.service.clone(), address);
+        let before = self.targets.insert(instance.id.clone(), target);
+        if before.is_some_and(|(_, before)| before != address) {
+            self.checks.recheck(now, &instance.id);
         }
     }
 
     pub(super) fn run_check(&mut self, key: CheckKey, run: RunId, spec: Arc<CheckSpec>) {
-        let Some(registration) = self.registry.registration(&key.instance) else { return };
-        let instance = &registration.instance;
-        let request = Request {
-            instance: instance.id.clone(),
-            service: instance.service.clone(),
-            address: SocketAddr::new(instance.address, instance.port.get()),
-            spec,
-        };
+        // Targets and checks change together, when a batch is stored.
+        let Some((service, address)) = self.targets.get(&key.instance).cloned() else { return };
+        let request = Request { instance: key.instance.clone(), service, address, spec };
         let (runner, results, stop) =
             (Arc::clone(&self.runner), self.finished.0.clone(), self.stop.clone());
         let task = self.tasks.spawn(async move {
@@ -278,27 +285,26 @@ impl Driver {
         });
     }
 
-    pub(super) fn tell_instance(&self, kind: &str, instance: &InstanceId, reason: &str) {
+    pub(super) fn instance_event(&self, kind: &str, id: &InstanceId, reason: &str) -> Event {
         let event = self.event(kind, reason.to_owned());
-        self.shared.events.push(Event { instance: Some(instance.to_string()), ..event });
+        Event { instance: Some(id.to_string()), ..event }
     }
 
-    pub(super) fn tell_provider(
+    /// What to tell of a provider's new statement once it is stored, if it changes anything.
+    pub(super) fn provider_event(
         &self,
         provider: &ProviderId,
         before: &Registry,
         effects: &[Effect],
-    ) {
-        let failed_before =
-            before.reports().iter().any(|r| r.provider == *provider && r.error.is_some());
-        if effects.is_empty() && !failed_before {
-            return;
+    ) -> Option<Event> {
+        if effects.is_empty() && !before.has_failed(provider) {
+            return None;
         }
         let upserts = effects.iter().filter(|e| matches!(e, Effect::Upsert(_))).count();
         let removed = effects.len() - upserts;
         let reason = format!("{upserts} instances stated new or different, {removed} gone");
         let event = self.event("ProviderChanged", reason);
-        self.shared.events.push(Event { provider: Some(provider.to_string()), ..event });
+        Some(Event { provider: Some(provider.to_string()), ..event })
     }
 
     pub(super) fn tell_failure(&self, provider: &ProviderId, error: &str) {

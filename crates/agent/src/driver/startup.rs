@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use super::batch::InstanceChange;
 use super::{COMMAND_QUEUE, Driver, PROBES, RESULT_QUEUE, clocks};
 use crate::checks::Runner;
 use crate::handle::{Command, Shared};
@@ -121,7 +122,7 @@ impl Driver {
             commands: queue,
             reloads,
             waiting: Vec::new(),
-            addresses: BTreeMap::new(),
+            targets: BTreeMap::new(),
             expired: Vec::new(),
             observed: BTreeMap::new(),
             in_flight: None,
@@ -158,7 +159,11 @@ impl Driver {
                 _ => None,
             });
         effects.extend(orphans.collect::<Vec<_>>());
-        let mut changes = self.changes_of(&effects);
+        let effects: Vec<InstanceChange> = effects
+            .into_iter()
+            .map(|effect| InstanceChange { effect, is_renewed: false })
+            .collect();
+        let mut changes = self.rows_of_changes(&effects);
         let state = RowState::Present(Row::Node(Arc::new(node)));
         changes.push(Change { key: RowKey::Node, state });
         if let Some(delta) = self.replica.prepare(changes) {
@@ -171,6 +176,7 @@ impl Driver {
             self.schedule(now, wall, effect);
         }
         self.checks.settle_aliases(now, wall);
+        self.catalog.reconsider(now, wall);
         self.tombstone_marks.push_back((now, self.replica.head(self.own)));
         info!(instances = self.registry.len(), "own state restored");
         self.perform_outputs();

@@ -119,6 +119,10 @@ pub(super) async fn delete_provider(
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
     let provider = provider_id(&name)?;
+    if provider.kind() == ProviderKind::File {
+        let error = format!("{provider} is a file; remove it from the services folder");
+        return Err(crate::RequestError::Conflict(error).into());
+    }
     app.handle.ask(|reply| Command::RemoveProvider(provider, reply)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

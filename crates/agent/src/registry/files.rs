@@ -4,7 +4,7 @@
 //! last good state and is reported; a folder that cannot be listed changes nothing at all. Changes are
 //! seen by inotify, and by a slow poll beside it, since inotify has limits and misses some file systems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -36,7 +36,8 @@ const SUBJECT: &str = "services folder";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileSet {
-    #[serde(default, alias = "instances")]
+    /// Not optional: a file that was cut after its comments does not mean "none".
+    #[serde(alias = "instances")]
     instance: Vec<api::Registration>,
 }
 
@@ -122,13 +123,15 @@ impl ServicesFolder {
         self.handle.shared().problems.clear(SUBJECT);
         let known = self.handle.ask(Command::Providers).await?;
         let known = known.iter().filter_map(|p| ProviderId::parse(&p.provider).ok());
-        for provider in known.filter(|p| p.kind() == ProviderKind::File) {
-            if !files.contains_key(&provider) {
-                self.remove(provider).await?;
+        let known: BTreeSet<_> = known.filter(|p| p.kind() == ProviderKind::File).collect();
+        for provider in &known {
+            if !files.contains_key(provider) {
+                self.remove(provider.clone()).await?;
             }
         }
         for (provider, (path, signature)) in files {
-            if self.seen.get(&provider) != Some(&signature) && self.read(&provider, path).await? {
+            let is_seen = known.contains(&provider) && self.seen.get(&provider) == Some(&signature);
+            if !is_seen && self.read(&provider, path).await? {
                 self.seen.insert(provider, signature);
             }
         }
@@ -189,8 +192,10 @@ impl ServicesFolder {
                     }
                 }
             }
-            if self.scan().await.is_err() {
-                return;
+            match self.scan().await {
+                Err(RequestError::Stopping) => return,
+                Err(error) => warn!(%error, "services folder not taken; trying again"),
+                Ok(()) => {}
             }
         }
     }
@@ -237,7 +242,7 @@ fn list(dir: &Path) -> io::Result<Files> {
                 changed_nanos: metadata.ctime_nsec(),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+            Err(_) => Signature { modified: None, octets: 0, inode: 0, changed_nanos: 0 },
         };
         files.insert(provider, (path, signature));
     }
@@ -281,9 +286,11 @@ mod tests {
 
     #[test]
     fn bad_files_are_refused_with_place_and_reason() {
-        let cases: [(&str, &[u8], &str); 9] = [
+        let cases: [(&str, &[u8], &str); 11] = [
             ("x.toml", b"", "is empty"),
             ("x.toml", b" \n", "is empty"),
+            ("x.toml", b"# the web servers\n", "missing field"),
+            ("x.json", b"{}", "missing field"),
             ("x.toml", b"[[instance]]\nid = \"a\"\nservi", "line 3"),
             ("x.toml", b"\xff\xfe\x00", "octet 0 is not UTF-8"),
             ("x.toml", b"a = 1", "unknown field `a`"),
@@ -314,8 +321,10 @@ mod tests {
             fs::write(dir.path().join(name), "instance = []").unwrap();
         }
         std::os::unix::fs::symlink("nowhere", dir.path().join("gone.toml")).unwrap();
+        // A link to itself cannot be read, which its provider will say; the others are not kept from it.
+        std::os::unix::fs::symlink("self.toml", dir.path().join("self.toml")).unwrap();
         let files = list(dir.path()).unwrap();
         let names: Vec<&str> = files.keys().map(ProviderId::name).collect();
-        assert_eq!(names, ["web.toml"]);
+        assert_eq!(names, ["self.toml", "web.toml"]);
     }
 }

@@ -116,10 +116,34 @@ fn a_mode_outlives_restating_and_ends_with_the_instance() {
 #[test]
 fn a_suppressed_instance_returns_when_stated_differently() {
     let mut registry = Registry::default();
-    state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();
+    state(&mut registry, "http:x", vec![registration("a", 1)]).unwrap();
     assert_eq!(registry.suppress(NOW, &id("a")), [Effect::Remove(id("a"), Departure::Dropped)]);
-    assert_eq!(state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap(), []);
-    assert_eq!(state(&mut registry, "file:x", vec![registration("a", 2)]).unwrap().len(), 1);
+    assert_eq!(state(&mut registry, "http:x", vec![registration("a", 1)]).unwrap(), []);
+    let report = &registry.reports()[0];
+    assert_eq!((report.instances, &report.suppressed[..]), (0, &[id("a")][..]));
+    assert_eq!(state(&mut registry, "http:x", vec![registration("a", 2)]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_file_that_is_read_again_brings_suppressed_instances_back() {
+    let mut registry = Registry::default();
+    state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();
+    state(&mut registry, "http:y", vec![registration("a", 9)]).unwrap();
+    // The other provider inherits the id; both are counted where they are.
+    registry.suppress(NOW, &id("a"));
+    assert_eq!(registry.reports().iter().map(|r| r.instances).sum::<usize>(), 1);
+    registry.remove(&provider("http:y"), Departure::Dropped).unwrap();
+    assert_eq!(state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_provider_that_failed_at_first_is_stored_when_it_is_mended() {
+    let mut registry = Registry::default();
+    registry.fail(NOW, &provider("file:x"), "half written".into());
+    let before = registry.clone();
+    state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();
+    let writes = stored_differences(&before, &registry, &provider("file:x"));
+    assert!(writes.contains(&crate::store::ProviderWrite::Put(provider("file:x"), None)));
 }
 
 #[test]

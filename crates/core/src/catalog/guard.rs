@@ -159,6 +159,11 @@ impl Guard {
         self.hold.map(|hold| hold.mark)
     }
 
+    /// Whether it holds this endpoint.
+    pub(super) fn holds(&self, key: &EndpointKey) -> bool {
+        self.vanished.get(key).is_some_and(Vanished::is_held)
+    }
+
     /// The endpoints it remembers.
     pub(super) fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
         self.vanished.keys()
@@ -279,7 +284,7 @@ impl Guard {
     /// Takes the result of a probe.
     pub(super) fn handle_probe(&mut self, now: Instant, key: &EndpointKey, answered: bool) {
         let result = Probe::Done { answered, again: now + PROBE_INTERVAL };
-        let is_held = self.vanished.get(key).is_some_and(Vanished::is_held);
+        let is_held = self.holds(key);
         if is_held && !answered {
             self.vanished.remove(key);
         } else if is_held && let Some(vanished) = self.vanished.get_mut(key) {
@@ -332,7 +337,7 @@ impl Guard {
     }
 
     fn standing(&self, key: &EndpointKey) -> Standing {
-        if self.vanished.get(key).is_some_and(Vanished::is_held) {
+        if self.holds(key) {
             return Standing::Held;
         }
         match self.panic.get(key) {

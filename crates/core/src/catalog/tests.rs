@@ -208,6 +208,21 @@ fn a_truncated_file_empties_no_answer() {
 }
 
 #[test]
+fn what_is_held_is_told_once() {
+    let mut scene = Scene::new(4);
+    let rows: Vec<RowChange> = (0..4).flat_map(|n| gone(n, Departure::Dropped)).collect();
+    scene.rows(&rows);
+    let changes = |scene: &Scene| {
+        scene.told.iter().filter(|t| matches!(t, Output::HealthChanged { to: None, .. })).count()
+    };
+    assert_eq!(changes(&scene), 4);
+    scene.probe_all(true);
+    scene.pass(Duration::from_secs(5));
+    scene.probe_all(true);
+    assert_eq!(changes(&scene), 4);
+}
+
+#[test]
 fn a_hold_ends_when_the_instances_return() {
     let mut scene = Scene::new(4);
     scene.fail(0..4);
@@ -286,6 +301,22 @@ fn the_last_one_is_served_only_while_it_accepts_connections() {
     scene.rows(&[check_row(0, CheckStatus::Passing, true)]);
     assert_eq!(scene.answered(), 1);
     assert_eq!(scene.catalog.next_deadline(), None);
+}
+
+#[test]
+fn panic_mode_returns_after_a_restart() {
+    let mut scene = Scene::new(0);
+    let rows = [
+        node_row(),
+        instance_row(0, "web", Mode::Active),
+        check_row(0, CheckStatus::Critical, true),
+    ];
+    scene.catalog.load(rows.iter().map(|r| (NODE, &r.key, &r.state)));
+    scene.catalog.reconsider(scene.now, Timestamp::default());
+    scene.drain();
+    assert_eq!(scene.probes.len(), 1);
+    scene.probe_all(true);
+    assert_eq!(scene.answered(), 1);
 }
 
 #[test]

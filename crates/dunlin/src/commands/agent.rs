@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use dunlin_agent::systemd::{self, Inherited};
 use dunlin_agent::{Identity, Node, NodeSettings};
@@ -107,7 +107,14 @@ async fn run_node(
     ready(&node);
     let status = format!("node {} answers", node.shared().identity.node);
     systemd::ready(&status);
-    while signals.next().await == Signal::Reload {
+    loop {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = node.failed() => bail!("the agent's driver has ended; this is a bug"),
+        };
+        if signal == Signal::Stop {
+            break;
+        }
         systemd::reloading();
         match read_again() {
             Ok(new) => {
