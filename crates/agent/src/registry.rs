@@ -67,6 +67,17 @@ pub enum Effect {
     Remove(InstanceId, Departure),
 }
 
+impl Effect {
+    /// The instance it is about.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        match self {
+            Self::Upsert(registration) => &registration.instance.id,
+            Self::Remove(id, _) => id,
+        }
+    }
+}
+
 /// One provider's statement and how it fared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Statement {

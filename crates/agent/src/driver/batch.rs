@@ -1,6 +1,6 @@
 //! Batches: what is drafted, stored, applied and acknowledged together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use dunlin_api::Event;
@@ -147,16 +147,13 @@ impl Driver {
         draft.changes = self.reduce(std::mem::take(&mut draft.effects));
         let mut changes = self.rows_of_changes(&draft.changes);
         let observed = std::mem::take(&mut self.observed);
-        let is_renewed = |id: &InstanceId| {
-            draft.changes.iter().any(|c| {
-                c.is_renewed && matches!(&c.effect, Effect::Upsert(r) if r.instance.id == *id)
-            })
-        };
+        let renewed: BTreeSet<InstanceId> =
+            draft.changes.iter().filter(|c| c.is_renewed).map(|c| c.effect.id().clone()).collect();
         let is_of_now = |key: &RowKey| match key {
             RowKey::Check(id, check) => {
                 let registration = self.registry.registration(id);
                 registration.is_some_and(|r| r.checks.iter().any(|spec| spec.id == *check))
-                    && !is_renewed(id)
+                    && !renewed.contains(id)
             }
             RowKey::Node | RowKey::Instance(_) => false,
         };
