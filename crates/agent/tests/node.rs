@@ -344,6 +344,65 @@ async fn a_file_that_was_broken_first_survives_a_restart() {
     node.stop().await;
 }
 
+/// Keeps the agent's database from being written while it lives: first a stall, after SQLite's patience of
+/// some seconds a refusal.
+fn lock_database(dir: &Path) -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(dir.join("data/catalog.db")).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_stalls_deaths_are_shown_and_reads_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Arc::new(start(dir.path()).await);
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    register(&node, &web("web-1", port, TCP)).await.unwrap();
+    until_answered(&node, &["web-1"]).await;
+    let lock = lock_database(dir.path());
+    let stalled = tokio::spawn({
+        let node = Arc::clone(&node);
+        async move { register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n").await }
+    });
+    drop(server);
+    until_answered(&node, &[]).await;
+    node.handle().ask(Command::LocalInstances).await.unwrap();
+    assert!(!stalled.is_finished(), "nothing is acknowledged that is not on disk");
+    drop(lock);
+    assert_eq!(stalled.await.unwrap(), Ok(Registered::Created));
+    assert!(answered(&node.shared().view.load()).is_empty(), "older news does not come back");
+    Arc::into_inner(node).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_refuses_is_put_back_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    register(&node, &web("web-1", port, TCP)).await.unwrap();
+    until_answered(&node, &["web-1"]).await;
+    let lock = lock_database(dir.path());
+    let id = InstanceId::parse("web-1").unwrap();
+    let (gone, new) = tokio::join!(
+        node.handle().ask(|reply| Command::Deregister(id, reply)),
+        register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n"),
+    );
+    assert!(matches!(gone, Err(RequestError::Storage(_))), "{gone:?}");
+    assert!(matches!(new, Err(RequestError::Storage(_))), "{new:?}");
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    assert!(node.shared().view.load().service(&service("db")).is_none());
+    assert!(!node.shared().problems.list().is_empty());
+    drop(lock);
+    // Its checks go on as if nobody had tried to take it away.
+    drop(server);
+    until_answered(&node, &[]).await;
+    register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n").await.unwrap();
+    assert!(node.shared().problems.list().is_empty());
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_agent_on_the_same_directory_or_port_is_refused() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
