@@ -73,6 +73,28 @@ fn bad_bodies_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_page_of_another_site_cannot_speak_to_the_agent() {
+    let agent = Agent::start();
+    let body = r#"{"service":"web","port":80}"#;
+    let put = |host: &str| {
+        agent
+            .curl(&[
+                "-X",
+                "PUT",
+                "-H",
+                &format!("Host: {host}"),
+                "-d",
+                body,
+                "/api/instances/web-1",
+            ])
+            .0
+    };
+    assert_eq!(put("rebound.example:5380"), 421);
+    assert!(agent.lookup("web").is_empty());
+    assert_eq!(put("localhost"), 201);
+}
+
+#[test]
 fn garbage_on_every_port_stops_nothing() {
     let agent = Agent::start();
     agent.register("web-1", r#"{"service":"web","port":80}"#);

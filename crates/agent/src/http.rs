@@ -23,6 +23,7 @@ mod present;
 mod problem;
 mod providers;
 mod read;
+mod rebinding;
 mod services;
 mod watch;
 
@@ -152,6 +153,7 @@ pub fn serve(
         .route("/", axum::routing::get(agent::index))
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(Arc::clone(&app), rebinding::refuse_strangers))
         .layer(from_fn_with_state(measures, measure::measure))
         .with_state(app);
     Server::start(tcp, unix, router, connections, limits, shutdown)
