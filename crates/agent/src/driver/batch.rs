@@ -408,12 +408,12 @@ impl Driver {
 
     fn remove_provider(&mut self, provider: ProviderId, reply: Reply<()>, draft: &mut Draft) {
         let before = self.registry.clone();
-        // A run that ends says so itself; a file or a set that is gone may be a lie.
+        // Who removes a provider by name means it; a file that is gone may be a lie.
         let departure = match provider.kind() {
-            dunlin_core::model::ProviderKind::Run => Departure::Deregistered,
-            dunlin_core::model::ProviderKind::File
+            dunlin_core::model::ProviderKind::File => Departure::Dropped,
+            dunlin_core::model::ProviderKind::Run
             | dunlin_core::model::ProviderKind::Http
-            | dunlin_core::model::ProviderKind::Api => Departure::Dropped,
+            | dunlin_core::model::ProviderKind::Api => Departure::Deregistered,
         };
         match self.registry.remove(&provider, departure) {
             Ok(effects) => {
