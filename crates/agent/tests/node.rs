@@ -383,12 +383,18 @@ async fn what_the_disk_refuses_is_put_back_whole() {
     let port = server.local_addr().unwrap().port();
     register(&node, &web("web-1", port, TCP)).await.unwrap();
     until_answered(&node, &["web-1"]).await;
+    let provider = || ProviderId::new(ProviderKind::Http, "deploy").unwrap();
+    let instances = vec![registration("id = \"job-1\"\nservice = \"job\"\nport = 1\n")];
+    let put = |reply| Command::PutProvider { provider: provider(), instances, ttl: None, reply };
+    node.handle().ask(put).await.unwrap();
     let lock = lock_database(dir.path());
     let id = InstanceId::parse("web-1").unwrap();
-    let (gone, new) = tokio::join!(
+    let (removed, gone, new) = tokio::join!(
+        node.handle().ask(|reply| Command::RemoveProvider(provider(), reply)),
         node.handle().ask(|reply| Command::Deregister(id, reply)),
         register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n"),
     );
+    assert!(matches!(removed, Err(RequestError::Storage(_))), "{removed:?}");
     assert!(matches!(gone, Err(RequestError::Storage(_))), "{gone:?}");
     assert!(matches!(new, Err(RequestError::Storage(_))), "{new:?}");
     assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
@@ -400,6 +406,11 @@ async fn what_the_disk_refuses_is_put_back_whole() {
     until_answered(&node, &[]).await;
     register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n").await.unwrap();
     assert!(node.shared().problems.list().is_empty());
+    let providers = node.handle().ask(Command::Providers).await.unwrap();
+    assert!(
+        providers.iter().any(|p| p.provider == "http:deploy"),
+        "a refused removal is not made up for"
+    );
     node.stop().await;
 }
 

@@ -24,9 +24,9 @@ pub(super) struct Draft {
     /// As the commands came; [`Driver::reduce`] makes one change per instance of them.
     effects: Vec<Effect>,
     changes: Vec<InstanceChange>,
-    /// Providers whose time was over, and instances that were critical for too long: due again if the
-    /// disk refuses.
-    silent: Vec<ProviderId>,
+    /// Deadlines that this batch ends, and instances that were critical for too long: back as they were if
+    /// the disk refuses.
+    ended: Vec<(ProviderId, Instant)>,
     expired: Vec<(InstanceId, String)>,
     /// Statements that could not be read; noted whatever the disk does.
     failures: Vec<(ProviderId, String)>,
@@ -248,8 +248,8 @@ impl Driver {
         for (provider, problem) in draft.failures {
             self.registry.fail(wall, &provider, problem);
         }
-        for provider in draft.silent {
-            self.provider_deadlines.entry(provider).or_insert(now);
+        for (provider, deadline) in draft.ended {
+            self.provider_deadlines.entry(provider).or_insert(deadline);
         }
         self.expired.extend(draft.expired);
         for (key, state) in observed {
@@ -271,9 +271,8 @@ impl Driver {
             if let Ok(effects) = self.registry.remove(&provider, Departure::Dropped) {
                 info!(%provider, "provider did not state its set again in time; forgotten");
                 self.note(draft, &before, &provider, effects);
-                draft.silent.push(provider.clone());
             }
-            self.provider_deadlines.remove(&provider);
+            self.end_deadline(&provider, draft);
         }
         for (instance, reason) in std::mem::take(&mut self.expired) {
             let before = self.registry.clone();
@@ -284,6 +283,11 @@ impl Driver {
             self.note(draft, &before, &provider, effects);
             draft.expired.push((instance, reason));
         }
+    }
+
+    /// Ends a provider's deadline, unless the disk refuses the batch that does.
+    fn end_deadline(&mut self, provider: &ProviderId, draft: &mut Draft) {
+        draft.ended.extend(self.provider_deadlines.remove_entry(provider));
     }
 
     /// Adds what a change of one provider means to the draft.
@@ -324,9 +328,9 @@ impl Driver {
                         self.note(draft, &before, &provider, effects);
                         // In memory alone, and right whether or not the disk takes the rest.
                         match ttl {
-                            Some(ttl) => self.provider_deadlines.insert(provider, now + ttl),
-                            None => self.provider_deadlines.remove(&provider),
-                        };
+                            Some(ttl) => _ = self.provider_deadlines.insert(provider, now + ttl),
+                            None => self.end_deadline(&provider, draft),
+                        }
                         draft.acknowledge.push(later(reply, ()));
                     }
                     Err(error) => refuse(reply, error.into()),
@@ -419,8 +423,7 @@ impl Driver {
             Ok(effects) => {
                 draft.events.extend(self.provider_event(&provider, &before, &effects));
                 self.note(draft, &before, &provider, effects);
-                self.provider_deadlines.remove(&provider);
-                draft.silent.push(provider);
+                self.end_deadline(&provider, draft);
                 draft.acknowledge.push(later(reply, ()));
             }
             Err(error) => refuse(reply, error.into()),
