@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use dunlin_core::catalog::{CatalogView, GuardOverride, GuardSettings};
 use dunlin_core::config::Config;
 use dunlin_core::dns::Domain;
-use dunlin_core::model::{NodeId, NodeName, NodeRow};
+use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -300,6 +300,7 @@ fn driver_settings(settings: &NodeSettings, node_id: NodeId) -> driver::Settings
         address: settings.address,
         serves_dns: config.dns.enabled,
         meta: meta.collect(),
+        phase: NodePhase::Active,
     };
     let [a, b, c, d, e, f, g, h, ..] = *node_id.as_bytes();
     driver::Settings {

@@ -19,5 +19,5 @@ pub use health::{Health, effective_health};
 pub use id::{CheckId, IdError, InstanceId, NodeId, ProviderId, ProviderKind};
 pub use instance::{Instance, InstanceError, InstanceFields, Mode, Registration};
 pub use name::{Label, NameError, NodeName, RESERVED_LABELS, ServiceName, ZoneName};
-pub use node::NodeRow;
+pub use node::{NodePhase, NodeRow};
 pub use time::Timestamp;

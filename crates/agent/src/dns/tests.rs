@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use dunlin_core::catalog::{Endpoint, NodeView, Standing, Topology};
 use dunlin_core::dns::{Domain, Query, QuestionKey, Resolution, resolve, rtype};
 use dunlin_core::model::{
-    Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodeRow, ProviderId,
+    Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
     ServiceName, ZoneName,
 };
 use socket2::SockRef;
@@ -24,6 +24,7 @@ fn view_with(service: &str, addresses: &[[u8; 4]]) -> CatalogView {
         address: [127, 0, 0, 1].into(),
         serves_dns: true,
         meta: BTreeMap::new(),
+        phase: NodePhase::Active,
     });
     let id = NodeId::from_bytes([1; 16]);
     let topology = Topology { own_zone, nearest_zones: vec![] };

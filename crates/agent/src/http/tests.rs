@@ -18,7 +18,8 @@ use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Endpoint, GuardMark, NodeView, Standing, Topology};
 use dunlin_core::model::{
     CheckRow, CheckStatus, Health, Instance, InstanceFields, InstanceId, Mode, NodeId, NodeName,
-    NodeRow, ProviderId, Registration, ServiceName, Timestamp, ZoneName, effective_health,
+    NodePhase, NodeRow, ProviderId, Registration, ServiceName, Timestamp, ZoneName,
+    effective_health,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -52,6 +53,7 @@ fn node(name: &str, zone: &str, last: u8) -> NodeView {
         address: IpAddr::from([127, 0, 0, last]),
         serves_dns: true,
         meta: BTreeMap::new(),
+        phase: NodePhase::Active,
     };
     NodeView { id: NodeId::from_bytes([last; 16]), row: Arc::new(row), is_live: true }
 }

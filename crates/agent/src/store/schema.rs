@@ -13,7 +13,8 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x4455_4e4c;
 
 /// What leads from each schema to the next. Landed entries never change.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('index', 0);
     CREATE TABLE histories (
@@ -27,7 +28,10 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE registrations (
         provider TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (provider, id)
     ) WITHOUT ROWID;
-"];
+    ",
+    // Node rows have grown a field. Every node states its own anew when it starts.
+    "DELETE FROM rows WHERE key = x'0100';",
+];
 
 /// The schema that this Dunlin writes.
 pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    CheckStatus, InstanceFields, NodeName, ProviderId, ZoneName, limits::INSTANCES_PER_NODE,
+    CheckStatus, InstanceFields, NodeName, NodePhase, ProviderId, ZoneName,
+    limits::INSTANCES_PER_NODE,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -35,6 +36,7 @@ fn node_row() -> RowChange {
         address: IpAddr::from([127, 0, 0, 1]),
         serves_dns: true,
         meta: BTreeMap::new(),
+        phase: NodePhase::Active,
     };
     RowChange { key: RowKey::Node, state: RowState::Present(Row::Node(row.into())) }
 }

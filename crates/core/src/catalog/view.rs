@@ -390,7 +390,7 @@ fn reversed(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{InstanceFields, InstanceId, ProviderId};
+    use crate::model::{InstanceFields, InstanceId, NodePhase, ProviderId};
 
     fn node(name: &str, zone: &str, address: [u8; 4]) -> NodeView {
         let row = NodeRow {
@@ -399,6 +399,7 @@ mod tests {
             address: address.into(),
             serves_dns: true,
             meta: BTreeMap::new(),
+            phase: NodePhase::Active,
         };
         NodeView { id: NodeId::from_bytes([address[3]; 16]), row: Arc::new(row), is_live: true }
     }

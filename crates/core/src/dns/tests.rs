@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::catalog::{CatalogView, Endpoint, GuardMark, NodeView, Standing, Topology};
 use crate::model::{
-    Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodeRow, ProviderId,
+    Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
     ServiceName, Timestamp, ZoneName,
 };
 
@@ -29,6 +29,7 @@ fn node(name: &str, zone_name: &str, address: &str) -> NodeView {
         address: address.parse().unwrap(),
         serves_dns: true,
         meta: BTreeMap::new(),
+        phase: NodePhase::Active,
     };
     NodeView { id: NodeId::from_bytes([0; 16]), row: Arc::new(row), is_live: true }
 }

@@ -8,6 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{NodeName, ZoneName};
 
+/// Whether a node wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum NodePhase {
+    /// As usual.
+    #[default]
+    Active,
+    /// An operator takes it out of service: its instances serve who has them and get no new clients.
+    Draining,
+    /// It was stopped in good order. Nothing on it can be asked until it states itself active again.
+    Left,
+}
+
 /// What a node says of itself to all others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
@@ -21,4 +33,6 @@ pub struct NodeRow {
     pub serves_dns: bool,
     /// Free pairs, at most 64.
     pub meta: BTreeMap<Arc<str>, Arc<str>>,
+    /// Whether it wants to be asked.
+    pub phase: NodePhase,
 }
