@@ -7,11 +7,11 @@ use crate::agent::{Agent, error_text};
 use crate::wait::until;
 
 /// A small file system in memory that is unmounted at the end.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
     /// `None` without the right to mount, which is said loudly and is a failure in CI.
-    fn new(at: &Path, options: &str) -> Option<Self> {
+    pub(crate) fn new(at: &Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "dunlin-test"])

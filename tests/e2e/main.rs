@@ -8,7 +8,9 @@
 mod agent;
 mod bad_input;
 mod clients;
+mod cluster;
 mod crash;
+mod dev_nodes;
 mod limits;
 mod run;
 mod supervised;

@@ -222,9 +222,13 @@ impl Server {
     ) -> Result<(), DnsError> {
         prepare(&socket).map_err(DnsError::Socket)?;
         let (socket, shared) = (Arc::new(socket), Arc::clone(&self.shared));
+        // Several agents in one process are told apart in the log by the span they start in.
+        let span = tracing::Span::current();
         let thread = thread::Builder::new()
             .name(format!("dns-{index}"))
-            .spawn(move || worker::serve(&socket, index, limits.cache_entries, &shared))
+            .spawn(move || {
+                span.in_scope(|| worker::serve(&socket, index, limits.cache_entries, &shared));
+            })
             .map_err(DnsError::Thread)?;
         self.workers.push(thread);
         Ok(())

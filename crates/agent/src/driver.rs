@@ -6,6 +6,7 @@
 //! shown at once, since it is true whether or not the disk takes it, and stored with the next batch.
 
 mod batch;
+pub(crate) mod cluster;
 mod effects;
 mod startup;
 
@@ -15,11 +16,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use batch::InFlight;
+use cluster::Cluster;
 use dunlin_core::catalog::{Catalog, EndpointKey, GuardSettings, Output as CatalogOutput};
 use dunlin_core::health::{CheckKey, Outcome, Output as HealthOutput, RunId, Scheduler};
 use dunlin_core::model::{InstanceId, NodeId, ProviderId, ServiceName, Timestamp};
 use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
-pub use startup::{Settings, StartError, restore, rows_of};
+pub use startup::{Settings, StartError, load, restore, rows_of};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -29,8 +31,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::checks::Runner;
 use crate::handle::{Command, Shared};
+use crate::net::event::{Arrived, Event as NetEvent};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
+use crate::watchdog::Part;
 
 /// Commands that may wait in the queue, and that one batch takes.
 const COMMAND_QUEUE: usize = 1024;
@@ -42,6 +46,11 @@ const PROBES: usize = 64;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between attempts to store what a disk did not take.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// In clusters up to this size heads are published with every view, in larger ones every so often.
+const SMALL: usize = 64;
+const HEADS_PERIOD: Duration = Duration::from_millis(200);
+/// An idle driver shows this often that it lives.
+const BEAT: Duration = Duration::from_secs(1);
 /// Time between the marks by which old tombstones are purged.
 const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -91,6 +100,16 @@ pub struct Driver {
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     probed: (mpsc::Sender<Probed>, mpsc::Receiver<Probed>),
     probes: Arc<Semaphore>,
+    /// None while the agent stands alone.
+    cluster: Option<Cluster>,
+    seed: u64,
+    net_events: mpsc::Receiver<NetEvent>,
+    net_frames: mpsc::Receiver<Arrived>,
+    /// Nodes to be forgotten on disk, each with its last version.
+    forgotten: Vec<(NodeId, Version)>,
+    /// Whether stopping tells the others that this node leaves.
+    leaves_on_stop: bool,
+    heads_published: Instant,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -104,12 +123,15 @@ impl Driver {
     /// Runs until the token given at start is cancelled; then stores what is left and returns.
     pub async fn run(mut self) {
         while !self.stop.is_cancelled() {
+            self.shared.vitals.beat(Part::Driver);
+            self.take_events().await;
             self.perform_outputs();
             self.begin_batch().await;
             self.perform_outputs();
             self.step().await;
         }
         self.finish().await;
+        self.shared.vitals.end(Part::Driver);
     }
 
     /// Waits for one thing to happen and takes it in.
@@ -130,6 +152,8 @@ impl Driver {
                 let (now, wall) = clocks();
                 self.catalog.handle_probe(now, wall, &service, &key, answered);
             }
+            Some(event) = self.net_events.recv() => self.take_event(event).await,
+            Some(frame) = self.net_frames.recv() => self.take_frames(frame).await,
             Some(guard) = self.reloads.recv() => self.catalog.set_guard(guard),
             1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {
                 // What needs no disk does not wait for one.
@@ -139,6 +163,7 @@ impl Driver {
                 }
             }
             () = at(deadline) => self.handle_deadline(),
+            () = tokio::time::sleep(BEAT) => {}
         }
     }
 
@@ -146,7 +171,8 @@ impl Driver {
         let is_blocked = self.in_flight.is_some() || self.retry_at.is_some();
         let silent = self.provider_deadlines.values().min().filter(|_| !is_blocked).copied();
         let mark = self.tombstone_marks.back().map(|(at, _)| *at + PURGE_INTERVAL);
-        let core = [self.checks.next_deadline(), self.catalog.next_deadline()];
+        let cluster = self.cluster.as_ref().map(Cluster::next_deadline);
+        let core = [self.checks.next_deadline(), self.catalog.next_deadline(), cluster];
         core.into_iter().chain([self.retry_at, mark, silent]).flatten().min()
     }
 
@@ -154,6 +180,7 @@ impl Driver {
         let (now, wall) = clocks();
         self.checks.handle_deadline(now, wall);
         self.catalog.handle_deadline(now, wall);
+        self.handle_cluster_deadline(now);
         self.retry_at = self.retry_at.filter(|at| *at > now);
         let is_mark_due =
             self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
@@ -178,15 +205,26 @@ impl Driver {
                 CatalogOutput::Probe { service, key, address } => self.probe(service, key, address),
                 told @ (CatalogOutput::HealthChanged { .. }
                 | CatalogOutput::Guarded { .. }
-                | CatalogOutput::Released { .. }) => self.tell(&told),
+                | CatalogOutput::Released { .. }
+                | CatalogOutput::NodeChanged { .. }
+                | CatalogOutput::NodeDraining { .. }
+                | CatalogOutput::NameConflict { .. }) => self.tell(&told),
             }
         }
         if is_published {
-            let heads = self.replica.heads().map(|(node, head)| (node, head.as_u64()));
-            self.shared.heads.store(Arc::new(heads.collect()));
+            let is_small = self.shared.heads.load().len() <= SMALL;
+            if is_small || self.heads_published.elapsed() >= HEADS_PERIOD {
+                self.publish_heads();
+            }
             self.shared.view.store(Arc::new(self.catalog.view().clone()));
             self.shared.watchers.wake(&changed);
         }
+    }
+
+    fn publish_heads(&mut self) {
+        self.heads_published = Instant::now();
+        let heads = self.replica.heads().map(|(node, head)| (node, head.as_u64()));
+        self.shared.heads.store(Arc::new(heads.collect()));
     }
 
     fn perform_health(&mut self, output: HealthOutput) {
@@ -239,6 +277,10 @@ impl Driver {
         if self.in_flight.is_some() {
             let result = stored(&mut self.in_flight).await;
             self.end_batch(result);
+        }
+        if self.leaves_on_stop {
+            self.state_departure().await;
+            self.leave_cluster().await;
         }
         self.tasks.close();
         self.finished.1.close();

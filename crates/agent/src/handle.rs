@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::model::{
-    CheckId, CheckStatus, InstanceId, Mode, NodeId, NodeName, ProviderId, Registration,
+    CheckId, CheckStatus, InstanceId, Mode, NodeId, NodeName, NodePhase, ProviderId, Registration,
     ServiceName, ZoneName,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::EventLog;
+use crate::watchdog::Vitals;
 use crate::watchers::Watchers;
 
 /// Who this agent is and where it listens; fixed while it runs.
@@ -71,6 +72,21 @@ impl Problems {
     }
 }
 
+/// What is measured of one other node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemberInfo {
+    /// How long a question to it and its answer took lately.
+    pub rtt: Option<Duration>,
+    /// The newest version of its rows that anybody told of; 0 if nobody did.
+    pub newest_head: u64,
+    /// Where its agent speaks to other agents.
+    pub cluster_address: Option<SocketAddr>,
+}
+
+/// What is measured of other nodes. Whoever speaks to them stores it anew; this agent itself is not in it.
+#[derive(Debug, Default)]
+pub struct Members(pub ArcSwap<BTreeMap<NodeId, MemberInfo>>);
+
 /// What everybody may read without asking the driver.
 #[derive(Debug)]
 pub struct Shared {
@@ -86,6 +102,10 @@ pub struct Shared {
     pub problems: Problems,
     /// The last version this agent has of each node's rows. The driver stores it anew when it grows.
     pub heads: ArcSwap<BTreeMap<NodeId, u64>>,
+    /// What is measured of other nodes.
+    pub members: Members,
+    /// When parts of the agent were last seen alive.
+    pub vitals: Vitals,
     is_ready: AtomicBool,
 }
 
@@ -96,13 +116,16 @@ impl Shared {
         let watchers = Arc::new(Watchers::new(watchers));
         let (events, problems) = (EventLog::default(), Problems::default());
         let (heads, is_ready) = (ArcSwap::default(), AtomicBool::new(false));
-        Self { identity, view, watchers, events, problems, heads, is_ready }
+        let members = Members::default();
+        let vitals = Vitals::default();
+        Self { identity, view, watchers, events, problems, heads, members, vitals, is_ready }
     }
 
-    /// Whether lookups may be trusted: the first view is published and the agent is not stopping.
+    /// Whether lookups may be trusted: the first view is published, the agent is not stopping, and no part of it
+    /// hangs.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire)
+        self.is_ready.load(Ordering::Acquire) && !self.vitals.is_stalled()
     }
 
     /// Says whether lookups may be trusted.
@@ -160,6 +183,8 @@ pub enum Command {
     Deregister(InstanceId, Reply<()>),
     /// Take an instance out of answers, or put it back.
     SetMode(InstanceId, Mode, Reply<()>),
+    /// Say of the own node whether it wants to be asked. Draining survives restarts; left does not.
+    SetNodePhase(NodePhase, Reply<()>),
     /// Push the status of a TTL check.
     PushCheck {
         /// The instance.
@@ -195,6 +220,8 @@ pub enum Command {
     RemoveProvider(ProviderId, Reply<()>),
     /// The providers and how they fare.
     Providers(Reply<Vec<dunlin_api::Provider>>),
+    /// One provider and how it fares; `None` if there is none of this name.
+    Provider(ProviderId, Reply<Option<dunlin_api::Provider>>),
     /// The ids of the instances registered on this agent.
     LocalInstances(Reply<Vec<InstanceId>>),
     /// End the guard's hold of a service.

@@ -186,6 +186,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         ))
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(nodes::get_node))
+        .routes(routes!(nodes::drain_node))
         .routes(routes!(events::follow_events))
         .routes(routes!(agent::status))
         .routes(routes!(agent::healthz))

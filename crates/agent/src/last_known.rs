@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use dunlin_core::catalog::{Catalog, CatalogView, GuardSettings, Topology};
 use dunlin_core::model::{NodeId, ZoneName};
-use dunlin_core::replica::{Row, RowKey, RowState};
+use dunlin_core::replica::{Row, RowKey};
 
-use crate::driver::rows_of;
+use crate::driver::{load, rows_of};
 use crate::store::{StoreError, StoredHistory, read_node_id, read_rows};
 
 /// What an agent knew when it last wrote its database.
@@ -30,15 +30,13 @@ pub fn last_known(data_dir: &Path) -> Result<LastKnown, StoreError> {
         .ok_or_else(|| StoreError::Damaged("the node's own row is missing".to_owned()))?;
     let topology = Topology { own_zone, nearest_zones: Vec::new() };
     let mut catalog = Catalog::new(topology, GuardSettings::default(), 0);
-    catalog.load(rows_of(&histories));
+    load(&mut catalog, own, &histories);
     Ok(LastKnown { view: catalog.view().clone(), written })
 }
 
 fn zone_of(own: NodeId, histories: &[StoredHistory]) -> Option<ZoneName> {
-    rows_of(histories).find_map(|(origin, key, state)| match (key, state) {
-        (RowKey::Node, RowState::Present(Row::Node(row))) if origin == own => {
-            Some(row.zone.clone())
-        }
+    rows_of(histories).find_map(|(origin, key, state)| match (key, state.present()) {
+        (RowKey::Node, Some(Row::Node(row))) if origin == own => Some(row.zone.clone()),
         _ => None,
     })
 }

@@ -10,15 +10,20 @@ mod events;
 mod handle;
 pub mod http;
 mod last_known;
+pub mod net;
 mod node;
 pub mod observe;
 pub mod registry;
 pub mod store;
 pub mod systemd;
+mod watchdog;
 mod watchers;
 
 pub use events::EventLog;
-pub use handle::{Command, Handle, Identity, Problems, Registered, Reply, RequestError, Shared};
+pub use handle::{
+    Command, Handle, Identity, MemberInfo, Members, Problems, Registered, Reply, RequestError,
+    Shared,
+};
 pub use last_known::{LastKnown, last_known};
 pub use node::{Node, NodeError, NodeSettings};
 pub use watchers::{Watcher, Watchers};

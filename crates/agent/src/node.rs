@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::{CatalogView, GuardOverride, GuardSettings};
 use dunlin_core::config::Config;
 use dunlin_core::dns::Domain;
+use dunlin_core::gossip::{MembershipSettings, Peer};
 use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -24,15 +25,21 @@ use crate::dns;
 use crate::driver::{self, Driver, StartError};
 use crate::handle::{Command, Handle, Identity, Shared};
 use crate::http;
+use crate::net;
+use crate::net::fence::Fence;
+use crate::net::tls::{SharedCredentials, TlsError};
 use crate::observe::Observer;
 use crate::registry::files::ServicesFolder;
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, Inherited};
+use crate::watchdog::{self, Watchdog};
 
 /// Watches and long polls at a time.
 const MAX_WATCHERS: usize = 16_384;
 /// How long stopping may take before what is left is cut off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an agent waits for others to join before it is ready without them.
+const JOIN_TIME: Duration = Duration::from_secs(5);
 /// How long the driver may take to answer the watchdog.
 const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,6 +54,10 @@ pub struct NodeSettings {
     pub address: IpAddr,
     /// Where the state is kept.
     pub data_dir: PathBuf,
+    /// Who may not talk to whom, to try out partitions; `None` in production.
+    pub fence: Option<Arc<Fence>>,
+    /// Starts the whole program anew, should a part of the agent hang; it does not return if it can help it.
+    pub start_anew: Option<fn()>,
 }
 
 /// Why an agent cannot start.
@@ -74,6 +85,9 @@ pub enum NodeError {
     /// The domain cannot be served.
     #[error("dns.domain {0:?} is too long to make names in it")]
     Domain(String),
+    /// The certificates cannot be used.
+    #[error("cluster.tls: {0}")]
+    Tls(#[from] TlsError),
     /// Something else that the system refused.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -101,6 +115,8 @@ pub struct Node {
     http: http::Server,
     driver: tokio::task::JoinHandle<()>,
     driver_ended: CancellationToken,
+    net: Option<Cluster>,
+    watchdog: Option<Watchdog>,
     tasks: TaskTracker,
     /// Ends what serves clients; the driver goes on.
     stop_serving: CancellationToken,
@@ -108,8 +124,23 @@ pub struct Node {
     stop_driver: CancellationToken,
 }
 
+/// What is left of the network when the driver has taken its end.
+#[derive(Debug)]
+struct Cluster {
+    context: Arc<net::Context>,
+    stop: CancellationToken,
+}
+
+/// Should the rest of a start fail, the network ends.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 /// Sockets that are bound, and where.
 struct Bound {
+    cluster: Option<net::Bound>,
     api: Vec<TcpListener>,
     api_address: SocketAddr,
     local: UnixListener,
@@ -128,6 +159,8 @@ impl Node {
     pub async fn start(settings: NodeSettings, inherited: Inherited) -> Result<Self, NodeError> {
         let (store, node_id, stored) = Store::open(&settings.data_dir)?;
         let damage = stored.moved_aside.clone();
+        let peers = known_peers(&stored.peers);
+        let credentials = credentials(&settings)?;
         let driver_settings = driver_settings(&settings, node_id);
         let restored = driver::restore(&driver_settings, node_id, stored);
         let view = Arc::new(ArcSwap::from_pointee(restored.catalog.view().clone()));
@@ -141,7 +174,7 @@ impl Node {
         }
         let (stop_serving, stop_driver) = (CancellationToken::new(), CancellationToken::new());
         let runner = Arc::new(Runner::new(checks::Limits::default()));
-        let (driver, commands, guard) = Driver::start(
+        let (mut driver, commands, guard) = Driver::start(
             driver_settings,
             restored,
             store,
@@ -150,28 +183,26 @@ impl Node {
             stop_driver.clone(),
         )
         .await?;
+        let watched = credentials.clone();
+        let net = match (bound.cluster, credentials) {
+            (Some(sockets), Some(credentials)) => {
+                let sources = ClusterSources { sockets, credentials, peers };
+                Some(join(&settings, sources, &shared, &mut driver)?)
+            }
+            _ => None,
+        };
         // Should the rest of the start fail, the driver ends and lets go of the directory.
         let driver_guard = stop_driver.clone().drop_guard();
-        let ended = CancellationToken::new();
-        let driver = tokio::spawn({
-            let ended = ended.clone().drop_guard();
-            async move {
-                driver.run().await;
-                drop(ended);
-            }
-        });
+        let (driver, driver_ended) = spawn(driver);
         let handle = Handle::new(commands, Arc::clone(&shared));
-        let observer = Arc::new(Observer::new(Arc::clone(&shared)));
-        if let Some(dns) = &dns {
-            observer.collect(crate::observe::Dns::new(dns.stats()));
-        }
+        let observer = observer(&shared, net.as_ref(), watched.as_ref(), dns.as_ref());
         let limits = http::Limits::default();
         let (tcp, unix) = (bound.api, Some(bound.local));
         let http = http::serve(tcp, unix, handle.clone(), observer, limits, stop_serving.clone())?;
         driver_guard.disarm();
         let (rescan, rescans) = mpsc::channel(1);
         let tasks = TaskTracker::new();
-        let node = Self {
+        let mut node = Self {
             handle,
             settings,
             guard,
@@ -179,16 +210,27 @@ impl Node {
             dns,
             http,
             driver,
-            driver_ended: ended,
+            driver_ended,
+            net,
+            watchdog: None,
             tasks,
             stop_serving,
             stop_driver,
         };
+        node.watch_certificate(watched);
         node.watch_folder(rescans).await;
-        node.feed_watchdog();
-        shared.set_ready(true);
-        info!(node = %node.settings.name, api = %shared.identity.api, "agent is ready");
+        node.be_watched()?;
+        node.get_ready();
         Ok(node)
+    }
+
+    /// Lets the watchdogs look after the agent: the own one, and systemd's.
+    fn be_watched(&mut self) -> io::Result<()> {
+        self.feed_watchdog();
+        let (shared, stop) = (Arc::clone(self.shared()), self.stop_driver.clone());
+        self.tasks.spawn(watchdog::beat_for_runtime(Arc::clone(&shared), stop));
+        self.watchdog = Some(Watchdog::start(shared, self.settings.start_anew)?);
+        Ok(())
     }
 
     /// What can be read without asking.
@@ -203,9 +245,41 @@ impl Node {
         &self.handle
     }
 
+    /// An agent that is to join others is ready when it has, or when they cannot be reached: then it answers
+    /// what it knows.
+    fn get_ready(&self) {
+        let shared = Arc::clone(self.shared());
+        let name = self.settings.name.clone();
+        let Some(cluster) =
+            self.net.as_ref().filter(|_| !self.settings.config.cluster.join.is_empty())
+        else {
+            shared.set_ready(true);
+            return info!(node = %name, api = %shared.identity.api, "agent is ready");
+        };
+        let (context, stop) = (Arc::clone(&cluster.context), self.stop_driver.clone());
+        self.tasks.spawn(async move {
+            let joined = tokio::time::timeout(JOIN_TIME, context.joined());
+            if stop.run_until_cancelled(joined).await.is_some() {
+                shared.set_ready(true);
+                info!(node = %name, api = %shared.identity.api, "agent is ready");
+            }
+        });
+    }
+
     /// Waits until the driver has ended, which it does by itself only by a bug.
     pub async fn failed(&self) {
         self.driver_ended.cancelled().await;
+    }
+
+    /// Takes new certificates as they come, and tells people when they end.
+    fn watch_certificate(&self, credentials: Option<Arc<SharedCredentials>>) {
+        let Some(credentials) = credentials else { return };
+        let shared = Arc::clone(self.shared());
+        let report = move |problem: Option<String>| match problem {
+            Some(problem) => shared.problems.set("certificate", problem),
+            None => shared.problems.clear("certificate"),
+        };
+        self.tasks.spawn(net::tls::watch(credentials, report, self.stop_serving.clone()));
     }
 
     async fn watch_folder(&self, rescans: mpsc::Receiver<()>) {
@@ -256,6 +330,10 @@ impl Node {
                 warn!("the driver ended by a panic");
             }
             self.stop_serving.cancel();
+            if let Some(cluster) = &self.net {
+                cluster.stop.cancel();
+                cluster.context.stopped().await;
+            }
             self.http.stopped().await;
             self.tasks.close();
             self.tasks.wait().await;
@@ -269,6 +347,126 @@ impl Node {
         // A stale socket is no harm; the next start replaces it.
         let _ = std::fs::remove_file(self.settings.data_dir.join(Self::SOCKET));
     }
+
+    /// Ends everything at once without telling anybody, as a crash would: nothing that is pending is
+    /// stored, no client is told. Ports and data directory are free when this returns.
+    pub async fn kill(self) {
+        info!("agent is killed");
+        self.shared().set_ready(false);
+        self.driver.abort();
+        if let Some(cluster) = &self.net {
+            cluster.stop.cancel();
+        }
+        self.http.cut_off();
+        self.stop_serving.cancel();
+        // Cancelled by our own word, or ended by itself; either way the store is closed with it.
+        let _ = self.driver.await;
+        // Only now, as the driver would have ended in good order. What it had begun ends by this.
+        self.stop_driver.cancel();
+        if let Some(cluster) = &self.net {
+            cluster.context.stopped().await;
+        }
+        self.http.stopped().await;
+        if let Some(dns) = self.dns {
+            dns.shutdown().await;
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Runs the driver; the token is cancelled when it has ended, in whatever way.
+fn spawn(driver: Driver) -> (tokio::task::JoinHandle<()>, CancellationToken) {
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    let task = tokio::spawn(async move {
+        driver.run().await;
+        drop(guard);
+    });
+    (task, ended)
+}
+
+/// All that is measured.
+fn observer(
+    shared: &Arc<Shared>,
+    net: Option<&Cluster>,
+    credentials: Option<&Arc<SharedCredentials>>,
+    dns: Option<&dns::Server>,
+) -> Arc<Observer> {
+    let observer = Observer::new(Arc::clone(shared));
+    if let Some(cluster) = net {
+        observer.collect(crate::observe::Cluster::new(Arc::clone(&cluster.context)));
+    }
+    if let Some(credentials) = credentials {
+        observer.collect(crate::observe::Certificate::new(Arc::clone(credentials)));
+    }
+    if let Some(dns) = dns {
+        observer.collect(crate::observe::Dns::new(dns.stats()));
+    }
+    Arc::new(observer)
+}
+
+fn credentials(settings: &NodeSettings) -> Result<Option<Arc<SharedCredentials>>, NodeError> {
+    let Some(files) = settings.config.cluster.tls.clone() else { return Ok(None) };
+    let zone = settings.config.node.zone.clone();
+    Ok(Some(Arc::new(SharedCredentials::load(files, settings.name.clone(), zone)?)))
+}
+
+/// Members from before the last stop; entries of another encoding are passed over.
+fn known_peers(stored: &[(NodeId, Vec<u8>)]) -> Vec<(Peer, bool)> {
+    stored.iter().filter_map(|(_, body)| postcard::from_bytes(body).ok()).collect()
+}
+
+/// What the network is made of.
+struct ClusterSources {
+    sockets: net::Bound,
+    credentials: Arc<SharedCredentials>,
+    peers: Vec<(Peer, bool)>,
+}
+
+/// Starts the network and joins the driver with it.
+fn join(
+    settings: &NodeSettings,
+    sources: ClusterSources,
+    shared: &Arc<Shared>,
+    driver: &mut Driver,
+) -> Result<Cluster, NodeError> {
+    let ClusterSources { sockets, credentials, peers } = sources;
+    let config = &settings.config.cluster;
+    let listen = sockets.local_addr()?;
+    let own = shared.identity.node_id;
+    let former = peers.iter().find(|(peer, _)| peer.id == own).map_or(0, |(own, _)| own.generation);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let advertise = SocketAddr::new(settings.address, listen.port());
+    let down: Vec<NodeId> =
+        peers.iter().filter(|(_, is_live)| !is_live).map(|(peer, _)| peer.id).collect();
+    let net_settings = net::Settings {
+        id: own,
+        listen,
+        advertise: config.advertise.unwrap_or(advertise),
+        join: config.join.clone(),
+        data_dir: settings.data_dir.clone(),
+        peers,
+        generation: u64::try_from(now).unwrap_or_default().max(former.saturating_add(1)),
+        seed: driver.seed(),
+        membership: MembershipSettings {
+            forget_down_after: config.reap_after,
+            ..MembershipSettings::default()
+        },
+    };
+    let stop = CancellationToken::new();
+    let net = net::Net::start(
+        net_settings,
+        sockets,
+        credentials,
+        settings.fence.clone(),
+        Arc::clone(shared),
+        stop.clone(),
+    )?;
+    let context = Arc::clone(net.context());
+    driver.join(net, &down);
+    info!(%listen, "agents can reach this one");
+    Ok(Cluster { context, stop })
 }
 
 fn identity(
@@ -308,6 +506,7 @@ fn driver_settings(settings: &NodeSettings, node_id: NodeId) -> driver::Settings
         guard: guard_settings(config),
         reap_after: config.cluster.reap_after,
         seed: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        leaves_on_stop: config.cluster.tls.is_some() && config.cluster.leave_on_stop,
     }
 }
 
@@ -374,7 +573,18 @@ fn bind(settings: &NodeSettings, mut inherited: Inherited) -> Result<Bound, Node
         }
         Some(dns::Listeners { udp, tcp })
     };
-    Ok(Bound { api: inherited.api, api_address, local, dns })
+    let cluster = match &config.cluster.tls {
+        None => None,
+        Some(_) => {
+            let address = config.cluster.listen;
+            let listen = |source| {
+                let (what, address) = ("the cluster", address.to_string());
+                NodeError::Listen { what, address, source }
+            };
+            Some(net::bind(address).map_err(listen)?)
+        }
+    };
+    Ok(Bound { api: inherited.api, api_address, local, dns, cluster })
 }
 
 /// Binds the local socket. One that is there already is stale: the data directory is ours alone.

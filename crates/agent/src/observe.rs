@@ -5,6 +5,8 @@
 //! with its unit. Labels are bounded: never an instance id, a key, or anything a client may choose.
 
 mod agent;
+mod certificate;
+mod cluster;
 mod dns;
 mod process;
 
@@ -18,6 +20,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::Shared;
+pub use certificate::Certificate;
+pub(crate) use cluster::Cluster;
 pub use dns::Dns;
 
 /// What the text of [`Observer::scrape`] is.

@@ -354,6 +354,13 @@ impl Registry {
             .collect()
     }
 
+    /// How one provider fares.
+    #[must_use]
+    pub fn report_of(&self, provider: &ProviderId) -> Option<Report> {
+        let statement = self.statements.get(provider)?;
+        Some(self.report(provider, statement))
+    }
+
     fn report(&self, provider: &ProviderId, statement: &Statement) -> Report {
         let held_by_other =
             |id: &&InstanceId| self.holders.get(*id).filter(|holder| *holder != provider).is_some();

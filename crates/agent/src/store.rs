@@ -6,6 +6,7 @@
 //! A file that is damaged, or not ours, is moved aside and never overwritten; one of a newer Dunlin is
 //! refused.
 
+mod histories;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration};
-use dunlin_core::replica::{Delta, Entry, RowKey, RowState, Version};
+use dunlin_core::replica::{Delta, Entry, RowKey, Version};
 use rusqlite::{Connection, OpenFlags, params};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -25,8 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 4;
 /// Indexes reserved at each start, so that a restarted agent never gives out one twice.
 const INDEX_RESERVE: u64 = 1_000_000;
-/// The first octet of every stored value: how the rest is encoded.
-const ENCODING: u8 = 1;
 /// The file that holds the node's id.
 const NODE_ID_FILE: &str = "node-id";
 /// SQLite before this one could damage a file in WAL mode.
@@ -105,6 +104,10 @@ pub struct Stored {
     pub histories: Vec<StoredHistory>,
     /// By id.
     pub providers: Vec<StoredProvider>,
+    /// Nodes that were forgotten for good, and up to which version of their history.
+    pub forgotten: Vec<(NodeId, Version)>,
+    /// What [`Batch::peers`] last held.
+    pub peers: Vec<(NodeId, Vec<u8>)>,
     /// Where a damaged database was moved, and what was wrong with it.
     pub moved_aside: Option<String>,
 }
@@ -122,22 +125,51 @@ pub enum ProviderWrite {
     Remove(ProviderId),
 }
 
+/// What is to be stored of one node's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryWrite {
+    /// Whose.
+    pub origin: NodeId,
+    /// The last version that is whole, from now on.
+    pub head: Version,
+    /// The version up to which tombstones were purged, from now on.
+    pub floor: Version,
+    /// Rows and tombstones to put, whatever version is stored of them.
+    pub rows: Vec<(RowKey, Entry)>,
+    /// Rows and tombstones to remove.
+    pub gone: Vec<RowKey>,
+    /// Whether everything that is stored of it goes first.
+    pub replaces_all: bool,
+}
+
 /// What is stored together, or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
+    /// Nodes to forget for good, and up to which version: their histories go, a marker stays.
+    pub forget: Vec<(NodeId, Version)>,
     /// Commits to merge, in order.
     pub deltas: Vec<Delta>,
+    /// What other nodes' histories have become, or the own one by a restatement, in order.
+    pub histories: Vec<HistoryWrite>,
     /// Statements of providers, in order.
     pub providers: Vec<ProviderWrite>,
     /// Tombstones to forget: whose, up to which version.
     pub purge: Option<(NodeId, Version)>,
+    /// All that membership wants to know at the next start, for each agent; replaces what was stored.
+    pub peers: Option<Vec<(NodeId, Vec<u8>)>>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.deltas.is_empty() && self.providers.is_empty() && self.purge.is_none()
+        let Self { forget, deltas, histories, providers, purge, peers } = self;
+        forget.is_empty()
+            && deltas.is_empty()
+            && histories.is_empty()
+            && providers.is_empty()
+            && purge.is_none()
+            && peers.is_none()
     }
 }
 
@@ -180,9 +212,10 @@ impl Store {
             opened => opened?,
         };
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let span = tracing::Span::current();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(connection, queue))
+            .spawn(move || span.in_scope(|| write_all(connection, queue)))
             .map_err(at)?;
         Ok((Self { jobs: Some(jobs), writer: Some(writer), _lock: lock }, node_id, stored))
     }
@@ -236,7 +269,7 @@ pub fn read_rows(data_dir: &Path) -> Result<(Vec<StoredHistory>, SystemTime), St
     }
     let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     schema::check(&connection, &path)?;
-    Ok((load_histories(&connection)?, written))
+    Ok((histories::load(&connection)?, written))
 }
 
 fn lock(data_dir: &Path) -> Result<File, StoreError> {
@@ -329,42 +362,15 @@ fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
         connection.query_row("SELECT value FROM meta WHERE key = 'index'", [], |r| r.get(0))?;
     let stored = Stored {
         index,
-        histories: load_histories(&connection)?,
+        histories: histories::load(&connection)?,
         providers: load_providers(&connection)?,
+        forgotten: histories::load_forgotten(&connection)?,
+        peers: load_peers(&connection)?,
         moved_aside: None,
     };
     let reserve = index.saturating_add(INDEX_RESERVE);
     connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", [reserve])?;
     Ok((connection, stored))
-}
-
-fn load_histories(connection: &Connection) -> Result<Vec<StoredHistory>, StoreError> {
-    let mut heads = connection.prepare("SELECT origin, head, floor FROM histories ORDER BY 1")?;
-    let mut rows =
-        connection.prepare("SELECT key, version, state FROM rows WHERE origin = ? ORDER BY 1")?;
-    let mut histories = Vec::new();
-    let mut found = heads.query([])?;
-    while let Some(head) = found.next()? {
-        let origin: [u8; 16] = head.get(0)?;
-        let mut history = StoredHistory {
-            origin: NodeId::from_bytes(origin),
-            head: Version::new(head.get(1)?),
-            floor: Version::new(head.get(2)?),
-            rows: Vec::new(),
-        };
-        let mut found = rows.query([origin])?;
-        while let Some(row) = found.next()? {
-            let key: RowKey = decode(row.get_ref(0)?.as_blob().map_err(damaged)?)?;
-            let state: RowState = decode(row.get_ref(2)?.as_blob().map_err(damaged)?)?;
-            let version = Version::new(row.get(1)?);
-            if !key.fits(&state) {
-                return Err(StoreError::Damaged(format!("row {key:?} holds another kind")));
-            }
-            history.rows.push((key, Entry { version, state }));
-        }
-        histories.push(history);
-    }
-    Ok(histories)
 }
 
 fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreError> {
@@ -390,6 +396,12 @@ fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreE
     Ok(stored)
 }
 
+fn load_peers(connection: &Connection) -> Result<Vec<(NodeId, Vec<u8>)>, StoreError> {
+    let mut peers = connection.prepare("SELECT id, body FROM peers ORDER BY 1")?;
+    let peers = peers.query_map([], |row| Ok((NodeId::from_bytes(row.get(0)?), row.get(1)?)))?;
+    Ok(peers.collect::<Result<_, _>>()?)
+}
+
 fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
     while let Some((batch, done)) = queue.blocking_recv() {
         // Nobody waits for the answer when the agent is stopping; the batch is stored all the same.
@@ -399,33 +411,35 @@ fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
 
 fn write_batch(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
+    for (origin, up_to) in &batch.forget {
+        histories::forget(&transaction, *origin, *up_to)?;
+    }
     for delta in &batch.deltas {
-        write_delta(&transaction, delta)?;
+        histories::write_delta(&transaction, delta)?;
+    }
+    for write in &batch.histories {
+        histories::write(&transaction, write)?;
     }
     for write in &batch.providers {
         write_provider(&transaction, write)?;
     }
     if let Some((origin, up_to)) = batch.purge {
-        purge(&transaction, origin, up_to)?;
+        histories::purge(&transaction, origin, up_to)?;
+    }
+    if let Some(peers) = &batch.peers {
+        write_peers(&transaction, peers)?;
     }
     transaction.commit()?;
     Ok(())
 }
 
-fn write_delta(connection: &Connection, delta: &Delta) -> Result<(), StoreError> {
-    let origin = delta.origin.as_bytes();
-    let mut put = connection.prepare_cached(
-        "INSERT INTO rows (origin, key, version, state) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET version = ?3, state = ?4 WHERE version < ?3",
-    )?;
-    for row in &delta.rows {
-        put.execute(params![origin, encode(&row.key)?, row.version.as_u64(), encode(&row.state)?])?;
+fn write_peers(connection: &Connection, peers: &[(NodeId, Vec<u8>)]) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM peers")?.execute([])?;
+    let mut put =
+        connection.prepare_cached("INSERT OR REPLACE INTO peers (id, body) VALUES (?, ?)")?;
+    for (id, body) in peers {
+        put.execute(params![id.as_bytes(), body])?;
     }
-    let mut head = connection.prepare_cached(
-        "INSERT INTO histories (origin, head, floor) VALUES (?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET head = max(head, ?2), floor = max(floor, ?3)",
-    )?;
-    head.execute(params![origin, delta.to.as_u64(), delta.floor.as_u64()])?;
     Ok(())
 }
 
@@ -464,42 +478,6 @@ fn write_provider(connection: &Connection, write: &ProviderWrite) -> Result<(), 
     Ok(())
 }
 
-fn purge(connection: &Connection, origin: NodeId, up_to: Version) -> Result<(), StoreError> {
-    let mut gone: Vec<Vec<u8>> = Vec::new();
-    {
-        let mut rows = connection
-            .prepare_cached("SELECT key, state FROM rows WHERE origin = ? AND version <= ?")?;
-        let mut found = rows.query(params![origin.as_bytes(), up_to.as_u64()])?;
-        while let Some(row) = found.next()? {
-            let state: RowState = decode(row.get_ref(1)?.as_blob().map_err(damaged)?)?;
-            if matches!(state, RowState::Gone(_)) {
-                gone.push(row.get(0)?);
-            }
-        }
-    }
-    for key in gone {
-        connection
-            .prepare_cached("DELETE FROM rows WHERE origin = ? AND key = ?")?
-            .execute(params![origin.as_bytes(), key])?;
-    }
-    connection
-        .prepare_cached("UPDATE histories SET floor = max(floor, ?2) WHERE origin = ?1")?
-        .execute(params![origin.as_bytes(), up_to.as_u64()])?;
-    Ok(())
-}
-
 fn damaged(error: impl std::fmt::Display) -> StoreError {
     StoreError::Damaged(error.to_string())
-}
-
-fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(value, vec![ENCODING]).map_err(damaged)
-}
-
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    match bytes.split_first() {
-        Some((&ENCODING, rest)) => postcard::from_bytes(rest).map_err(damaged),
-        Some((other, _)) => Err(StoreError::Damaged(format!("value of unknown encoding {other}"))),
-        None => Err(StoreError::Damaged("empty value".to_owned())),
-    }
 }

@@ -13,9 +13,10 @@ use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Interest, Scope};
 use dunlin_core::config::Config;
 use dunlin_core::model::{
-    CheckId, CheckStatus, InstanceId, Mode, NodeName, ProviderId, ProviderKind, Registration,
-    ServiceName,
+    CheckId, CheckStatus, InstanceId, Mode, NodeName, NodePhase, ProviderId, ProviderKind,
+    Registration, ServiceName,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -28,7 +29,14 @@ fn settings(dir: &Path) -> NodeSettings {
     config.providers.dir = dir.join("services.d");
     std::fs::create_dir_all(&config.providers.dir).unwrap();
     let name = NodeName::parse("a").unwrap();
-    NodeSettings { config, name, address: LOCALHOST, data_dir: dir.join("data") }
+    NodeSettings {
+        config,
+        name,
+        address: LOCALHOST,
+        data_dir: dir.join("data"),
+        fence: None,
+        start_anew: None,
+    }
 }
 
 async fn start(dir: &Path) -> Node {
@@ -415,6 +423,34 @@ async fn what_the_disk_refuses_is_put_back_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_agent_lets_go_of_everything_and_says_no_goodbye() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    let node = Node::start(settings.clone(), Inherited::default()).await.unwrap();
+    settings.config.api.listen = node.shared().identity.api;
+    settings.config.dns.listen = node.shared().identity.dns.unwrap();
+    register(&node, &web("web-1", 80, "")).await.unwrap();
+    // As `dunlin run` states it: a graceful stop would show it as draining.
+    let provider = ProviderId::new(ProviderKind::Run, "job").unwrap();
+    let instances = vec![registration("id = \"job-1\"\nservice = \"job\"\nport = 1\n")];
+    let put = |reply| Command::PutProvider { provider, instances, ttl: None, reply };
+    node.handle().ask(put).await.unwrap();
+    let mut open = tokio::net::TcpStream::connect(node.shared().identity.api).await.unwrap();
+    open.write_all(b"GET /api/watch HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(open.read(&mut [0; 64]).await.unwrap() > 0, "the watch has begun");
+    let shared = Arc::clone(node.shared());
+    node.kill().await;
+    assert!(!shared.is_ready());
+    let job = shared.view.load().service(&service("job")).cloned().unwrap();
+    assert_eq!(job.answered(Scope::Nearest).count(), 1);
+    let rest = timeout(Duration::from_secs(30), open.read_to_end(&mut Vec::new())).await;
+    assert!(rest.is_ok(), "the watch has ended");
+    let node = Node::start(settings, Inherited::default()).await.unwrap();
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_agent_on_the_same_directory_or_port_is_refused() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let node = start(dir.path()).await;
@@ -425,5 +461,40 @@ async fn a_second_agent_on_the_same_directory_or_port_is_refused() {
     let error = Node::start(same_port, Inherited::default()).await.unwrap_err();
     assert!(error.to_string().contains("another program has it"), "{error}");
     assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Registered::Created));
+    node.stop().await;
+}
+
+async fn set_phase(node: &Node, phase: NodePhase) {
+    node.handle().ask(|reply| Command::SetNodePhase(phase, reply)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_stays_drained_over_a_restart_until_it_is_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    register(&node, &web("web-1", 80, "")).await.unwrap();
+    set_phase(&node, NodePhase::Draining).await;
+    assert!(answered(&node.shared().view.load()).is_empty(), "shown before it is acknowledged");
+    node.stop().await;
+    let node = start(dir.path()).await;
+    assert!(answered(&node.shared().view.load()).is_empty());
+    register(&node, &web("web-2", 81, "")).await.unwrap();
+    assert!(answered(&node.shared().view.load()).is_empty(), "new ones are draining, too");
+    set_phase(&node, NodePhase::Active).await;
+    assert_eq!(answered(&node.shared().view.load()), ["web-1", "web-2"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_left_is_back_when_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    register(&node, &web("web-1", 80, "")).await.unwrap();
+    set_phase(&node, NodePhase::Left).await;
+    assert!(answered(&node.shared().view.load()).is_empty());
+    node.stop().await;
+    assert_eq!(answered(&last_known(&dir.path().join("data")).unwrap().view), ["web-1"]);
+    let node = start(dir.path()).await;
+    assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
     node.stop().await;
 }

@@ -16,7 +16,7 @@ mod unique;
 
 pub use event::Event;
 pub use guard::{GuardList, Guarded};
-pub use node::{Node, NodeList};
+pub use node::{Node, NodeDrainRequest, NodeList};
 pub use registration::{
     Check, CheckKind, CheckPush, DrainRequest, MaintenanceRequest, Provider, ProviderList,
     ProviderSet, Registration,

@@ -1,4 +1,4 @@
-//! The catalog: replicated rows and node liveness, joined into immutable views per service.
+//! The catalog: replicated rows and the status of nodes, joined into immutable views per service.
 //!
 //! Readers hold a [`CatalogView`] and never wait. The writer changes its own copy and publishes it;
 //! a view shares everything that did not change with the one before, so a change costs the same
@@ -7,6 +7,8 @@
 //! The [guard](GuardSettings) sits between the two: what the rows say is gone is not always gone.
 
 mod guard;
+mod nodes;
+mod refresh;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -17,16 +19,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use guard::{Guard, Observation};
+use guard::Guard;
 pub use guard::{GuardOverride, GuardSettings};
+pub use nodes::NodeStatus;
+use nodes::{Names, NodeRecord};
+use refresh::Dirty;
 pub use subscriptions::{Interest, SubscriptionId, Subscriptions};
 pub use view::{
     CatalogView, Endpoint, GuardMark, NodeView, Scope, ServiceView, Standing, Topology,
 };
 
 use crate::model::{
-    CheckId, CheckRow, Health, Instance, InstanceId, Mode, NodeId, NodeRow, ServiceName, Timestamp,
-    effective_health,
+    Health, Instance, InstanceId, NodeId, NodeName, NodeRow, ServiceName, Timestamp, ZoneName,
 };
 use crate::replica::{Departure, Row, RowChange, RowKey, RowState};
 
@@ -54,8 +58,10 @@ pub enum Output {
     HealthChanged {
         /// Its service.
         service: ServiceName,
-        /// The endpoint.
+        /// Which endpoint.
         key: EndpointKey,
+        /// The endpoint as it is; as it was if it is gone.
+        endpoint: Arc<Endpoint>,
         /// What it was.
         from: Option<Health>,
         /// What it is.
@@ -75,15 +81,34 @@ pub enum Output {
         /// Why the hold ended.
         reason: &'static str,
     },
-}
-
-/// What is known of one node.
-#[derive(Debug, Default)]
-struct NodeRecord {
-    row: Option<Arc<NodeRow>>,
-    is_down: bool,
-    instances: BTreeMap<InstanceId, Arc<Instance>>,
-    checks: BTreeMap<(InstanceId, CheckId), Arc<CheckRow>>,
+    /// A node's status is another than before; `None` is "was not known".
+    NodeChanged {
+        /// Its name.
+        node: NodeName,
+        /// Its id: for a while, two can have one name.
+        id: NodeId,
+        /// What it was.
+        from: Option<NodeStatus>,
+        /// What it is.
+        to: NodeStatus,
+    },
+    /// An operator takes a node out of service, or has put it back.
+    NodeDraining {
+        /// Its name.
+        node: NodeName,
+        /// Its id.
+        id: NodeId,
+        /// Whether it is taken out.
+        is_draining: bool,
+    },
+    /// Several live nodes have one name. The view shows the first; what runs on the others is shown all
+    /// the same.
+    NameConflict {
+        /// The name.
+        name: NodeName,
+        /// Their ids, in order.
+        ids: Vec<NodeId>,
+    },
 }
 
 /// The writer's side: takes rows, liveness and probe results; yields views and [`Output`]s.
@@ -92,13 +117,14 @@ pub struct Catalog {
     view: CatalogView,
     settings: GuardSettings,
     nodes: BTreeMap<NodeId, NodeRecord>,
-    members: BTreeMap<ServiceName, BTreeSet<EndpointKey>>,
+    names: Names,
     guards: BTreeMap<ServiceName, Guard>,
+    /// Endpoints in the view that nobody registers any more and a guard holds.
+    ghosts: BTreeMap<ServiceName, BTreeSet<EndpointKey>>,
     deadlines: BTreeSet<(Instant, ServiceName)>,
-    dirty: BTreeSet<ServiceName>,
+    dirty: Dirty,
     /// Endpoints that somebody took away on purpose since the last refresh.
     deliberate: BTreeSet<EndpointKey>,
-    is_nodes_dirty: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -110,12 +136,12 @@ impl Catalog {
             view: CatalogView::empty(topology, index),
             settings,
             nodes: BTreeMap::new(),
-            members: BTreeMap::new(),
+            names: Names::default(),
             guards: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            dirty: BTreeSet::new(),
+            dirty: Dirty::default(),
             deliberate: BTreeSet::new(),
-            is_nodes_dirty: false,
             outputs: VecDeque::new(),
         }
     }
@@ -140,10 +166,15 @@ impl Catalog {
         self.refresh(None);
     }
 
-    /// Looks at every service once more, now that there is a time: those that were last answered in panic
+    /// Looks at everything once more, now that there is a time: services that were last answered in panic
     /// mode ask for their probes. Call it when the node has stated its own rows after a start.
     pub fn reconsider(&mut self, now: Instant, wall: Timestamp) {
-        self.dirty.extend(self.members.keys().cloned());
+        for service in self.view.services() {
+            self.dirty.service(&service.name);
+        }
+        for row in self.nodes.values().filter_map(|record| record.row.as_ref()) {
+            self.names.touch(&row.name);
+        }
         self.refresh(Some((now, wall)));
     }
 
@@ -161,15 +192,70 @@ impl Catalog {
         self.refresh(Some((now, wall)));
     }
 
-    /// Takes what membership says of a node.
-    pub fn handle_liveness(&mut self, now: Instant, wall: Timestamp, node: NodeId, is_live: bool) {
-        let record = self.nodes.entry(node).or_default();
-        if record.is_down != is_live {
+    /// Takes rows of several nodes, and shows them together: cheaper than one node after the other.
+    pub fn handle_all(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        nodes: &[(NodeId, Vec<RowChange>)],
+    ) {
+        for (origin, rows) in nodes {
+            for RowChange { key, state } in rows {
+                self.take_row(*origin, key, state);
+            }
+        }
+        self.refresh(Some((now, wall)));
+    }
+
+    /// Takes what membership says of nodes, together: the guard sees the whole drop as one. A status may
+    /// come before any row of its node. [`NodeStatus::Left`] counts as down here, since it is for a node
+    /// itself to say that it has left.
+    pub fn handle_statuses(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        statuses: &[(NodeId, NodeStatus)],
+    ) {
+        for (id, status) in statuses {
+            let record = self.nodes.entry(*id).or_default();
+            let concerns_instances = record.set_membership(*status);
+            if let Some(row) = &record.row {
+                self.names.touch(&row.name);
+            }
+            if concerns_instances {
+                for (instance, row) in &record.instances {
+                    self.dirty.endpoint(&row.service, (*id, instance.clone()));
+                }
+            }
+        }
+        self.refresh(Some((now, wall)));
+    }
+
+    /// Takes the other zones by measured distance, nearest first. Costs nothing if they are as before.
+    pub fn set_nearest_zones(&mut self, nearest_zones: Vec<ZoneName>) {
+        let topology = self.view.topology();
+        if topology.nearest_zones == nearest_zones {
             return;
         }
-        record.is_down = !is_live;
-        self.is_nodes_dirty = true;
-        self.dirty.extend(record.instances.values().map(|i| i.service.clone()));
+        let own_zone = topology.own_zone.clone();
+        self.view.advance();
+        let services = self.view.set_topology(Topology { own_zone, nearest_zones });
+        self.outputs.push_back(Output::Publish { services });
+    }
+
+    /// Forgets a node: it was gone for too long, or another took its place. Whatever is known of it
+    /// vanishes at once, and no guard holds it.
+    pub fn forget(&mut self, now: Instant, wall: Timestamp, node: NodeId) {
+        self.withdraw_ghosts(node);
+        let Some(record) = self.nodes.remove(&node) else { return };
+        for (id, instance) in &record.instances {
+            let key = (node, id.clone());
+            self.deliberate.insert(key.clone());
+            self.dirty.endpoint(&instance.service, key);
+        }
+        if let Some(row) = &record.row {
+            self.names.release(&row.name, node);
+        }
         self.refresh(Some((now, wall)));
     }
 
@@ -184,7 +270,7 @@ impl Catalog {
     ) {
         if let Some(guard) = self.guards.get_mut(service) {
             guard.handle_probe(now, key, answered);
-            self.dirty.insert(service.clone());
+            self.after_guard(service);
             self.refresh(Some((now, wall)));
         }
     }
@@ -196,9 +282,10 @@ impl Catalog {
         {
             self.deadlines.pop_first();
             if let Some(guard) = self.guards.get_mut(&service) {
-                guard.handle_deadline(now, &self.settings);
+                guard.noted_deadline = None;
+                guard.handle_deadline(now);
+                self.after_guard(&service);
             }
-            self.dirty.insert(service);
         }
         self.refresh(Some((now, wall)));
     }
@@ -213,7 +300,7 @@ impl Catalog {
     pub fn release(&mut self, now: Instant, wall: Timestamp, service: &ServiceName) -> bool {
         let Some(guard) = self.guards.get_mut(service) else { return false };
         let was_held = guard.release("released by an operator");
-        self.dirty.insert(service.clone());
+        self.after_guard(service);
         self.refresh(Some((now, wall)));
         was_held
     }
@@ -224,204 +311,98 @@ impl Catalog {
     }
 
     fn take_row(&mut self, origin: NodeId, key: &RowKey, state: &RowState) {
-        let record = self.nodes.entry(origin).or_default();
+        let state = &state.known();
         match (key, state) {
-            (RowKey::Node, state) => {
-                let row = match state {
-                    RowState::Present(Row::Node(row)) => Some(row.clone()),
-                    RowState::Present(_) | RowState::Gone(_) => None,
-                };
-                if let Some(old) = std::mem::replace(&mut record.row, row) {
-                    self.view.remove_node(&old.name);
-                }
-                self.is_nodes_dirty = true;
-                self.dirty.extend(record.instances.values().map(|i| i.service.clone()));
+            // A kind of which only newer versions know what it means.
+            (RowKey::Other(_), _) => {}
+            (RowKey::Node, RowState::Present(Row::Node(row))) => {
+                self.take_node(origin, Some(Arc::clone(row)));
+            }
+            (RowKey::Node, RowState::Present(_) | RowState::Gone(_)) => {
+                self.take_node(origin, None);
             }
             (RowKey::Instance(id), RowState::Present(Row::Instance(instance))) => {
-                let old = record.instances.insert(id.clone(), instance.clone());
-                self.leave(origin, id, old.as_deref());
-                let key = (origin, id.clone());
-                self.members.entry(instance.service.clone()).or_default().insert(key);
-                self.dirty.insert(instance.service.clone());
+                self.take_instance(origin, id, Some(instance));
             }
             (RowKey::Instance(id), state) => {
-                let old = record.instances.remove(id);
-                self.leave(origin, id, old.as_deref());
+                self.take_instance(origin, id, None);
                 if *state == RowState::Gone(Departure::Deregistered) {
                     self.deliberate.insert((origin, id.clone()));
                 }
             }
             (RowKey::Check(instance, check), state) => {
+                let record = self.nodes.entry(origin).or_default();
                 let key = (instance.clone(), check.clone());
                 match state {
                     RowState::Present(Row::Check(row)) => record.checks.insert(key, row.clone()),
                     RowState::Present(_) | RowState::Gone(_) => record.checks.remove(&key),
                 };
-                self.dirty.extend(record.instances.get(instance).map(|i| i.service.clone()));
+                if let Some(row) = record.instances.get(instance) {
+                    self.dirty.endpoint(&row.service, (origin, instance.clone()));
+                }
             }
         }
     }
 
-    /// Takes an instance out of the service it was in.
-    fn leave(&mut self, origin: NodeId, id: &InstanceId, old: Option<&Instance>) {
-        let Some(old) = old else { return };
-        if let Some(members) = self.members.get_mut(&old.service) {
-            members.remove(&(origin, id.clone()));
+    fn take_instance(&mut self, origin: NodeId, id: &InstanceId, new: Option<&Arc<Instance>>) {
+        let record = self.nodes.entry(origin).or_default();
+        let old = match new {
+            Some(new) => record.instances.insert(id.clone(), Arc::clone(new)),
+            None => record.instances.remove(id),
+        };
+        if let Some(new) = new {
+            self.dirty.endpoint(&new.service, (origin, id.clone()));
         }
-        self.dirty.insert(old.service.clone());
+        // One that moved to another service vanished from the one it was in.
+        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.service != old.service)) {
+            self.dirty.endpoint(&old.service, (origin, id.clone()));
+        }
     }
 
-    /// Rebuilds what is dirty and publishes it together. Without a time, nothing counts as vanished.
-    fn refresh(&mut self, time: Option<(Instant, Timestamp)>) {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut changed = Vec::new();
-        for service in dirty {
-            if let Some(rebuilt) = self.rebuild(&service, time) {
-                changed.push((service, rebuilt));
-            }
-        }
-        self.deliberate.clear();
-        let nodes_changed = std::mem::take(&mut self.is_nodes_dirty);
-        if changed.is_empty() && !nodes_changed {
+    fn take_node(&mut self, origin: NodeId, row: Option<Arc<NodeRow>>) {
+        let record = self.nodes.entry(origin).or_default();
+        if record.row == row {
             return;
         }
-        self.view.advance();
-        if nodes_changed {
-            self.refresh_nodes();
+        let old = std::mem::replace(&mut record.row, row.clone());
+        for (id, instance) in &record.instances {
+            self.dirty.endpoint(&instance.service, (origin, id.clone()));
         }
-        let services = changed.iter().map(|(service, _)| service.clone()).collect();
-        for (service, (mark, endpoints)) in changed {
-            if endpoints.is_empty() {
-                self.view.remove_service(&service);
-                self.members.remove(&service);
-            } else {
-                self.view.put_service(service, mark, endpoints);
-            }
+        let is_leaving = record.is_leaving();
+        if let Some(old) = old {
+            self.names.release(&old.name, origin);
         }
-        self.outputs.push_back(Output::Publish { services });
-    }
-
-    fn refresh_nodes(&mut self) {
-        for (id, record) in &self.nodes {
-            let Some(row) = &record.row else { continue };
-            let node = NodeView { id: *id, row: row.clone(), is_live: !record.is_down };
-            if self.view.node(&row.name).is_none_or(|old| **old != node) {
-                self.view.put_node(node);
-            }
+        if let Some(new) = row {
+            self.names.claim(&new.name, origin);
+        }
+        if is_leaving {
+            self.withdraw_ghosts(origin);
         }
     }
 
-    /// One service anew: its guard's mark and its endpoints in order, or `None` if nothing changed.
-    fn rebuild(
-        &mut self,
-        service: &ServiceName,
-        time: Option<(Instant, Timestamp)>,
-    ) -> Option<(Option<GuardMark>, Vec<Arc<Endpoint>>)> {
-        let old = self.view.service(service).cloned();
-        let mut endpoints = self.present_endpoints(service);
-        if let Some((now, wall)) = time {
-            self.tell_changes(service, old.as_deref(), &endpoints);
-            self.observe(now, wall, service, old.as_deref(), &endpoints);
-        }
-        let mut mark = None;
-        if let Some(guard) = self.guards.get(service) {
-            mark = guard.mark();
-            guard.apply(&mut endpoints);
-        }
-        self.view.sort(&mut endpoints);
-        let is_same = match &old {
-            Some(old) => old.guard == mark && *old.endpoints == *endpoints,
-            None => endpoints.is_empty(),
-        };
-        (!is_same).then_some((mark, endpoints))
-    }
-
-    /// The endpoints of a service as the rows say, sorted by key.
-    fn present_endpoints(&self, service: &ServiceName) -> Vec<Arc<Endpoint>> {
-        let members = self.members.get(service).into_iter().flatten();
-        members.filter_map(|(node, id)| self.endpoint(*node, id)).collect()
-    }
-
-    /// One endpoint; none while its node's own row has not come.
-    fn endpoint(&self, node_id: NodeId, id: &InstanceId) -> Option<Arc<Endpoint>> {
-        let record = self.nodes.get(&node_id)?;
-        let (node, instance) = (record.row.clone()?, record.instances.get(id)?.clone());
-        let checks: Arc<[(CheckId, Arc<CheckRow>)]> = record
-            .checks
-            .range((id.clone(), CheckId::least())..)
-            .take_while(|((instance, _), _)| instance == id)
-            .map(|((_, check), row)| (check.clone(), row.clone()))
-            .collect();
-        let statuses = checks.iter().map(|(_, row)| row.status);
-        let health = effective_health(&instance.mode, !record.is_down, statuses);
-        let standing = Standing::Regular;
-        Some(Arc::new(Endpoint { node_id, node, instance, health, checks, standing }))
-    }
-
-    fn tell_changes(
-        &mut self,
-        service: &ServiceName,
-        old: Option<&ServiceView>,
-        new: &[Arc<Endpoint>],
-    ) {
-        let health = |endpoints: &[Arc<Endpoint>]| -> BTreeMap<EndpointKey, Health> {
-            endpoints.iter().map(|e| (e.key(), e.health)).collect()
-        };
-        let after = health(new);
-        let mut before = health(old.map_or(&[], |o| &o.endpoints));
-        // What is held although nobody registers it was told when it vanished.
-        before.retain(|key, _| {
-            after.contains_key(key) || !self.guards.get(service).is_some_and(|g| g.holds(key))
-        });
-        let keys: BTreeSet<&EndpointKey> = before.keys().chain(after.keys()).collect();
-        for key in keys {
-            let (from, to) = (before.get(key).copied(), after.get(key).copied());
-            if from != to {
-                let (service, key) = (service.clone(), key.clone());
-                self.outputs.push_back(Output::HealthChanged { service, key, from, to });
+    /// Has the guards let go of what a node no longer registers: it goes on purpose.
+    fn withdraw_ghosts(&mut self, node: NodeId) {
+        for (service, ghosts) in &self.ghosts {
+            for key in ghosts.iter().filter(|(on, _)| *on == node) {
+                self.deliberate.insert(key.clone());
+                self.dirty.endpoint(service, key.clone());
             }
         }
     }
 
-    /// Shows the guard what changed and does what it asks for.
-    fn observe(
-        &mut self,
-        now: Instant,
-        wall: Timestamp,
-        service: &ServiceName,
-        old: Option<&ServiceView>,
-        new: &[Arc<Endpoint>],
-    ) {
-        let after: BTreeMap<EndpointKey, &Arc<Endpoint>> =
-            new.iter().map(|e| (e.key(), e)).collect();
-        let is_deliberate = |key: &EndpointKey| {
-            self.deliberate.contains(key)
-                || after.get(key).is_some_and(|e| e.instance.mode != Mode::Active)
-        };
-        let was_healthy =
-            |e: &&Arc<Endpoint>| e.health.is_healthy() && e.standing == Standing::Regular;
-        let vanished = old
-            .map_or(&[][..], |o| &o.endpoints)
-            .iter()
-            .filter(was_healthy)
-            .filter(|e| !after.get(&e.key()).is_some_and(|e| e.health.is_healthy()))
-            .filter(|e| !is_deliberate(&e.key()))
-            .cloned()
-            .collect();
-        let guard = self.guards.entry(service.clone()).or_default();
-        let was_held = guard.held();
-        let withdrawn = guard.keys().filter(|key| is_deliberate(key)).cloned().collect();
-        let observation = Observation { vanished, withdrawn, present: new };
-        guard.observe(now, wall, &self.settings.of(service), observation);
-        self.follow_guard(service, was_held);
-    }
-
-    fn follow_guard(&mut self, service: &ServiceName, was_held: usize) {
+    /// Shows what a guard changed of its own accord.
+    fn after_guard(&mut self, service: &ServiceName) {
         let Some(guard) = self.guards.get_mut(service) else { return };
-        let held = guard.held();
-        if was_held == 0 && held > 0 {
-            self.outputs.push_back(Output::Guarded { service: service.clone(), held });
+        let touched = guard.take_touched();
+        if !touched.is_empty() {
+            self.dirty.service(service).extend(touched);
         }
+        self.follow_guard(service);
+    }
+
+    /// Does what a guard asks for.
+    fn follow_guard(&mut self, service: &ServiceName) {
+        let Some(guard) = self.guards.get_mut(service) else { return };
         if let Some(reason) = guard.take_end() {
             self.outputs.push_back(Output::Released { service: service.clone(), reason });
         }
@@ -429,13 +410,13 @@ impl Catalog {
             self.outputs.push_back(Output::Probe { service: service.clone(), key, address });
         }
         let due = guard.next_deadline();
-        if let Some(noted) = std::mem::replace(&mut guard.noted_deadline, due) {
-            self.deadlines.remove(&(noted, service.clone()));
+        let noted = std::mem::replace(&mut guard.noted_deadline, due);
+        let is_idle = guard.is_idle();
+        if noted != due {
+            noted.into_iter().for_each(|at| _ = self.deadlines.remove(&(at, service.clone())));
+            self.deadlines.extend(due.map(|at| (at, service.clone())));
         }
-        if let Some(due) = due {
-            self.deadlines.insert((due, service.clone()));
-        }
-        if guard.is_idle() {
+        if is_idle {
             self.guards.remove(service);
         }
     }

@@ -18,7 +18,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema};
@@ -42,7 +42,7 @@ pub struct Config {
     pub api: ApiConfig,
     /// The DNS server.
     pub dns: DnsConfig,
-    /// The port for other agents, used once agents join each other.
+    /// How agents reach and trust each other. An agent without `cluster.tls` stands alone.
     pub cluster: ClusterConfig,
     /// Where instances come from.
     pub providers: ProvidersConfig,
@@ -159,22 +159,74 @@ impl Default for DnsConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// Where other agents reach this one, once agents join each other. This release does not listen here.
+    /// Where other agents reach this one: TLS over TCP, and sealed datagrams over UDP on the same port.
+    /// The agent listens here only when `cluster.tls` is set.
     #[serde(deserialize_with = "text::socket_address")]
     #[schemars(with = "text::SocketText")]
     pub listen: SocketAddr,
+    /// The address that other agents are told to use. When absent: `node.address` with the port of
+    /// `cluster.listen`. Set it where others reach this host by another address than it knows.
+    #[serde(
+        deserialize_with = "text::optional_socket_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<text::SocketText>")]
+    pub advertise: Option<SocketAddr>,
+    /// Agents to learn of the others from: `host:port`, where the host is an address or a name, which is
+    /// looked up at each try. One that answers is enough; name a few. At most 64.
+    #[schemars(with = "Vec<text::HostText>")]
+    pub join: Vec<String>,
     /// How long it is remembered that something was deleted. A node that was away for longer is told its
     /// peers' whole state instead of what changed.
     #[serde(with = "duration")]
     #[schemars(with = "text::DurationText")]
     pub reap_after: Duration,
+    /// Whether an agent that is stopped (SIGTERM) tells the others that it left, so that its instances
+    /// vanish from their answers at once. If not, others notice nothing when it is back within about a
+    /// second, as in an update of the agent.
+    pub leave_on_stop: bool,
+    /// What agents know each other by; `dunlin tls` makes such files. All three keys are needed. The
+    /// files are watched: new content is taken without a restart.
+    #[schemars(with = "ClusterTls")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClusterTls>,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        let reap_after = Duration::from_secs(72 * 3600);
-        Self { listen: (Ipv4Addr::UNSPECIFIED, 5370).into(), reap_after }
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 5370).into(),
+            advertise: None,
+            join: Vec::new(),
+            reap_after: Duration::from_secs(72 * 3600),
+            leave_on_stop: true,
+            tls: None,
+        }
     }
+}
+
+/// `[cluster.tls]`: files in PEM form.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterTls {
+    /// Certificates of the cluster's own authorities. An agent whose certificate none of them has signed
+    /// is refused. Two while one takes the place of the other.
+    #[schemars(with = "text::PathText")]
+    #[serde(skip_serializing_if = "is_empty")]
+    pub ca: PathBuf,
+    /// This agent's certificate, which names its node and zone, and what stands between it and the
+    /// authority, if anything.
+    #[schemars(with = "text::PathText")]
+    #[serde(skip_serializing_if = "is_empty")]
+    pub cert: PathBuf,
+    /// The certificate's private key. Only the agent's user should be able to read it.
+    #[schemars(with = "text::PathText")]
+    #[serde(skip_serializing_if = "is_empty")]
+    pub key: PathBuf,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// `[providers]`
@@ -331,6 +383,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_node()?;
         self.validate_dns()?;
+        self.cluster.validate()?;
         self.guard.validate()?;
         require(!self.providers.dir.as_os_str().is_empty(), "providers.dir", || {
             "is empty; name a folder like \"/etc/dunlin/services.d\"".to_owned()
@@ -389,6 +442,44 @@ impl Config {
         require(upstreams <= 8, "dns.upstreams", || {
             format!("has {upstreams} servers; at most 8 are allowed")
         })
+    }
+}
+
+impl ClusterConfig {
+    /// Agents to join through at most.
+    const MOST_JOIN: usize = 64;
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let is_reachable =
+            |a: &SocketAddr| !a.ip().is_unspecified() && !a.ip().is_multicast() && a.port() != 0;
+        require(self.advertise.as_ref().is_none_or(is_reachable), "cluster.advertise", || {
+            "is not an address that others can connect to, like \"10.0.0.5:5370\"".to_owned()
+        })?;
+        let count = self.join.len();
+        require(count <= Self::MOST_JOIN, "cluster.join", || {
+            format!("names {count} agents; at most {} are allowed", Self::MOST_JOIN)
+        })?;
+        for host in &self.join {
+            require(text::is_host_and_port(host), "cluster.join", || {
+                format!(
+                    "{host:?} is not a host with a port, like \"agent-1.example.com:5370\", \
+                     \"10.0.0.5:5370\" or \"[2001:db8::5]:5370\""
+                )
+            })?;
+        }
+        require(self.join.is_empty() || self.tls.is_some(), "cluster.join", || {
+            "needs cluster.tls, since agents know each other by certificates; make them with \
+             `dunlin tls ca create` and `dunlin tls cert create --node NAME --zone ZONE`"
+                .to_owned()
+        })?;
+        let Some(tls) = &self.tls else { return Ok(()) };
+        for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            require(!is_empty(path), &format!("cluster.tls.{key}"), || {
+                "is missing; name the files of ca, cert and key, as `dunlin tls` makes them"
+                    .to_owned()
+            })?;
+        }
+        Ok(())
     }
 }
 

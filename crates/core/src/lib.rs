@@ -13,6 +13,8 @@
 pub mod catalog;
 pub mod config;
 pub mod dns;
+pub mod gossip;
 pub mod health;
 pub mod model;
+pub mod random;
 pub mod replica;

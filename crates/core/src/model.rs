@@ -8,6 +8,7 @@ mod health;
 mod id;
 mod instance;
 pub mod limits;
+mod meta;
 mod name;
 mod node;
 mod time;
@@ -18,6 +19,7 @@ pub use check::{
 pub use health::{Health, effective_health};
 pub use id::{CheckId, IdError, InstanceId, NodeId, ProviderId, ProviderKind};
 pub use instance::{Instance, InstanceError, InstanceFields, Mode, Registration};
+pub use meta::Meta;
 pub use name::{Label, NameError, NodeName, RESERVED_LABELS, ServiceName, ZoneName};
 pub use node::{NodePhase, NodeRow};
 pub use time::Timestamp;

@@ -6,29 +6,42 @@
 //! overwritten versions no longer exist, so nothing needs compaction (Scuttlebutt reconciliation:
 //! van Renesse, Dumitriu, Gough, Thomas, LADIS 2008).
 //!
+//! A node that lost its disk, or came back from an old copy, states its history anew in one commit above
+//! everything that its peers have heard of ([`Replica::prepare_restatement`]). Digests of contents
+//! ([`Replica::summary`]) let two replicas notice that they differ, and [`Replica::distrust`] mends it.
+//!
 //! What always holds:
 //! - [`Replica::merge`] is commutative, associative and idempotent over any order, duplication and
 //!   partition of deliveries.
 //! - Rows that were committed together become visible together. A delta that cannot show a whole
 //!   commit is held back ("staged") until what is missing has come.
 //! - A row of node X comes from X's own history alone; see [`MergeError::OwnHistory`].
+//! - Replicas with the same head of a history have the same digest of it.
 //! - The caller persists before it acknowledges; this module only computes.
 //!
 //! Shared rows (cells that any node may write, last writer wins) will ride on the same versions and
 //! heads as one more kind of [`RowKey`]; nothing of them is here yet.
 
+mod clock;
 mod delta;
+mod digest;
+mod encoding;
 mod history;
 mod row;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use clock::{ClockError, HybridClock, HybridTime, MAX_AHEAD};
 pub use delta::{Delta, DeltaError, DeltaRow, Request};
+use digest::Summaries;
+pub use digest::{BUCKETS, bucket_of};
+pub use encoding::{DecodeError, Problem, RowDecoder};
 use history::History;
 pub use history::MergeError;
-pub use row::{Departure, Entry, Row, RowChange, RowKey, RowState, Version};
+pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
 
 use crate::model::{CheckId, InstanceId, NodeId};
 
@@ -37,6 +50,9 @@ use crate::model::{CheckId, InstanceId, NodeId};
 pub struct Replica {
     own: NodeId,
     histories: BTreeMap<NodeId, History>,
+    summaries: Summaries,
+    /// Nodes that were forgotten for good: what their histories say up to here is no longer news.
+    forgotten: BTreeMap<NodeId, Version>,
 }
 
 /// A row that a node wants to write or delete in its own history.
@@ -52,7 +68,8 @@ impl Replica {
     /// An empty replica of the node with this id.
     #[must_use]
     pub fn new(own: NodeId) -> Self {
-        Self { own, histories: BTreeMap::new() }
+        let summaries = Summaries::new();
+        Self { own, histories: BTreeMap::new(), summaries, forgotten: BTreeMap::new() }
     }
 
     /// The node that this replica speaks for.
@@ -69,7 +86,17 @@ impl Replica {
         floor: Version,
         rows: impl IntoIterator<Item = (RowKey, Entry)>,
     ) {
-        self.histories.insert(origin, History::restore(head, floor, rows));
+        let restored = History::restore(head, floor, rows);
+        self.change(origin, |history| *history = restored);
+    }
+
+    /// Changes a history, and keeps the summaries true.
+    fn change<R>(&mut self, origin: NodeId, change: impl FnOnce(&mut History) -> R) -> R {
+        let history = self.histories.entry(origin).or_default();
+        let before = history.settled();
+        let result = change(history);
+        self.summaries.replace(origin, before, history.settled());
+        result
     }
 
     /// Makes the next commit of the own history out of changes, without applying it: persist it, then
@@ -98,18 +125,35 @@ impl Replica {
         })
     }
 
-    /// Applies a commit that [`Replica::prepare`] made. Returns what became visible.
+    /// Makes a commit that states the own history anew: every present own row, with the changes made, at
+    /// one version above `above` and above the own head. Its floor makes every receiver that has come no
+    /// further than `above` drop what it does not mention. For a node whose disk was lost or is an old
+    /// copy: `above` is then the newest version of its history that any peer has anything of
+    /// ([`Replica::newest`]). Not applied: persist it, then [`Replica::commit`] it.
+    #[must_use]
+    pub fn prepare_restatement(
+        &self,
+        above: Version,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Delta {
+        let empty = History::default();
+        let history = self.histories.get(&self.own).unwrap_or(&empty);
+        history.restated(self.own, above, changes.into_iter().map(|c| (c.key, c.state)))
+    }
+
+    /// Applies a commit that [`Replica::prepare`] or [`Replica::prepare_restatement`] made. Returns what
+    /// became visible or vanished.
     ///
     /// # Panics
     /// When the commit is not the next of the own history: the caller lost or repeated one.
     pub fn commit(&mut self, delta: &Delta) -> Vec<RowChange> {
-        let history = self.histories.entry(self.own).or_default();
+        let head = self.head(self.own);
+        let is_next = delta.from == head || (delta.from == Version::ZERO && delta.floor > head);
         assert!(
-            delta.origin == self.own && delta.from == history.head(),
+            delta.origin == self.own && is_next,
             "commits are applied once and in the order they were prepared"
         );
-        history
-            .merge(delta)
+        self.change(self.own, |history| history.merge(delta))
             .expect("a commit that was just prepared is well-formed and the next one")
     }
 
@@ -118,12 +162,16 @@ impl Replica {
     ///
     /// # Errors
     /// When the delta is malformed, is of the own history, or a limit is reached. Nothing was changed.
+    /// What a forgotten node said before it was forgotten is no error; it is ignored.
     pub fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
         delta.validate()?;
         if delta.origin == self.own {
             return Err(MergeError::OwnHistory);
         }
-        self.histories.entry(delta.origin).or_default().merge(delta)
+        if delta.head <= self.forgotten_up_to(delta.origin) {
+            return Ok(Vec::new());
+        }
+        self.change(delta.origin, |history| history.merge(delta))
     }
 
     /// The last version of a node's history up to which everything is here and visible.
@@ -158,18 +206,21 @@ impl Replica {
         self.histories.get(&origin)?.delta(origin, request, max_bytes)
     }
 
-    /// One visible row.
+    /// One visible row, as far as this version knows it.
     #[must_use]
     pub fn row(&self, origin: NodeId, key: &RowKey) -> Option<&Row> {
-        match &self.histories.get(&origin)?.entry(key)?.state {
-            RowState::Present(row) => Some(row),
-            RowState::Gone(_) => None,
-        }
+        self.histories.get(&origin)?.entry(key)?.state.present()
     }
 
     /// All visible rows of a node, tombstones included, by key.
     pub fn rows(&self, origin: NodeId) -> impl Iterator<Item = (&RowKey, &Entry)> {
         self.histories.get(&origin).into_iter().flat_map(History::entries)
+    }
+
+    /// One visible row or tombstone, with its version.
+    #[must_use]
+    pub fn entry(&self, origin: NodeId, key: &RowKey) -> Option<&Entry> {
+        self.histories.get(&origin)?.entry(key)
     }
 
     /// The checks of an instance that have visible rows.
@@ -184,9 +235,110 @@ impl Replica {
         self.histories.get_mut(&origin).map(|h| h.purge_tombstones(up_to)).unwrap_or_default()
     }
 
-    /// Forgets a node altogether. Returns the rows that vanish.
+    /// Digest of a node's visible, present rows; tombstones do not count, since peers purge them at
+    /// different times. It is that of the head which [`Replica::heads_in`] tells. O(1).
+    #[must_use]
+    pub fn digest(&self, origin: NodeId) -> u64 {
+        self.histories.get(&origin).map_or(0, |h| h.settled().1)
+    }
+
+    /// Head and digest of a node as [`Replica::heads_in`] tells them: that is what to tell peers, and to
+    /// compare with what they tell. Zeros if it has no head.
+    #[must_use]
+    pub fn settled(&self, origin: NodeId) -> (Version, u64) {
+        self.histories.get(&origin).map_or((Version::ZERO, 0), History::settled)
+    }
+
+    /// Digest of everything: of each node with a head its id, head and digest. Zero when empty. O(1).
+    #[must_use]
+    pub fn summary(&self) -> u64 {
+        self.summaries.all()
+    }
+
+    /// [`Replica::summary`] of the nodes of one bucket, see [`bucket_of`]. O(1).
+    #[must_use]
+    pub fn bucket_summary(&self, bucket: usize) -> u64 {
+        self.summaries.bucket(bucket)
+    }
+
+    /// Head and digest of each node of a bucket that has a head.
+    ///
+    /// While commits are visible that came before those they follow, it is the last head at which there
+    /// were none. So whoever tells the same head has the same digest, or one of the two is wrong.
+    pub fn heads_in(&self, bucket: usize) -> impl Iterator<Item = (NodeId, Version, u64)> {
+        let of_bucket = self.histories.iter().filter(move |(id, _)| bucket_of(**id) == bucket);
+        let settled = of_bucket.map(|(id, history)| (*id, history.settled()));
+        settled
+            .filter(|(_, (head, _))| *head > Version::ZERO)
+            .map(|(id, (head, digest))| (id, head, digest))
+    }
+
+    /// Like [`Replica::heads_in`] of several buckets, given as bits, in one walk.
+    pub fn heads_of(&self, buckets: u64) -> impl Iterator<Item = (NodeId, Version, u64)> {
+        let is_of = move |id: &NodeId| buckets >> bucket_of(*id) & 1 == 1;
+        let chosen = self.histories.iter().filter(move |(id, _)| is_of(id));
+        chosen.filter_map(|(id, history)| {
+            let (head, digest) = history.settled();
+            (head > Version::ZERO).then_some((*id, head, digest))
+        })
+    }
+
+    /// Whether a node was forgotten, so that what it said so far is ignored.
+    #[must_use]
+    pub fn is_forgotten(&self, origin: NodeId) -> bool {
+        self.forgotten_up_to(origin) > Version::ZERO && !self.histories.contains_key(&origin)
+    }
+
+    /// The newest version of a node's history that anything here is of, be it visible, held back or
+    /// only remembered. A node that states its history anew has to go above what its peers tell here.
+    #[must_use]
+    pub fn newest(&self, origin: NodeId) -> Version {
+        let newest = self.histories.get(&origin).map_or(Version::ZERO, History::newest);
+        newest.max(self.forgotten_up_to(origin))
+    }
+
+    /// Whether a peer's head of a node is news here: of another node, not forgotten, beyond the reach.
+    #[must_use]
+    pub fn lacks(&self, origin: NodeId, head: Version) -> bool {
+        let reach = self.histories.get(&origin).map_or(Version::ZERO, History::reach);
+        origin != self.own && head > reach.max(self.forgotten_up_to(origin))
+    }
+
+    /// Throws away what is known of another node's history but keeps showing its rows. The next request
+    /// starts over from zero, and the answer of a peer that has come at least as far replaces everything.
+    /// Until then the head is zero, and nothing of that node is served to others. For a digest that
+    /// differs at equal heads.
+    pub fn distrust(&mut self, origin: NodeId) {
+        if origin != self.own && self.histories.contains_key(&origin) {
+            self.change(origin, History::distrust);
+        }
+    }
+
+    /// Forgets another node for good. What it said so far is ignored from now on; if it comes back, it
+    /// has to state its history anew above. Returns the rows that vanish.
     pub fn forget(&mut self, origin: NodeId) -> Vec<RowChange> {
-        let history = self.histories.remove(&origin);
-        history.map(|h| h.into_removals()).unwrap_or_default()
+        if origin == self.own {
+            return Vec::new();
+        }
+        let up_to = self.newest(origin);
+        self.restore_forgotten(origin, up_to);
+        let Some(history) = self.histories.remove(&origin) else { return Vec::new() };
+        self.summaries.replace(origin, history.settled(), (Version::ZERO, 0));
+        history.into_removals()
+    }
+
+    /// The nodes that were forgotten, and up to which version of their history.
+    pub fn forgotten(&self) -> impl Iterator<Item = (NodeId, Version)> {
+        self.forgotten.iter().map(|(id, up_to)| (*id, *up_to))
+    }
+
+    /// Puts back a stored marker of a forgotten node.
+    pub fn restore_forgotten(&mut self, origin: NodeId, up_to: Version) {
+        let marker = self.forgotten.entry(origin).or_default();
+        *marker = up_to.max(*marker);
+    }
+
+    fn forgotten_up_to(&self, origin: NodeId) -> Version {
+        self.forgotten.get(&origin).copied().unwrap_or_default()
     }
 }

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use dunlin_api::client::Endpoint;
 
 use crate::access::Agent;
-use crate::commands::{agent, config, doctor, events, guard, lookup, register, run, state, watch};
+use crate::commands::{
+    agent, config, dev, doctor, events, guard, lookup, register, run, state, tls, watch,
+};
 use crate::output::{Format, Output};
 
 /// Service discovery that keeps telling the truth.
@@ -41,7 +43,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     // What has arguments is described beside them.
     Agent(agent::AgentArgs),
-    Dev(agent::DevArgs),
+    Dev(dev::DevArgs),
     /// List all services.
     Services,
     Lookup(lookup::LookupArgs),
@@ -58,6 +60,7 @@ pub(crate) enum Command {
     Maintenance(state::MaintenanceArgs),
     Guard(guard::GuardArgs),
     Config(config::ConfigArgs),
+    Tls(tls::TlsArgs),
     /// Print completions for a shell.
     Completions {
         /// Which one.
@@ -108,6 +111,8 @@ mod tests {
         for line in [
             "dunlin",
             "dunlin lokup web",
+            "dunlin dev --nodes 0",
+            "dunlin dev --nodes 10",
             "dunlin lookup we_b_",
             "dunlin lookup web --zone any",
             "dunlin lookup a.b.c.d.e",
@@ -122,6 +127,9 @@ mod tests {
             "dunlin maintenance web-1 --off --reason x",
             "dunlin run --service web -- sleep 1",
             "dunlin run --service web:80",
+            "dunlin tls cert create --node web-1",
+            "dunlin tls cert create --node a.b --zone z1",
+            "dunlin tls ca create --days 0",
             "dunlin --agent nowhere services",
             "dunlin --output xml services",
         ] {
@@ -135,6 +143,7 @@ mod tests {
         for line in [
             "dunlin lookup http.api.prod.shop --zone eu1 --output json",
             "dunlin watch web db",
+            "dunlin dev --nodes 3 --data-dir d",
             "dunlin register --service web --port 80 --check http:/healthz --wait",
             "dunlin register --service web --port 80 --wait=5s",
             "dunlin register -",
@@ -143,6 +152,9 @@ mod tests {
             "dunlin guard release web",
             "dunlin guard",
             "dunlin config check dunlin.toml",
+            "dunlin tls ca create --out pki --name shop --days 3650",
+            "dunlin tls cert create --node web-1 --zone eu1 --ca a/ca.crt --ca-key a/ca.key --force",
+            "dunlin tls cert show web-1.crt",
             "dunlin events --follow",
             "dunlin --agent http://127.0.0.1:5380 doctor",
         ] {

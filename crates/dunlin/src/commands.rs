@@ -4,6 +4,7 @@
 pub(crate) mod agent;
 mod completions;
 pub(crate) mod config;
+pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod guard;
@@ -14,6 +15,7 @@ pub(crate) mod register;
 pub(crate) mod run;
 pub(crate) mod services;
 pub(crate) mod state;
+pub(crate) mod tls;
 pub(crate) mod watch;
 
 use anyhow::Result;
@@ -25,7 +27,7 @@ use crate::failure::DONE;
 pub(crate) async fn perform(command: Command, context: &Context) -> Result<u8> {
     match command {
         Command::Agent(args) => agent::agent(args, context).await,
-        Command::Dev(args) => agent::dev(args, context).await,
+        Command::Dev(args) => dev::dev(args, context).await,
         Command::Services => services::services(context).await,
         Command::Lookup(args) => lookup::lookup(args, context).await,
         Command::Watch(args) => watch::watch(args, context).await,
@@ -39,6 +41,7 @@ pub(crate) async fn perform(command: Command, context: &Context) -> Result<u8> {
         Command::Maintenance(args) => state::maintenance(args, context).await,
         Command::Guard(args) => guard::guard(args, context).await,
         Command::Config(args) => config::config(args, context),
+        Command::Tls(args) => tls::tls(args, context),
         Command::Completions { shell } => {
             completions::completions(shell, context);
             Ok(DONE)

@@ -35,6 +35,17 @@ pub(crate) fn send_signal(process: u32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a read from the terminal fail while another program has it, instead of stopping this process.
+pub(crate) fn fail_reads_in_background() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGTTIN, libc::SIG_IGN) };
+}
+
+/// Whether a read failed since another program has the terminal.
+pub(crate) fn is_background_read(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
 /// Octets free for this user on the file system of a path.
 pub(crate) fn free_octets(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -78,13 +78,14 @@ impl Output {
 /// Rows under a header, without lines around them.
 #[derive(Debug)]
 pub(crate) struct Table {
-    header: Vec<&'static str>,
+    header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(header: &[&'static str]) -> Self {
-        Self { header: header.to_vec(), rows: Vec::new() }
+    pub(crate) fn new<S: AsRef<str>>(header: &[S]) -> Self {
+        let header = header.iter().map(|word| word.as_ref().to_owned()).collect();
+        Self { header, rows: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {

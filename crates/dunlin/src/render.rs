@@ -27,7 +27,8 @@ fn counts(of: &BTreeMap<String, usize>) -> String {
 }
 
 pub(crate) fn nodes(list: &NodeList) -> Table {
-    let mut table = Table::new(&["NODE", "ZONE", "ADDRESS", "STATUS", "INSTANCES", "META"]);
+    let mut table =
+        Table::new(&["NODE", "ZONE", "ADDRESS", "STATUS", "RTT", "BEHIND", "INSTANCES", "META"]);
     for n in &list.nodes {
         let name = if n.this { format!("{} (this)", n.name) } else { n.name.clone() };
         let meta: Vec<_> = n.meta.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -35,7 +36,9 @@ pub(crate) fn nodes(list: &NodeList) -> Table {
             name,
             n.zone.clone(),
             n.address.to_string(),
-            n.status.clone(),
+            if n.draining { format!("{}, draining", n.status) } else { n.status.clone() },
+            n.rtt_ms.map(|rtt| format!("{rtt:.1} ms")).unwrap_or_default(),
+            n.behind.map(|behind| behind.to_string()).unwrap_or_default(),
             n.instances.to_string(),
             meta.join(" "),
         ]);
@@ -209,15 +212,30 @@ mod tests {
             zone: "eu1".into(),
             address: "::1".parse().unwrap(),
             status: "alive".into(),
+            draining: false,
+            rtt_ms: None,
             head: 1,
+            behind: None,
             instances: 2,
             this: true,
             meta: [("rack".into(), "r7".into())].into(),
         };
+        let far = Node {
+            name: "n2".into(),
+            zone: "us1".into(),
+            status: "suspect".into(),
+            draining: true,
+            rtt_ms: Some(81.26),
+            behind: Some(3),
+            this: false,
+            meta: BTreeMap::new(),
+            ..node.clone()
+        };
         assert_eq!(
-            nodes(&NodeList { nodes: vec![node] }).render(),
-            "NODE       ZONE  ADDRESS  STATUS  INSTANCES  META\n\
-             n1 (this)  eu1   ::1      alive   2          rack=r7"
+            nodes(&NodeList { nodes: vec![node, far] }).render(),
+            "NODE       ZONE  ADDRESS  STATUS             RTT      BEHIND  INSTANCES  META\n\
+             n1 (this)  eu1   ::1      alive                               2          rack=r7\n\
+             n2         us1   ::1      suspect, draining  81.3 ms  3       2"
         );
         let guard =
             Guarded { service: "web".into(), since: "2026-11-21T03:00:00Z".into(), held: 4 };

@@ -289,3 +289,22 @@ fn configuration_errors_end_with_2_and_the_line() {
     assert!(error.contains("dunlin.toml:3: unknown key \"dns.lisen\""), "{error}");
     assert!(error.contains("did you mean \"dns.listen\"?"), "{error}");
 }
+
+#[test]
+fn a_node_is_drained_or_an_instance_but_not_both() {
+    let agent = FakeAgent::start(answers);
+    let socket = agent.socket();
+    let asked = |agent: &FakeAgent| {
+        let (call, body) = agent.next();
+        format!("{call} {body}")
+    };
+    assert_eq!(finish(&socket, &["drain", "--node"]).0, 0);
+    assert_eq!(asked(&agent), r#"put /api/node/drain {"enabled":true}"#);
+    assert_eq!(finish(&socket, &["drain", "--node", "--off"]).0, 0);
+    assert_eq!(asked(&agent), r#"put /api/node/drain {"enabled":false}"#);
+    assert_eq!(finish(&socket, &["drain", "web-1", "--node"]).0, 2);
+    assert_eq!(finish(&socket, &["drain"]).0, 2);
+    // What was wrong use had asked the agent nothing.
+    assert_eq!(finish(&socket, &["drain", "web-1"]).0, 0);
+    assert_eq!(agent.next().0, "put /api/instances/web-1/drain");
+}

@@ -4,6 +4,7 @@
 //! compare Dunlin with a peer run both in turns, so that a busy machine slows both alike.
 
 mod agent;
+mod cluster;
 mod start;
 mod stats;
 
@@ -19,16 +20,34 @@ pub(crate) struct Args {
     /// How often to measure; the table shows medians.
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// cluster: these rows alone.
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// cluster: how many agents, where a row does not need a certain number.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=100))]
+    agents: Option<u8>,
+    /// cluster: fewer samples, for trying.
+    #[arg(long)]
+    quick: bool,
+    /// Measure the release binary that is there, whatever it was built from.
+    #[arg(long)]
+    no_build: bool,
+    /// cluster: this runs in a network namespace of its own.
+    #[arg(long, hide = true)]
+    in_namespace: bool,
 }
 
 /// An entry of the registry.
 struct Bench {
     name: &'static str,
     about: &'static str,
-    run: fn(runs: u32) -> Result<()>,
+    run: fn(&Args) -> Result<()>,
 }
 
-const BENCHES: &[Bench] = &[Bench { name: "start", about: start::ABOUT, run: start::run }];
+const BENCHES: &[Bench] = &[
+    Bench { name: "start", about: start::ABOUT, run: |args| start::run(args.runs) },
+    Bench { name: "cluster", about: cluster::ABOUT, run: cluster::run },
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(name) = &args.name else {
@@ -38,9 +57,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
         bail!("there is no bench {name}; these are:\n{}", list());
     };
-    Cmd::cargo("build --release --locked -p dunlin").run()?;
+    if args.in_namespace {
+        return (bench.run)(args);
+    }
+    if !args.no_build {
+        Cmd::cargo("build --release --locked -p dunlin").run()?;
+    }
     println!("{}: {}\n{}", bench.name, bench.about, conditions());
-    (bench.run)(args.runs)
+    (bench.run)(args)
 }
 
 fn list() -> String {

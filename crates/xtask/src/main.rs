@@ -1,4 +1,4 @@
-//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | rules`.
+//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | sim | rules`.
 //!
 //! This crate runs other programs, reads the tracked files and prints. It knows none of Dunlin's own crates, so
 //! it builds in seconds and works while they do not.
@@ -13,6 +13,7 @@ mod bench;
 mod peers;
 mod rules;
 mod run;
+mod sim;
 mod table;
 mod test;
 mod verify;
@@ -41,6 +42,9 @@ enum Command {
     Test,
     /// Measure; without a name, list what can be measured.
     Bench(bench::Args),
+    /// Run whole clusters on a virtual network, disk and clock; `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Sim(sim::Args),
     /// Check the house rules alone (a step of verify).
     Rules,
 }
@@ -62,6 +66,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Fix => verify::fix(),
         Command::Test => test::test(),
         Command::Bench(args) => bench::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Rules => rules::check(),
     }
 }

@@ -39,6 +39,9 @@ const PEERS: &[Peer] = &[
     },
     Peer { command: "python3", package: "python3", serves: "the servers of the tour" },
     Peer { command: "ip", package: "iproute2", serves: "hosts in network namespaces" },
+    Peer { command: "nft", package: "nftables", serves: "networks that split, and firewalls" },
+    Peer { command: "ethtool", package: "ethtool", serves: "networks that lose and delay" },
+    Peer { command: "faketime", package: "faketime", serves: "hosts whose clock is wrong" },
 ];
 
 /// Whether this is a CI run, in which nothing may be left out.

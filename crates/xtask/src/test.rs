@@ -4,7 +4,10 @@ use anyhow::Result;
 
 use crate::run::{Cmd, Steps};
 use crate::workspace::Workspace;
-use crate::{peers, verify};
+use crate::{peers, sim, verify};
+
+/// Simulated clusters.
+const SEEDS: u32 = 200;
 
 pub(crate) fn test() -> Result<()> {
     let mut steps = Steps::default();
@@ -22,6 +25,7 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
     steps.command("documentation tests", &Cmd::cargo("test --workspace --doc --locked"))?;
     steps.command("release build", &Cmd::cargo("build --release --locked -p dunlin"))?;
     integration_tests(steps, &missing)?;
+    sim::step(steps, SEEDS)?;
     peers::print_missing(&missing);
     Ok(())
 }

@@ -3,14 +3,17 @@
 use anyhow::{Result, anyhow};
 
 use crate::run::{Cmd, Steps};
-use crate::{peers, rules};
+use crate::{peers, rules, sim};
 
 /// cargo-deny's releases that read our `deny.toml`.
 const DENY_VERSION: &str = "^0.20";
 
+/// Simulated clusters: enough to see that something is badly wrong.
+const SEEDS: u32 = 20;
+
 pub(crate) fn verify() -> Result<()> {
     let mut steps = Steps::default();
-    let result = run_steps(&mut steps);
+    let result = run_steps(&mut steps).and_then(|()| sim::step(&mut steps, SEEDS));
     steps.print_summary();
     result
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use dunlin_core::catalog::{Endpoint, NodeView, Standing, Topology};
+use dunlin_core::catalog::{Endpoint, NodeStatus, NodeView, Standing, Topology};
 use dunlin_core::dns::{Domain, Query, QuestionKey, Resolution, resolve, rtype};
 use dunlin_core::model::{
     Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
@@ -30,7 +30,7 @@ fn view_with(service: &str, addresses: &[[u8; 4]]) -> CatalogView {
     let topology = Topology { own_zone, nearest_zones: vec![] };
     let mut view = CatalogView::empty(topology, 0);
     view.advance();
-    view.put_node(NodeView { id, row: Arc::clone(&row), is_live: true });
+    view.put_node(NodeView { id, row: Arc::clone(&row), status: NodeStatus::Alive });
     let service = ServiceName::parse(service).unwrap();
     let endpoints = addresses.iter().enumerate().map(|(index, address)| {
         let fields = InstanceFields {

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use dunlin_api::Event;
-use dunlin_core::model::{InstanceId, ProviderId, Registration};
-use dunlin_core::replica::{Change, Delta, Departure, RowChange, RowKey, RowState};
+use dunlin_core::model::{InstanceId, NodePhase, ProviderId, Registration};
+use dunlin_core::replica::{
+    Change, Delta, DeltaRow, Departure, Entry, RowChange, RowKey, RowState,
+};
 use tracing::{error, info, warn};
 
+use super::cluster::{Cluster, Remote};
 use super::{Driver, RETRY_INTERVAL, Stored, clocks};
 use crate::handle::{Command, Registered, Reply, RequestError};
 use crate::registry::{Effect, Registry, RegistryError, stored_differences};
-use crate::store::{Batch, ProviderWrite, StoreError};
+use crate::store::{Batch, HistoryWrite, ProviderWrite, StoreError};
 
 /// The subject under which trouble with the disk is reported.
 const SUBJECT: &str = "store";
@@ -24,6 +27,8 @@ pub(super) struct Draft {
     /// As the commands came; [`Driver::reduce`] makes one change per instance of them.
     effects: Vec<Effect>,
     changes: Vec<InstanceChange>,
+    /// What the node is to say of itself.
+    phase: Option<NodePhase>,
     /// Deadlines that this batch ends, and instances that were critical for too long: back as they were if
     /// the disk refuses.
     ended: Vec<(ProviderId, Instant)>,
@@ -47,6 +52,10 @@ pub(super) struct InFlight {
     pub(super) stored: Stored,
     draft: Draft,
     delta: Option<Delta>,
+    /// Above which version the own history is stated anew, if it is.
+    restated: Option<dunlin_core::replica::Version>,
+    remote: Remote,
+    forgotten: Vec<(dunlin_core::model::NodeId, dunlin_core::replica::Version)>,
     /// The registry as it was, should the disk refuse.
     before: Registry,
     observed: BTreeMap<RowKey, RowState>,
@@ -65,6 +74,21 @@ fn later<T: Send + 'static>(reply: Reply<T>, value: T) -> Acknowledge {
         // Whoever asked may have gone; what was asked is done all the same.
         let _ = reply.send(result.map(|()| value));
     })
+}
+
+/// A history that is stated anew, as it replaces what is on disk.
+fn whole_history(delta: &Delta) -> HistoryWrite {
+    let entry = |row: &DeltaRow| {
+        (row.key.clone(), Entry { version: row.version, state: row.state.clone() })
+    };
+    HistoryWrite {
+        origin: delta.origin,
+        head: delta.to,
+        floor: delta.floor,
+        rows: delta.rows.iter().map(entry).collect(),
+        gone: Vec::new(),
+        replaces_all: true,
+    }
 }
 
 fn refuse<T>(reply: Reply<T>, error: RequestError) {
@@ -99,7 +123,12 @@ impl Driver {
         // What nobody waits for is not tried again before the disk had a rest.
         let is_rested = self.retry_at.is_none();
         let is_due = self.provider_deadlines.values().any(|at| *at <= now);
-        let is_own_wish = !self.observed.is_empty() || !self.expired.is_empty() || is_due;
+        let has_remote = self.cluster.as_ref().is_some_and(Cluster::wants_to_store);
+        let is_own_wish = !self.observed.is_empty()
+            || !self.expired.is_empty()
+            || !self.forgotten.is_empty()
+            || has_remote
+            || is_due;
         let is_wanted = !self.waiting.is_empty() || (is_own_wish && is_rested);
         if self.in_flight.is_some() || !is_wanted {
             return;
@@ -146,6 +175,7 @@ impl Driver {
     async fn hand_over(&mut self, before: Registry, mut draft: Draft) {
         draft.changes = self.reduce(std::mem::take(&mut draft.effects));
         let mut changes = self.rows_of_changes(&draft.changes);
+        changes.extend(draft.phase.and_then(|phase| self.row_of_phase(phase)));
         let observed = std::mem::take(&mut self.observed);
         let renewed: BTreeSet<InstanceId> =
             draft.changes.iter().filter(|c| c.is_renewed).map(|c| c.effect.id().clone()).collect();
@@ -155,7 +185,7 @@ impl Driver {
                 registration.is_some_and(|r| r.checks.iter().any(|spec| spec.id == *check))
                     && !renewed.contains(id)
             }
-            RowKey::Node | RowKey::Instance(_) => false,
+            RowKey::Node | RowKey::Instance(_) | RowKey::Other(_) => false,
         };
         changes.extend(
             observed
@@ -163,38 +193,86 @@ impl Driver {
                 .filter(|(key, _)| is_of_now(key))
                 .map(|(key, state)| Change { key: key.clone(), state: state.clone() }),
         );
-        let delta = self.replica.prepare(changes);
+        let restated = self.cluster.as_mut().and_then(|cluster| cluster.restate.take());
+        let delta = match restated {
+            Some(above) => Some(self.replica.prepare_restatement(above, changes)),
+            None => self.replica.prepare(changes),
+        };
         let purged = self.purgeable();
-        let batch = Batch {
-            deltas: delta.iter().cloned().collect(),
+        let remote = self.take_remote();
+        let forgotten = std::mem::take(&mut self.forgotten);
+        let mut batch = Batch {
+            deltas: Vec::new(),
+            histories: remote.histories.clone(),
             providers: std::mem::take(&mut draft.writes),
             purge: purged.map(|version| (self.own, version)),
+            forget: forgotten.clone(),
+            peers: remote.peers.clone(),
         };
+        match &delta {
+            Some(delta) if restated.is_some() => batch.histories.push(whole_history(delta)),
+            Some(delta) => batch.deltas.push(delta.clone()),
+            None => {}
+        }
         if batch.is_empty() {
             self.apply(draft, None, None);
             return;
         }
         match self.store.begin(batch).await {
             Ok(stored) => {
-                self.in_flight = Some(InFlight { stored, draft, delta, before, observed, purged });
+                self.shared.vitals.set_storing(true);
+                self.in_flight = Some(InFlight {
+                    stored,
+                    draft,
+                    delta,
+                    restated,
+                    remote,
+                    forgotten,
+                    before,
+                    observed,
+                    purged,
+                });
             }
-            Err(error) => self.give_up(before, draft, observed, &error),
+            Err(error) => {
+                self.forgotten.extend(forgotten);
+                self.put_back_cluster(restated, remote);
+                self.give_up(before, draft, observed, &error);
+            }
+        }
+    }
+
+    fn put_back_cluster(
+        &mut self,
+        restated: Option<dunlin_core::replica::Version>,
+        remote: Remote,
+    ) {
+        self.put_back(remote);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.restate = cluster.restate.max(restated);
         }
     }
 
     /// Takes in whether the batch in flight is on disk.
     pub(super) fn end_batch(&mut self, result: Result<(), StoreError>) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        let InFlight { draft, delta, before, observed, purged, .. } = in_flight;
+        self.shared.vitals.set_storing(false);
+        let InFlight {
+            draft, delta, restated, remote, forgotten, before, observed, purged, ..
+        } = in_flight;
         match result {
             Ok(()) => {
                 if self.retry_at.take().is_some() {
                     info!("the disk takes changes again");
                 }
                 self.shared.problems.clear(SUBJECT);
-                self.apply(draft, delta.as_ref(), purged);
+                self.note_stored(&remote);
+                self.apply(draft, delta, purged);
             }
-            Err(error) => self.give_up(before, draft, observed, &error),
+            Err(error) => {
+                self.forgotten.extend(forgotten);
+                self.put_back_cluster(restated, remote);
+                self.give_up(before, draft, observed, &error);
+            }
         }
     }
 
@@ -202,7 +280,7 @@ impl Driver {
     fn apply(
         &mut self,
         draft: Draft,
-        delta: Option<&Delta>,
+        delta: Option<Delta>,
         purged: Option<dunlin_core::replica::Version>,
     ) {
         let (now, wall) = clocks();
@@ -210,7 +288,8 @@ impl Driver {
             self.replica.purge_tombstones(self.own, version);
         }
         if let Some(delta) = delta {
-            let mut rows = self.replica.commit(delta);
+            let mut rows = self.replica.commit(&delta);
+            self.tell_cluster(delta);
             // What was observed while the batch was on its way is newer, and shown already.
             let is_outdated = |row: &RowChange| {
                 matches!(row.state, RowState::Present(_)) && self.observed.contains_key(&row.key)
@@ -313,6 +392,10 @@ impl Driver {
                 }
                 Err(error) => refuse(reply, error.into()),
             },
+            Command::SetNodePhase(phase, reply) => {
+                draft.phase = Some(phase);
+                draft.acknowledge.push(later(reply, ()));
+            }
             Command::PushCheck { instance, check, status, output, reply } => {
                 match self.push_check(instance, check, status, &output) {
                     Ok(()) => draft.acknowledge.push(later(reply, ())),
@@ -345,6 +428,7 @@ impl Driver {
                 self.remove_provider(provider, reply, draft);
             }
             read @ (Command::Providers(_)
+            | Command::Provider(..)
             | Command::LocalInstances(_)
             | Command::ReleaseGuard(..)) => drop(self.answer(read)),
         }
@@ -356,6 +440,10 @@ impl Driver {
             Command::Providers(reply) => {
                 let reports = self.registry.reports().into_iter().map(Into::into);
                 let _ = reply.send(Ok(reports.collect()));
+                None
+            }
+            Command::Provider(id, reply) => {
+                let _ = reply.send(Ok(self.registry.report_of(&id).map(Into::into)));
                 None
             }
             Command::LocalInstances(reply) => {
@@ -374,6 +462,7 @@ impl Driver {
             write @ (Command::Register(..)
             | Command::Deregister(..)
             | Command::SetMode(..)
+            | Command::SetNodePhase(..)
             | Command::PushCheck { .. }
             | Command::PutProvider { .. }
             | Command::ProviderFailed { .. }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dunlin_api::Event;
-use dunlin_core::catalog::{EndpointKey, Output as CatalogOutput, ServiceView};
+use dunlin_core::catalog::{Endpoint, NodeStatus, Output as CatalogOutput};
 use dunlin_core::health::{CheckKey, Outcome, RunId};
 use dunlin_core::model::{
-    CheckId, CheckRow, CheckSpec, CheckStatus, Health, InstanceId, Mode, ProviderId, ProviderKind,
-    Registration, ServiceName, Timestamp,
+    CheckId, CheckRow, CheckSpec, CheckStatus, Health, InstanceId, Mode, NodeId, NodeName,
+    NodePhase, NodeRow, ProviderId, ProviderKind, Registration, ServiceName, Timestamp,
 };
 use dunlin_core::replica::{Change, Departure, Row, RowChange, RowKey, RowState, Version};
 use futures_util::FutureExt;
@@ -54,6 +54,14 @@ impl Driver {
             }
         }
         rows
+    }
+
+    /// The own node's row with another phase.
+    pub(super) fn row_of_phase(&self, phase: NodePhase) -> Option<Change> {
+        let row = self.replica.row(self.own, &RowKey::Node)?;
+        let Row::Node(row) = row else { return None };
+        let row = NodeRow { phase, ..(**row).clone() };
+        Some(present(RowKey::Node, Row::Node(Arc::new(row))))
     }
 
     fn upsert_rows(
@@ -115,7 +123,9 @@ impl Driver {
             let row = RowKey::Check(id.clone(), spec.id.clone());
             let stored = match self.replica.row(self.own, &row) {
                 Some(Row::Check(row)) => Some((**row).clone()),
-                Some(Row::Node(_) | Row::Instance(_)) | None => None,
+                Some(Row::Node(_) | Row::Instance(_) | Row::Newer(_) | Row::Other(_)) | None => {
+                    None
+                }
             };
             self.checks.upsert(now, wall, key, spec.clone(), stored);
         }
@@ -235,8 +245,8 @@ impl Driver {
 
     pub(super) fn tell(&self, output: &CatalogOutput) {
         match output {
-            CatalogOutput::HealthChanged { service, key, from, to } => {
-                self.tell_health(service, key, *from, *to);
+            CatalogOutput::HealthChanged { service, endpoint, from, to, .. } => {
+                self.tell_health(service, endpoint, *from, *to);
             }
             CatalogOutput::Guarded { service, held } => {
                 let reason = format!(
@@ -251,38 +261,85 @@ impl Driver {
                 let event = self.event("ServiceReleased", (*reason).to_owned());
                 self.shared.events.push(Event { service: Some(service.to_string()), ..event });
             }
+            CatalogOutput::NodeChanged { node, id, from, to } => {
+                self.tell_node(node, *id, *from, *to);
+            }
+            CatalogOutput::NodeDraining { node, is_draining, .. } => {
+                let (kind, reason) = if *is_draining {
+                    ("NodeDraining", "its instances get no new clients")
+                } else {
+                    ("NodeUndrained", "its instances are in answers again if healthy")
+                };
+                tracing::info!(%node, is_draining, "node drained or put back");
+                self.shared.events.push(self.node_event(kind, node, reason.to_owned()));
+            }
+            CatalogOutput::NameConflict { name, ids } => {
+                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                let ids = ids.join(", ");
+                tracing::warn!(node = %name, ids, "several live nodes have one name");
+                let reason =
+                    format!("several live nodes have this name: {ids}; the first is shown");
+                self.shared.events.push(self.node_event("NodeNameConflict", name, reason));
+            }
             CatalogOutput::Publish { .. } | CatalogOutput::Probe { .. } => {}
         }
+    }
+
+    fn node_event(&self, kind: &str, node: &NodeName, reason: String) -> Event {
+        Event { node: node.to_string(), ..self.event(kind, reason) }
+    }
+
+    fn tell_node(&self, node: &NodeName, id: NodeId, from: Option<NodeStatus>, to: NodeStatus) {
+        let word = from.map_or("unknown", NodeStatus::as_str);
+        let kind = match (from, to) {
+            (None, NodeStatus::Alive | NodeStatus::Suspect) => "NodeJoined",
+            (Some(NodeStatus::Down | NodeStatus::Left), status) if status.is_live() => {
+                "NodeReturned"
+            }
+            (_, NodeStatus::Down) => "NodeDown",
+            (_, NodeStatus::Left) => "NodeLeft",
+            (_, NodeStatus::Alive | NodeStatus::Suspect) => {
+                tracing::debug!(%node, %id, from = word, to = to.as_str(), "node suspected or cleared");
+                return;
+            }
+        };
+        tracing::info!(%node, %id, from = word, to = to.as_str(), "node changed");
+        let reason = format!("{word} to {}, id {id}", to.as_str());
+        self.shared.events.push(self.node_event(kind, node, reason));
     }
 
     fn tell_health(
         &self,
         service: &ServiceName,
-        key: &EndpointKey,
+        endpoint: &Endpoint,
         from: Option<Health>,
         to: Option<Health>,
     ) {
-        let view = self.catalog.view().service(service).cloned();
-        let endpoint = view.as_deref().and_then(|v| find(v, key));
         let (kind, reason) = match (from, to) {
             (None, Some(health)) => ("InstanceRegistered", format!("now {health}")),
-            (Some(_), None) => ("InstanceDeregistered", "no longer registered".to_owned()),
+            (Some(_), None) => ("InstanceDeregistered", self.why_gone(endpoint).to_owned()),
             (from, to) => {
                 let word = |h: Option<Health>| h.map_or("none", Health::as_str);
-                let is_by_checks = |h: &Health| *h <= Health::Critical;
-                let why = endpoint.filter(|_| to.as_ref().is_some_and(is_by_checks));
-                let why = why.map(|e| explain(&e.checks)).unwrap_or_default();
+                let is_by_checks = to.is_some_and(|health| health <= Health::Critical);
+                let why = if is_by_checks { explain(&endpoint.checks) } else { String::new() };
                 ("HealthChanged", format!("{} to {}{why}", word(from), word(to)))
             }
         };
-        let node = endpoint.map(|e| e.node.name.to_string());
-        let event = self.event(kind, reason);
+        let event = self.node_event(kind, &endpoint.node.name, reason);
         self.shared.events.push(Event {
             service: Some(service.to_string()),
-            instance: Some(key.1.to_string()),
-            node: node.unwrap_or_else(|| event.node.clone()),
+            instance: Some(endpoint.instance.id.to_string()),
             ..event
         });
+    }
+
+    fn why_gone(&self, endpoint: &Endpoint) -> &'static str {
+        match self.catalog.view().node(&endpoint.node.name) {
+            Some(node) if node.id == endpoint.node_id && node.status == NodeStatus::Left => {
+                "its node left"
+            }
+            Some(_) | None => "no longer registered",
+        }
     }
 
     pub(super) fn instance_event(&self, kind: &str, id: &InstanceId, reason: &str) -> Event {
@@ -312,13 +369,6 @@ impl Driver {
         let event = self.event("ProviderFailed", reason);
         self.shared.events.push(Event { provider: Some(provider.to_string()), ..event });
     }
-}
-
-fn find<'a>(
-    view: &'a ServiceView,
-    key: &EndpointKey,
-) -> Option<&'a Arc<dunlin_core::catalog::Endpoint>> {
-    view.endpoints.iter().find(|e| e.node_id == key.0 && e.instance.id == key.1)
 }
 
 /// What the worst check says.

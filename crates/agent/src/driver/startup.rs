@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::catalog::{Catalog, GuardSettings, Topology};
+use dunlin_core::catalog::{Catalog, GuardSettings, NodeStatus, Topology};
+use dunlin_core::gossip::{Exchange, ExchangeSettings};
 use dunlin_core::health::Scheduler;
-use dunlin_core::model::{Instance, NodeId, NodeRow, ProviderId};
+use dunlin_core::model::{Instance, NodeId, NodePhase, NodeRow, ProviderId};
 use dunlin_core::replica::{Change, Departure, Replica, Row, RowKey, RowState};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
@@ -15,9 +16,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::batch::InstanceChange;
+use super::cluster::Cluster;
 use super::{COMMAND_QUEUE, Driver, PROBES, RESULT_QUEUE, clocks};
 use crate::checks::Runner;
 use crate::handle::{Command, Shared};
+use crate::net::Net;
 use crate::registry::{Effect, Registry};
 use crate::store::{Batch, Store, StoreError, Stored, StoredHistory, StoredProvider};
 
@@ -32,6 +35,8 @@ pub struct Settings {
     pub reap_after: Duration,
     /// A random number, so that checks of many hosts are spread.
     pub seed: u64,
+    /// Whether stopping tells the others that this node leaves.
+    pub leaves_on_stop: bool,
 }
 
 /// Why the driver cannot start.
@@ -60,7 +65,7 @@ pub fn restore(settings: &Settings, own: NodeId, stored: Stored) -> Restored {
     }
     let topology = Topology { own_zone: settings.node.zone.clone(), nearest_zones: Vec::new() };
     let mut catalog = Catalog::new(topology, settings.guard.clone(), stored.index);
-    catalog.load(rows_of(&stored.histories));
+    load(&mut catalog, own, &stored.histories);
     let own_instances = own_instances(own, &stored.histories);
     let providers = stored.providers.iter().map(|p| (p.provider.clone(), p.ttl)).collect();
     let registry = Registry::restore(
@@ -72,10 +77,27 @@ pub fn restore(settings: &Settings, own: NodeId, stored: Stored) -> Restored {
         &own_instances,
     );
     let mut replica = Replica::new(own);
+    for (origin, up_to) in stored.forgotten {
+        replica.restore_forgotten(origin, up_to);
+    }
     for StoredHistory { origin, head, floor, rows } in stored.histories {
         replica.restore(origin, head, floor, rows);
     }
     Restored { replica, catalog, registry, providers }
+}
+
+/// Shows what was stored. That the own node left ended with its restart: it changes no answer.
+pub fn load(catalog: &mut Catalog, own: NodeId, histories: &[StoredHistory]) {
+    catalog.load(rows_of(histories));
+    let is_own = |(origin, key, _): &(NodeId, &RowKey, _)| *origin == own && **key == RowKey::Node;
+    let own_row = rows_of(histories).find(is_own);
+    if let Some((_, key, RowState::Present(Row::Node(row)))) = own_row
+        && row.phase == NodePhase::Left
+    {
+        let row = NodeRow { phase: NodePhase::Active, ..(**row).clone() };
+        let state = RowState::Present(Row::Node(Arc::new(row)));
+        catalog.load([(own, key, &state)]);
+    }
 }
 
 /// Rows of stored histories, as the catalog loads them.
@@ -85,9 +107,9 @@ pub fn rows_of(histories: &[StoredHistory]) -> impl Iterator<Item = (NodeId, &Ro
 
 fn own_instances(own: NodeId, histories: &[StoredHistory]) -> Vec<Arc<Instance>> {
     let rows = rows_of(histories).filter(|(origin, ..)| *origin == own);
-    rows.filter_map(|(_, _, state)| match state {
-        RowState::Present(Row::Instance(instance)) => Some(instance.clone()),
-        RowState::Present(Row::Node(_) | Row::Check(_)) | RowState::Gone(_) => None,
+    rows.filter_map(|(_, _, state)| {
+        let Some(Row::Instance(instance)) = state.present() else { return None };
+        Some(instance.clone())
     })
     .collect()
 }
@@ -109,6 +131,7 @@ impl Driver {
         let (reload, reloads) = mpsc::channel(1);
         let Restored { replica, catalog, registry, providers } = restored;
         let (now, _) = clocks();
+        let (net_events, net_frames) = super::cluster::no_queues();
         let mut driver = Self {
             own: shared.identity.node_id,
             shared,
@@ -117,6 +140,7 @@ impl Driver {
             catalog,
             registry,
             checks: Scheduler::new(settings.seed),
+            seed: settings.seed,
             runner,
             runs: BTreeMap::new(),
             commands: queue,
@@ -136,11 +160,69 @@ impl Driver {
             finished: mpsc::channel(RESULT_QUEUE),
             probed: mpsc::channel(RESULT_QUEUE),
             probes: Arc::new(Semaphore::new(PROBES)),
+            cluster: None,
+            net_events,
+            net_frames,
+            forgotten: Vec::new(),
+            leaves_on_stop: settings.leaves_on_stop,
+            heads_published: now,
             tasks: TaskTracker::new(),
             stop,
         };
         driver.state_own(settings.node).await?;
         Ok((driver, commands, reload))
+    }
+
+    /// Joins the driver with the network. Members that were down when the agent last stopped still are until they
+    /// say otherwise.
+    pub(crate) fn join(&mut self, net: Net, down: &[NodeId]) {
+        let (now, wall) = clocks();
+        let zone = self.shared.identity.zone.clone();
+        let settings = ExchangeSettings::default();
+        let exchange = Exchange::new(now, &self.replica, zone, settings, self.seed);
+        let context = Arc::clone(net.context());
+        context.set_summary(self.replica.summary());
+        // All that is here at this point comes from the disk.
+        let stored = self.replica.heads().collect();
+        self.cluster = Some(Cluster::new(context, exchange, stored, now));
+        (self.net_events, self.net_frames) = (net.events, net.frames);
+        let statuses: Vec<_> = down.iter().map(|id| (*id, NodeStatus::Down)).collect();
+        self.catalog.handle_statuses(now, wall, &statuses);
+    }
+
+    /// Randomness that differs from node to node.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Says as the last thing that the node leaves.
+    pub(super) async fn state_departure(&mut self) {
+        let Some(Row::Node(node)) = self.replica.row(self.own, &RowKey::Node).cloned() else {
+            return;
+        };
+        // A node that is being drained goes on being drained when it comes back.
+        if node.phase != NodePhase::Active {
+            return;
+        }
+        let node = NodeRow { phase: NodePhase::Left, ..(*node).clone() };
+        let state = RowState::Present(Row::Node(Arc::new(node)));
+        let Some(delta) = self.replica.prepare([Change { key: RowKey::Node, state }]) else {
+            return;
+        };
+        let batch = Batch { deltas: vec![delta.clone()], ..Batch::default() };
+        if let Err(error) = self.store.write(batch).await {
+            return error!(%error, "the others are not told that this node leaves");
+        }
+        self.replica.commit(&delta);
+        self.tell_cluster(delta);
+    }
+
+    /// Draining is an operator's wish and outlives a restart; having left ends with one.
+    fn stored_phase(&self) -> NodePhase {
+        match self.replica.row(self.own, &RowKey::Node) {
+            Some(Row::Node(row)) if row.phase == NodePhase::Draining => NodePhase::Draining,
+            Some(_) | None => NodePhase::Active,
+        }
     }
 
     /// Makes the own rows say what the registry and the configuration say.
@@ -164,6 +246,7 @@ impl Driver {
             .map(|effect| InstanceChange { effect, is_renewed: false })
             .collect();
         let mut changes = self.rows_of_changes(&effects);
+        let node = NodeRow { phase: self.stored_phase(), ..node };
         let state = RowState::Present(Row::Node(Arc::new(node)));
         changes.push(Change { key: RowKey::Node, state });
         if let Some(delta) = self.replica.prepare(changes) {

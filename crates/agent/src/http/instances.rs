@@ -239,6 +239,8 @@ pub(super) fn invalid(error: &InstanceError) -> Problem {
 pub(super) fn node_address(app: &App) -> Result<std::net::IpAddr, Problem> {
     let shared = app.handle.shared();
     let view = shared.view.load();
-    let own = view.node(&shared.identity.node).map(|node| node.row.address);
+    // Of two nodes with one name the view shows one, and the other's address is none of ours.
+    let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
+    let own = own.map(|node| node.row.address);
     own.ok_or_else(|| Problem::busy("the agent is starting and does not know its own address yet"))
 }

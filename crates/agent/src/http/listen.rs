@@ -78,6 +78,7 @@ impl Collect for Shown {
 #[derive(Debug)]
 pub struct Server {
     supervisor: JoinHandle<()>,
+    abort: CancellationToken,
 }
 
 impl Server {
@@ -87,6 +88,11 @@ impl Server {
         if let Err(error) = self.supervisor.await {
             tracing::error!(%error, "the API ended by a panic");
         }
+    }
+
+    /// Ends open requests without an answer. `shutdown` still has to be cancelled.
+    pub fn cut_off(&self) {
+        self.abort.cancel();
     }
 
     pub(super) fn start(
@@ -121,16 +127,17 @@ impl Server {
             tasks.spawn(acceptor.clone().accept_unix(listener));
         }
         let abort = acceptor.connection.abort.clone();
+        let cut_off = abort.clone();
         let supervisor = tokio::spawn(async move {
             shutdown.cancelled().await;
             tasks.close();
             if timeout(drain_timeout, tasks.wait()).await.is_err() {
                 tracing::warn!(left = tasks.len(), "requests did not end in time and are cut off");
-                abort.cancel();
+                cut_off.cancel();
                 tasks.wait().await;
             }
         });
-        Ok(Self { supervisor })
+        Ok(Self { supervisor, abort })
     }
 }
 

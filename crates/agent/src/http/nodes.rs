@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
-use dunlin_core::model::NodeName;
+use dunlin_core::model::{NodeName, NodePhase};
 
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, json, present};
+use super::{App, BODY_OCTETS, json, present};
+use crate::handle::Command;
 
 /// All nodes.
 #[utoipa::path(
@@ -55,4 +56,31 @@ pub(super) async fn get_node(
     };
     let count = present::instances_by_node(&view).remove(&node.id).unwrap_or(0);
     Ok(json(StatusCode::OK, &present::node(node, count, shared)))
+}
+
+/// Take this agent's node out of service, or put it back. Its instances get no new clients meanwhile.
+#[utoipa::path(
+    put,
+    path = "/api/node/drain",
+    tag = "nodes",
+    request_body = api::NodeDrainRequest,
+    responses(
+        (status = 200, description = "The node as it is now", body = api::Node),
+        (status = 204, description = "It is done; another live node has this node's name and is shown")
+    )
+)]
+pub(super) async fn drain_node(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    read::no_query(request.uri())?;
+    let wish: api::NodeDrainRequest = read::body(&app, request, BODY_OCTETS).await?;
+    let phase = if wish.enabled { NodePhase::Draining } else { NodePhase::Active };
+    app.handle.ask(|reply| Command::SetNodePhase(phase, reply)).await?;
+    let shared = app.handle.shared();
+    let view = shared.view.load_full();
+    let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
+    let Some(own) = own else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let count = present::instances_by_node(&view).remove(&own.id).unwrap_or(0);
+    Ok(json(StatusCode::OK, &present::node(own, count, shared)))
 }

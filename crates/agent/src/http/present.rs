@@ -45,7 +45,7 @@ pub(super) fn instance(endpoint: &Endpoint) -> api::Instance {
         port: instance.port.get(),
         weight: instance.weight,
         tags: instance.tags.iter().map(|tag| tag.to_string()).collect(),
-        meta: pairs(&instance.meta),
+        meta: pairs(instance.meta.iter()),
         health: endpoint.health.as_str().to_owned(),
         standing: match endpoint.standing {
             Standing::Regular => None,
@@ -84,16 +84,23 @@ pub(super) fn local_instance(endpoint: &Endpoint) -> api::LocalInstance {
 
 pub(super) fn node(view: &NodeView, instances: usize, shared: &Shared) -> api::Node {
     let this = view.id == shared.identity.node_id;
+    let head = shared.heads.load().get(&view.id).copied().unwrap_or(0);
+    let member = shared.members.0.load().get(&view.id).cloned().unwrap_or_default();
+    // One's own history is never behind; nobody told of one that is.
+    let newest = (!this && member.newest_head > 0).then_some(member.newest_head);
     api::Node {
         id: view.id.to_string(),
         name: view.row.name.to_string(),
         zone: view.row.zone.to_string(),
         address: view.row.address,
-        status: if view.is_live { "alive" } else { "down" }.to_owned(),
-        head: shared.heads.load().get(&view.id).copied().unwrap_or(0),
+        status: view.status.as_str().to_owned(),
+        draining: view.is_draining(),
+        rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        head,
+        behind: newest.map(|newest| newest.saturating_sub(head)),
         instances,
         this,
-        meta: pairs(&view.row.meta),
+        meta: pairs(view.row.meta.iter()),
     }
 }
 
@@ -116,6 +123,6 @@ pub(super) fn find_instance<'a>(
     endpoints.find(|e| e.node_id == node && e.instance.id == *id)
 }
 
-fn pairs(meta: &BTreeMap<Arc<str>, Arc<str>>) -> BTreeMap<String, String> {
-    meta.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+fn pairs<'a>(meta: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>) -> BTreeMap<String, String> {
+    meta.map(|(k, v)| (k.to_string(), v.to_string())).collect()
 }

@@ -139,10 +139,9 @@ fn provider_id(text: &str) -> Result<ProviderId, Problem> {
 }
 
 async fn stored(app: &App, id: &ProviderId) -> Result<api::Provider, Problem> {
-    let name = id.to_string();
-    let providers = app.handle.ask(Command::Providers).await?;
-    providers.into_iter().find(|provider| provider.provider == name).ok_or_else(|| {
-        Problem::not_found(format!("there is no provider {name}"))
+    let provider = app.handle.ask(|reply| Command::Provider(id.clone(), reply)).await?;
+    provider.ok_or_else(|| {
+        Problem::not_found(format!("there is no provider {id}"))
             .hint("GET /api/providers lists all")
     })
 }

@@ -15,7 +15,9 @@ use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use dunlin_api as api;
-use dunlin_core::catalog::{CatalogView, Endpoint, GuardMark, NodeView, Standing, Topology};
+use dunlin_core::catalog::{
+    CatalogView, Endpoint, GuardMark, NodeStatus, NodeView, Standing, Topology,
+};
 use dunlin_core::model::{
     CheckRow, CheckStatus, Health, Instance, InstanceFields, InstanceId, Mode, NodeId, NodeName,
     NodePhase, NodeRow, ProviderId, Registration, ServiceName, Timestamp, ZoneName,
@@ -55,7 +57,7 @@ fn node(name: &str, zone: &str, last: u8) -> NodeView {
         meta: BTreeMap::new(),
         phase: NodePhase::Active,
     };
-    NodeView { id: NodeId::from_bytes([last; 16]), row: Arc::new(row), is_live: true }
+    NodeView { id: NodeId::from_bytes([last; 16]), row: Arc::new(row), status: NodeStatus::Alive }
 }
 
 fn endpoint(node: &NodeView, id: &str, name: &str, health: Health, tags: &[&str]) -> Endpoint {
@@ -276,6 +278,13 @@ impl World {
             }
             Command::Deregister(id, reply) => drop(reply.send(self.deregister(&id))),
             Command::SetMode(id, mode, reply) => drop(reply.send(self.set_mode(&id, mode))),
+            Command::SetNodePhase(phase, reply) => {
+                self.change(&[], |view| {
+                    let row = NodeRow { phase, ..(*self.own.row).clone() };
+                    view.put_node(NodeView { row: Arc::new(row), ..self.own.clone() });
+                });
+                drop(reply.send(Ok(())));
+            }
             Command::PushCheck { instance, check, status, output, reply } => {
                 drop(reply.send(self.push(&instance, check.as_str(), status, &output)));
             }
@@ -286,6 +295,11 @@ impl World {
             Command::ProviderFailed { .. } => {}
             Command::RemoveProvider(id, reply) => drop(reply.send(self.remove_provider(&id))),
             Command::Providers(reply) => drop(reply.send(Ok(self.providers()))),
+            Command::Provider(id, reply) => {
+                let name = id.to_string();
+                let found = self.providers().into_iter().find(|p| p.provider == name);
+                drop(reply.send(Ok(found)));
+            }
             Command::LocalInstances(reply) => {
                 let own = self.all().into_iter().filter(|e| e.node_id == self.own.id);
                 drop(reply.send(Ok(own.map(|e| e.instance.id.clone()).collect())));

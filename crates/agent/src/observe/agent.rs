@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use dunlin_core::catalog::{NodeStatus, Standing};
 use dunlin_core::model::Health;
 
 use super::{Collect, Metric, Sink, number};
@@ -25,7 +26,7 @@ impl Agent {
         for service in view.services() {
             guarded += usize::from(service.guard.is_some());
             for endpoint in service.endpoints.iter() {
-                held += usize::from(endpoint.standing == dunlin_core::catalog::Standing::Held);
+                held += usize::from(endpoint.standing == Standing::Held);
                 if let Some(at) = Health::ALL.iter().position(|h| *h == endpoint.health) {
                     by_health[at] += 1;
                 }
@@ -38,11 +39,12 @@ impl Agent {
         sink.value(&index, number(view.index()));
         let services = Metric::gauge("catalog_services", "Services known");
         sink.value(&services, count(view.service_count()));
-        let nodes = Metric::gauge("catalog_nodes", "Nodes known, by whether they are alive");
-        let live = view.nodes().filter(|n| n.is_live).count();
-        let down = view.nodes().count() - live;
-        let by_status = [("alive", live), ("down", down)];
-        sink.values(&nodes, by_status.map(|(status, n)| ([("status", status)], count(n))));
+        let nodes = Metric::gauge("catalog_nodes", "Nodes known, by status");
+        let by_status = NodeStatus::ALL.map(|status| {
+            let nodes = view.nodes().filter(|n| n.status == status).count();
+            ([("status", status.as_str())], count(nodes))
+        });
+        sink.values(&nodes, by_status);
         let guarded_services =
             Metric::gauge("guard_services", "Services whose drop the guard holds back");
         sink.value(&guarded_services, count(guarded));

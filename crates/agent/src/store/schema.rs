@@ -13,7 +13,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x4455_4e4c;
 
 /// What leads from each schema to the next. Landed entries never change.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('index', 0);
@@ -31,6 +31,19 @@ const MIGRATIONS: [&str; 2] = [
     ",
     // Node rows have grown a field. Every node states its own anew when it starts.
     "DELETE FROM rows WHERE key = x'0100';",
+    // Keys and states are the very octets that agents exchange: the one in front of them goes. Nodes that
+    // were forgotten leave a marker; which agents there were is known at the next start.
+    "
+    CREATE TABLE bare_rows (
+        origin BLOB NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, state BLOB NOT NULL,
+        PRIMARY KEY (origin, key)
+    ) WITHOUT ROWID;
+    INSERT INTO bare_rows SELECT origin, substr(key, 2), version, substr(state, 2) FROM rows;
+    DROP TABLE rows;
+    ALTER TABLE bare_rows RENAME TO rows;
+    CREATE TABLE forgotten (origin BLOB PRIMARY KEY, up_to INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE peers (id BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+    ",
 ];
 
 /// The schema that this Dunlin writes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dunlin_core::model::{Instance, InstanceFields, ServiceName};
-use dunlin_core::replica::{Change, Departure, Replica, Row};
+use dunlin_core::replica::{Change, Departure, Replica, Row, RowState};
 
 use super::*;
 
@@ -53,7 +53,7 @@ async fn what_was_written_is_read_back() {
     let batch = Batch {
         deltas: vec![commit(&mut replica, change("a")), commit(&mut replica, change("b"))],
         providers: vec![ProviderWrite::Put(ProviderId::api(), ttl), put("a"), put("b")],
-        purge: None,
+        ..Batch::default()
     };
     store.write(batch).await.unwrap();
     drop(store);
@@ -150,7 +150,7 @@ async fn a_row_that_cannot_be_read_moves_the_file_aside() {
     store.write(Batch { deltas, ..Batch::default() }).await.unwrap();
     drop(store);
     let connection = Connection::open(dir.path().join(Store::FILE)).unwrap();
-    connection.execute("UPDATE rows SET state = x'01ff'", []).unwrap();
+    connection.execute("UPDATE rows SET state = x'0001ff'", []).unwrap();
     drop(connection);
     let (_store, _, stored) = Store::open(dir.path()).unwrap();
     assert!(stored.moved_aside.is_some() && stored.histories.is_empty());
@@ -178,12 +178,130 @@ fn a_damaged_node_id_is_an_error_not_a_new_node() {
     assert!(error.contains("node-id"), "{error}");
 }
 
+fn octets(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
 #[test]
-fn stored_values_keep_their_encoding() {
-    let key = RowKey::Instance(InstanceId::parse("web-1").unwrap());
-    assert_eq!(encode(&key).unwrap(), [1, 1, 5, b'w', b'e', b'b', b'-', b'1']);
-    assert_eq!(encode(&RowState::Gone(Departure::Dropped)).unwrap(), [1, 1, 1]);
-    let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let golden = "0100010377656203776562007f000001506400000d6170693a696e7374616e63657300";
-    assert_eq!(hex(encode(&change("web").state).unwrap()), golden);
+fn a_file_of_the_first_schema_is_brought_up_to_date_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = NodeId::from_bytes([7; 16]);
+    std::fs::write(dir.path().join("node-id"), format!("{node}\n")).unwrap();
+    let connection = Connection::open(dir.path().join(Store::FILE)).unwrap();
+    // As the first release wrote it: an instance "web", a tombstone, a node row without a phase.
+    let instance = "0100010377656203776562007f000001506400000d6170693a696e7374616e63657300";
+    connection
+        .execute_batch(
+            "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+             INSERT INTO meta VALUES ('index', 5);
+             CREATE TABLE histories (
+                 origin BLOB PRIMARY KEY, head INTEGER NOT NULL, floor INTEGER NOT NULL
+             ) WITHOUT ROWID;
+             CREATE TABLE rows (
+                 origin BLOB NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL,
+                 state BLOB NOT NULL, PRIMARY KEY (origin, key)
+             ) WITHOUT ROWID;
+             CREATE TABLE providers (provider TEXT PRIMARY KEY, ttl_ms INTEGER) WITHOUT ROWID;
+             CREATE TABLE registrations (
+                 provider TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL,
+                 PRIMARY KEY (provider, id)
+             ) WITHOUT ROWID;
+             PRAGMA application_id = 1146441292; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    let mut put = connection.prepare("INSERT INTO rows VALUES (?, ?, ?, ?)").unwrap();
+    let old_rows = [("010103776562", 3, instance), ("01010161", 2, "010101"), ("0100", 1, "0100")];
+    for (key, version, state) in old_rows {
+        put.execute(params![node.as_bytes(), octets(key), version, octets(state)]).unwrap();
+    }
+    drop(put);
+    let head = "INSERT INTO histories VALUES (?, 3, 1)";
+    connection.execute(head, [node.as_bytes()]).unwrap();
+    drop(connection);
+    let (_store, _, stored) = Store::open(dir.path()).unwrap();
+    assert_eq!(stored.moved_aside, None);
+    let history = &stored.histories[0];
+    assert_eq!((history.head, history.floor), (Version::new(3), Version::new(1)));
+    let entry = |version, change: Change| {
+        (change.key, Entry { version: Version::new(version), state: change.state })
+    };
+    assert_eq!(history.rows, [entry(2, removal("a")), entry(3, change("web"))]);
+}
+
+fn history(origin: NodeId, head: u64, rows: &[&str]) -> HistoryWrite {
+    let entry = |id: &&str| {
+        let Change { key, state } = change(id);
+        (key, Entry { version: Version::new(head), state })
+    };
+    HistoryWrite {
+        origin,
+        head: Version::new(head),
+        floor: Version::ZERO,
+        rows: rows.iter().map(entry).collect(),
+        gone: vec![],
+        replaces_all: false,
+    }
+}
+
+async fn write_and_reopen(dir: &Path, batch: Batch) -> Stored {
+    let (store, ..) = Store::open(dir).unwrap();
+    store.write(batch).await.unwrap();
+    drop(store);
+    Store::open(dir).unwrap().2
+}
+
+#[tokio::test]
+async fn histories_become_what_is_written_even_if_they_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = NodeId::from_bytes([9; 16]);
+    let ids = |stored: &Stored| -> Vec<(String, Version)> {
+        let rows = stored.histories.iter().flat_map(|h| &h.rows);
+        let id = |key: &RowKey| match key {
+            RowKey::Instance(id) => id.to_string(),
+            RowKey::Node | RowKey::Check(..) | RowKey::Other(_) => String::new(),
+        };
+        rows.map(|(key, entry)| (id(key), entry.version)).collect()
+    };
+    let batch = |write: HistoryWrite| Batch { histories: vec![write], ..Batch::default() };
+    write_and_reopen(dir.path(), batch(history(other, 9, &["a", "b"]))).await;
+    let gone = vec![RowKey::Instance(InstanceId::parse("b").unwrap())];
+    let write = HistoryWrite { gone, ..history(other, 5, &["a", "c"]) };
+    let stored = write_and_reopen(dir.path(), batch(write)).await;
+    let at = |id: &str, version| (id.to_owned(), Version::new(version));
+    assert_eq!(ids(&stored), [at("a", 5), at("c", 5)]);
+    assert_eq!(stored.histories[0].head, Version::new(5));
+    let write = HistoryWrite { replaces_all: true, ..history(other, 7, &["c"]) };
+    let stored = write_and_reopen(dir.path(), batch(write)).await;
+    assert_eq!(ids(&stored), [at("c", 7)]);
+}
+
+#[tokio::test]
+async fn a_forgotten_node_leaves_a_marker_and_may_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = NodeId::from_bytes([9; 16]);
+    let write = Batch { histories: vec![history(other, 4, &["a"])], ..Batch::default() };
+    write_and_reopen(dir.path(), write).await;
+    let marker = (other, Version::new(4));
+    let batch = Batch { forget: vec![marker], ..Batch::default() };
+    let stored = write_and_reopen(dir.path(), batch).await;
+    assert_eq!((stored.histories.len(), stored.forgotten), (0, vec![marker]));
+    let batch = Batch {
+        forget: vec![marker],
+        histories: vec![history(other, 6, &["a"])],
+        ..Batch::default()
+    };
+    let stored = write_and_reopen(dir.path(), batch).await;
+    assert_eq!((stored.histories.len(), stored.forgotten), (1, vec![marker]));
+}
+
+#[tokio::test]
+async fn peers_are_replaced_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let peer = |n| (NodeId::from_bytes([n; 16]), vec![n; 3]);
+    for peers in [vec![peer(1), peer(2)], vec![peer(2), peer(3)], vec![]] {
+        let batch = Batch { peers: Some(peers.clone()), ..Batch::default() };
+        assert_eq!(write_and_reopen(dir.path(), batch).await.peers, peers);
+        let nothing = Batch { purge: Some((peer(1).0, Version::ZERO)), ..Batch::default() };
+        assert_eq!(write_and_reopen(dir.path(), nothing).await.peers, peers);
+    }
 }

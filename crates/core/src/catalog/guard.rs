@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::EndpointKey;
+use super::refresh::Changed;
 use super::view::{Endpoint, GuardMark, Standing};
 use crate::model::{Health, ServiceName, Timestamp};
 
@@ -81,10 +82,15 @@ impl GuardSettings {
 pub(super) struct Observation<'a> {
     /// Endpoints that were healthy and are not any more, as they were.
     pub(super) vanished: Vec<Arc<Endpoint>>,
-    /// Endpoints of the guard that were meanwhile taken away on purpose.
-    pub(super) withdrawn: Vec<EndpointKey>,
-    /// All endpoints as the rows have them now.
-    pub(super) present: &'a [Arc<Endpoint>],
+    /// Endpoints that are healthy again or were taken away on purpose: nothing to remember of them.
+    pub(super) settled: Vec<EndpointKey>,
+    /// Endpoints that changed, as the rows have them now; `None` is not registered.
+    pub(super) changed: &'a [Changed],
+    /// All others that are registered. Read only when panic mode begins.
+    pub(super) unchanged: Box<dyn Iterator<Item = &'a Arc<Endpoint>> + 'a>,
+    /// How many endpoints the rows have, and how many of them are healthy.
+    pub(super) registered: usize,
+    pub(super) healthy: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,23 +109,17 @@ impl Probe {
         }
     }
 
-    /// Whether to ask again now; moves the time on. What it last said holds meanwhile.
-    fn is_due(&mut self, now: Instant) -> bool {
-        match self {
-            Self::Done { again, .. } if *again <= now => {
-                *again = now + PROBE_INTERVAL;
-                true
-            }
-            Self::Done { .. } | Self::Pending => false,
-        }
+    fn is_answered(self) -> bool {
+        matches!(self, Self::Done { answered: true, .. })
     }
 }
 
 #[derive(Debug)]
 struct Vanished {
-    at: Instant,
+    /// When it is forgotten unless more follows.
+    window_ends: Instant,
     endpoint: Arc<Endpoint>,
-    /// Set while it is held.
+    /// Set while it is held; a probe that fails ends that by removal.
     probe: Option<Probe>,
 }
 
@@ -129,15 +129,21 @@ struct Hold {
     ends: Instant,
 }
 
-/// The guard of one service.
+/// The guard of one service. A step costs as much as changed, however many endpoints there are.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     vanished: BTreeMap<EndpointKey, Vanished>,
+    /// [`Vanished::window_ends`] of all that is not held.
+    windows: BTreeSet<(Instant, EndpointKey)>,
+    /// Set while all that vanished is held.
     hold: Option<Hold>,
-    /// The failing ones that panic mode asks about.
+    /// Whether panic mode asks about the failing ones, and about which.
+    is_panicking: bool,
     panic: BTreeMap<EndpointKey, (SocketAddr, Probe)>,
-    window_ends: Option<Instant>,
+    /// [`Probe::again`] of all probes.
+    agains: BTreeSet<(Instant, EndpointKey)>,
     probes: Vec<(EndpointKey, SocketAddr)>,
+    touched: Vec<EndpointKey>,
     end: Option<&'static str>,
     /// The deadline that the catalog has noted for it.
     pub(super) noted_deadline: Option<Instant>,
@@ -146,12 +152,12 @@ pub(super) struct Guard {
 impl Guard {
     /// Whether there is nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
-        self.vanished.is_empty() && self.hold.is_none() && self.panic.is_empty()
+        self.vanished.is_empty() && self.hold.is_none() && !self.is_panicking
     }
 
     /// How many endpoints are held.
     pub(super) fn held(&self) -> usize {
-        self.vanished.values().filter(|v| v.is_held()).count()
+        if self.hold.is_some() { self.vanished.len() } else { 0 }
     }
 
     /// Set while endpoints are held.
@@ -159,19 +165,29 @@ impl Guard {
         self.hold.map(|hold| hold.mark)
     }
 
-    /// Whether it holds this endpoint.
-    pub(super) fn holds(&self, key: &EndpointKey) -> bool {
-        self.vanished.get(key).is_some_and(Vanished::is_held)
+    /// The endpoint as it was, if it is held.
+    pub(super) fn held_endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+        self.hold?;
+        self.vanished.get(key).map(|vanished| &vanished.endpoint)
     }
 
-    /// The endpoints it remembers.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &EndpointKey> {
-        self.vanished.keys()
+    /// Why an endpoint is in answers, or not.
+    pub(super) fn standing(&self, key: &EndpointKey) -> Standing {
+        if self.held_endpoint(key).is_some() {
+            return Standing::Held;
+        }
+        let is_panic = self.panic.get(key).is_some_and(|(_, probe)| probe.is_answered());
+        if is_panic { Standing::Panic } else { Standing::Regular }
     }
 
     /// The probes it wants, each once.
     pub(super) fn take_probes(&mut self) -> Vec<(EndpointKey, SocketAddr)> {
         std::mem::take(&mut self.probes)
+    }
+
+    /// The endpoints whose [`standing`](Self::standing) may be another than before, each at least once.
+    pub(super) fn take_touched(&mut self) -> Vec<EndpointKey> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Why the hold ended, once after it did.
@@ -181,10 +197,9 @@ impl Guard {
 
     /// When [`Guard::handle_deadline`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let probes = self.vanished.values().filter_map(|v| v.probe?.again());
-        let panic = self.panic.values().filter_map(|(_, probe)| probe.again());
-        let hold = self.hold.map(|h| h.ends);
-        probes.chain(panic).chain(hold).chain(self.window_ends).min()
+        let again = self.agains.first().map(|(at, _)| *at);
+        let window = self.windows.first().map(|(at, _)| *at);
+        [again, window, self.hold.map(|h| h.ends)].into_iter().flatten().min()
     }
 
     /// Takes a change of the service.
@@ -193,33 +208,35 @@ impl Guard {
         now: Instant,
         wall: Timestamp,
         settings: &GuardSettings,
-        observation: Observation<'_>,
+        mut observation: Observation<'_>,
     ) {
-        let Observation { vanished, withdrawn, present } = observation;
-        let back = present.iter().filter(|e| e.health.is_healthy()).map(|e| e.key());
         let mut is_returned = false;
-        for key in withdrawn.into_iter().chain(back) {
-            is_returned |= self.vanished.remove(&key).is_some();
+        for key in &observation.settled {
+            is_returned |= self.forget(key);
         }
-        for endpoint in vanished {
-            let vanished = Vanished { at: now, endpoint, probe: None };
-            self.vanished.insert(vanished.endpoint.key(), vanished);
+        let window_ends = now + settings.window;
+        for endpoint in std::mem::take(&mut observation.vanished) {
+            let key = endpoint.key();
+            self.forget(&key);
+            self.windows.insert((window_ends, key.clone()));
+            self.vanished.insert(key, Vanished { window_ends, endpoint, probe: None });
         }
-        let healthy = present.iter().filter(|e| e.health.is_healthy()).count();
         if self.hold.is_none() {
-            let window = settings.window;
-            self.vanished.retain(|_, v| now.saturating_duration_since(v.at) < window);
-            self.begin_if_sharp(now, wall, settings, healthy);
+            self.end_windows(now);
+            self.begin_if_sharp(now, wall, settings, observation.healthy);
         }
         if self.hold.is_some() {
             self.hold_new();
-            if self.held() == 0 {
+            if self.vanished.is_empty() {
                 self.release(if is_returned { "all returned" } else { "none answered a probe" });
             }
         }
-        let oldest = self.vanished.values().filter(|v| v.probe.is_none()).map(|v| v.at).min();
-        self.window_ends = oldest.map(|at| at + settings.window);
-        self.consider_panic(settings.panic && healthy == 0 && self.hold.is_none(), present);
+        let is_failing = observation.healthy == 0 && observation.registered > 0;
+        if settings.panic && is_failing && self.hold.is_none() {
+            self.panic(observation);
+        } else {
+            self.end_panic();
+        }
     }
 
     fn begin_if_sharp(
@@ -243,11 +260,30 @@ impl Guard {
 
     /// Holds whatever vanished and is not held yet, and asks for its probe.
     fn hold_new(&mut self) {
-        for (key, vanished) in &mut self.vanished {
-            if vanished.probe.is_none() {
+        for (_, key) in std::mem::take(&mut self.windows) {
+            if let Some(vanished) = self.vanished.get_mut(&key) {
                 vanished.probe = Some(Probe::Pending);
                 self.probes.push((key.clone(), vanished.endpoint.socket_address()));
+                self.touched.push(key);
             }
+        }
+    }
+
+    /// Forgets that an endpoint vanished. False if it did not.
+    fn forget(&mut self, key: &EndpointKey) -> bool {
+        let Some(vanished) = self.vanished.remove(key) else { return false };
+        self.windows.remove(&(vanished.window_ends, key.clone()));
+        if let Some(again) = vanished.probe.and_then(Probe::again) {
+            self.agains.remove(&(again, key.clone()));
+        }
+        self.touched.push(key.clone());
+        true
+    }
+
+    /// Forgets what vanished too long ago to count.
+    fn end_windows(&mut self, now: Instant) {
+        while let Some((_, key)) = self.windows.first().filter(|(at, _)| *at <= now).cloned() {
+            self.forget(&key);
         }
     }
 
@@ -256,100 +292,108 @@ impl Guard {
         if self.hold.take().is_none() {
             return false;
         }
-        self.vanished.clear();
+        for key in self.vanished.keys().cloned().collect::<Vec<_>>() {
+            self.forget(&key);
+        }
         self.end = Some(reason);
         true
     }
 
-    /// With no healthy instance left, asks which of the failing ones still accept connections.
-    fn consider_panic(&mut self, is_wanted: bool, present: &[Arc<Endpoint>]) {
-        let is_candidate = |e: &Endpoint| {
+    /// With no healthy endpoint left, asks which of the failing ones still accept connections.
+    fn panic(&mut self, observation: Observation<'_>) {
+        if !std::mem::replace(&mut self.is_panicking, true) {
+            for endpoint in observation.unchanged {
+                self.consider(endpoint.key(), Some(endpoint));
+            }
+        }
+        for Changed { key, now, .. } in observation.changed {
+            self.consider(key.clone(), now.as_deref());
+        }
+    }
+
+    fn consider(&mut self, key: EndpointKey, endpoint: Option<&Endpoint>) {
+        let is_candidate = |e: &&Endpoint| {
             let has_worked = e.checks.iter().all(|(_, row)| row.has_worked);
             e.health == Health::Critical && has_worked
         };
-        let candidates: BTreeMap<EndpointKey, SocketAddr> = present
-            .iter()
-            .filter(|e| is_wanted && is_candidate(e))
-            .map(|e| (e.key(), e.socket_address()))
-            .collect();
-        self.panic.retain(|key, (address, _)| candidates.get(key) == Some(address));
-        for (key, address) in candidates {
-            self.panic.entry(key.clone()).or_insert_with(|| {
-                self.probes.push((key, address));
-                (address, Probe::Pending)
-            });
+        let address = endpoint.filter(is_candidate).map(Endpoint::socket_address);
+        if self.panic.get(&key).map(|(known, _)| *known) == address {
+            return;
+        }
+        self.calm(&key);
+        if let Some(address) = address {
+            self.probes.push((key.clone(), address));
+            self.panic.insert(key, (address, Probe::Pending));
+        }
+    }
+
+    fn calm(&mut self, key: &EndpointKey) {
+        let Some((_, probe)) = self.panic.remove(key) else { return };
+        if let Some(again) = probe.again() {
+            self.agains.remove(&(again, key.clone()));
+        }
+        self.touched.push(key.clone());
+    }
+
+    fn end_panic(&mut self) {
+        self.is_panicking = false;
+        while let Some((key, _)) = self.panic.first_key_value() {
+            self.calm(&key.clone());
         }
     }
 
     /// Takes the result of a probe.
     pub(super) fn handle_probe(&mut self, now: Instant, key: &EndpointKey, answered: bool) {
-        let result = Probe::Done { answered, again: now + PROBE_INTERVAL };
-        let is_held = self.holds(key);
+        let again = now + PROBE_INTERVAL;
+        let result = Probe::Done { answered, again };
+        let is_held = self.held_endpoint(key).is_some();
         if is_held && !answered {
-            self.vanished.remove(key);
-        } else if is_held && let Some(vanished) = self.vanished.get_mut(key) {
-            vanished.probe = Some(result);
+            self.forget(key);
+            return;
         }
-        if let Some((_, probe)) = self.panic.get_mut(key) {
-            *probe = result;
+        let vanished = self.vanished.get_mut(key).filter(|_| is_held);
+        let before = if let Some(vanished) = vanished {
+            vanished.probe.replace(result)
+        } else if let Some((_, probe)) = self.panic.get_mut(key) {
+            if probe.is_answered() != answered {
+                self.touched.push(key.clone());
+            }
+            Some(std::mem::replace(probe, result))
+        } else {
+            return;
+        };
+        if let Some(before) = before.and_then(Probe::again) {
+            self.agains.remove(&(before, key.clone()));
         }
+        self.agains.insert((again, key.clone()));
     }
 
     /// Ends the hold if its time is over, and probes again what answered a while ago.
-    pub(super) fn handle_deadline(&mut self, now: Instant, settings: &GuardSettings) {
+    pub(super) fn handle_deadline(&mut self, now: Instant) {
         if self.hold.is_some_and(|hold| hold.ends <= now) {
             self.release("its time was over");
         }
-        if self.hold.is_none() {
-            let window = settings.window;
-            self.vanished.retain(|_, v| now.saturating_duration_since(v.at) < window);
-        }
-        for (key, vanished) in &mut self.vanished {
-            if vanished.probe.as_mut().is_some_and(|probe| probe.is_due(now)) {
-                self.probes.push((key.clone(), vanished.endpoint.socket_address()));
-            }
-        }
-        for (key, (address, probe)) in &mut self.panic {
-            if probe.is_due(now) {
-                self.probes.push((key.clone(), *address));
-            }
+        self.end_windows(now);
+        let later = now + PROBE_INTERVAL;
+        while let Some((_, key)) = self.agains.first().filter(|(at, _)| *at <= now).cloned() {
+            self.agains.pop_first();
+            self.probe_again(later, key);
         }
     }
 
-    /// Marks the endpoints that are in answers against their health, and adds those that are held
-    /// although nobody registers them any more.
-    pub(super) fn apply(&self, endpoints: &mut Vec<Arc<Endpoint>>) {
-        for endpoint in endpoints.iter_mut() {
-            let standing = self.standing(&endpoint.key());
-            if standing != Standing::Regular {
-                Arc::make_mut(endpoint).standing = standing;
-            }
+    /// What a probe last said holds until its next result.
+    fn probe_again(&mut self, later: Instant, key: EndpointKey) {
+        let held = self.vanished.get_mut(&key).map(|v| (v.endpoint.socket_address(), &mut v.probe));
+        let panic = self.panic.get_mut(&key);
+        let (address, probe) = match (held, panic) {
+            (Some((address, Some(probe))), _) => (address, probe),
+            (_, Some((address, probe))) => (*address, probe),
+            (_, None) => return,
+        };
+        if let Probe::Done { again, .. } = probe {
+            *again = later;
+            self.agains.insert((later, key.clone()));
         }
-        let known: BTreeSet<EndpointKey> = endpoints.iter().map(|e| e.key()).collect();
-        let missing = self
-            .vanished
-            .iter()
-            .filter(|(key, vanished)| vanished.is_held() && !known.contains(*key))
-            .map(|(_, v)| Endpoint { standing: Standing::Held, ..(*v.endpoint).clone() })
-            .map(Arc::new)
-            .collect::<Vec<_>>();
-        endpoints.extend(missing);
-    }
-
-    fn standing(&self, key: &EndpointKey) -> Standing {
-        if self.holds(key) {
-            return Standing::Held;
-        }
-        match self.panic.get(key) {
-            Some((_, Probe::Done { answered: true, .. })) => Standing::Panic,
-            Some((_, Probe::Pending | Probe::Done { .. })) | None => Standing::Regular,
-        }
-    }
-}
-
-impl Vanished {
-    /// Held from the first probe on; one that fails ends it by removal.
-    fn is_held(&self) -> bool {
-        self.probe.is_some()
+        self.probes.push((key, address));
     }
 }

@@ -1,5 +1,7 @@
 //! What the catalog and its guard promise, on a virtual clock.
 
+mod cluster;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    CheckStatus, InstanceFields, NodeName, NodePhase, ProviderId, ZoneName,
+    CheckId, CheckRow, CheckStatus, InstanceFields, Mode, NodePhase, ProviderId,
     limits::INSTANCES_PER_NODE,
 };
 
@@ -107,6 +109,11 @@ impl Scene {
         }
     }
 
+    fn status(&mut self, status: NodeStatus) {
+        self.catalog.handle_statuses(self.now, Timestamp::default(), &[(NODE, status)]);
+        self.drain();
+    }
+
     fn drain(&mut self) {
         while let Some(output) = self.catalog.poll_output() {
             match output {
@@ -114,7 +121,10 @@ impl Scene {
                 other @ (Output::Publish { .. }
                 | Output::HealthChanged { .. }
                 | Output::Guarded { .. }
-                | Output::Released { .. }) => self.told.push(other),
+                | Output::Released { .. }
+                | Output::NodeChanged { .. }
+                | Output::NodeDraining { .. }
+                | Output::NameConflict { .. }) => self.told.push(other),
             }
         }
     }
@@ -122,7 +132,9 @@ impl Scene {
     /// Answers all open probes.
     fn probe_all(&mut self, answered: bool) {
         for key in std::mem::take(&mut self.probes) {
-            self.catalog.handle_probe(self.now, Timestamp::default(), &name("web"), &key, answered);
+            for service in ["web", "db"].map(name) {
+                self.catalog.handle_probe(self.now, Timestamp::default(), &service, &key, answered);
+            }
         }
         self.drain();
     }
@@ -280,12 +292,12 @@ fn vanishings_far_apart_do_not_count_together() {
 #[test]
 fn a_node_that_is_down_is_held_only_if_it_answers() {
     let mut scene = Scene::new(4);
-    scene.catalog.handle_liveness(scene.now, Timestamp::default(), NODE, false);
+    scene.status(NodeStatus::Down);
     scene.drain();
     assert_eq!((scene.answered(), scene.is_guarded()), (4, true));
     scene.probe_all(false);
     assert_eq!((scene.answered(), scene.is_guarded()), (0, false));
-    scene.catalog.handle_liveness(scene.now, Timestamp::default(), NODE, true);
+    scene.status(NodeStatus::Alive);
     assert_eq!(scene.answered(), 4);
 }
 
@@ -367,57 +379,148 @@ fn loading_stored_rows_alarms_nobody() {
     assert_eq!(catalog.poll_output(), None);
 }
 
+/// A step on one of three nodes.
 #[derive(Debug, Clone)]
 enum Step {
-    Instance(usize, bool),
-    Check(usize, bool),
-    Gone(usize),
-    Live(bool),
+    Node(u8, u8, NodePhase),
+    Instance(u8, usize, bool),
+    Check(u8, usize, bool),
+    Gone(u8, usize),
+    Status(u8, NodeStatus),
+    Near(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let phase = prop::sample::select(vec![
+        NodePhase::Active,
+        NodePhase::Active,
+        NodePhase::Draining,
+        NodePhase::Left,
+    ]);
+    let status = prop::sample::select(NodeStatus::ALL.to_vec());
+    let node = 1..=3u8;
     prop_oneof![
-        (0..6usize, any::<bool>()).prop_map(|(n, web)| Step::Instance(n, web)),
-        (0..6usize, any::<bool>()).prop_map(|(n, ok)| Step::Check(n, ok)),
-        (0..6usize).prop_map(Step::Gone),
-        any::<bool>().prop_map(Step::Live),
+        1 => (node.clone(), 0..3u8, phase).prop_map(|(on, zone, phase)| Step::Node(on, zone, phase)),
+        4 => (node.clone(), 0..6usize, any::<bool>())
+            .prop_map(|(on, n, web)| Step::Instance(on, n, web)),
+        3 => (node.clone(), 0..6usize, any::<bool>())
+            .prop_map(|(on, n, ok)| Step::Check(on, n, ok)),
+        2 => (node.clone(), 0..6usize).prop_map(|(on, n)| Step::Gone(on, n)),
+        1 => (node, status).prop_map(|(on, status)| Step::Status(on, status)),
+        1 => any::<bool>().prop_map(Step::Near),
     ]
+}
+
+/// Two of the nodes share a name.
+fn row_on(on: u8, zone: u8, phase: NodePhase) -> RowChange {
+    let RowChange { key, state: RowState::Present(Row::Node(row)) } = node_row() else {
+        unreachable!("a node's row")
+    };
+    let name = NodeName::parse(if on == 2 { "b" } else { "a" }).unwrap();
+    let zone = ZoneName::parse(&format!("z{zone}")).unwrap();
+    let row = NodeRow { name, zone, phase, ..(*row).clone() };
+    RowChange { key, state: RowState::Present(Row::Node(row.into())) }
+}
+
+fn nearest(is_z0_near: bool) -> Vec<ZoneName> {
+    let near = if is_z0_near { ["z0", "z2"] } else { ["z2", "z0"] };
+    near.map(|zone| ZoneName::parse(zone).unwrap()).to_vec()
+}
+
+/// A scene after some steps, and what was put into it.
+struct Played {
+    scene: Scene,
+    rows: BTreeMap<(NodeId, RowKey), RowState>,
+    statuses: BTreeMap<NodeId, NodeStatus>,
+}
+
+impl Played {
+    fn new(guard: GuardSettings) -> Self {
+        let mut scene = Scene::new(0);
+        scene.catalog.set_guard(guard);
+        let rows = BTreeMap::from([((NODE, RowKey::Node), node_row().state)]);
+        Self { scene, rows, statuses: BTreeMap::new() }
+    }
+
+    fn step(&mut self, step: Step) {
+        let (on, changes) = match step {
+            Step::Node(on, zone, phase) => (on, vec![row_on(on, zone, phase)]),
+            Step::Instance(on, n, web) => {
+                (on, vec![instance_row(n, if web { "web" } else { "db" }, Mode::Active)])
+            }
+            Step::Check(on, n, true) => (on, vec![check_row(n, CheckStatus::Passing, true)]),
+            Step::Check(on, n, false) => (on, vec![check_row(n, CheckStatus::Critical, true)]),
+            Step::Gone(on, n) => (on, gone(n, Departure::Dropped).to_vec()),
+            Step::Status(on, status) => {
+                self.statuses.insert(NodeId::from_bytes([on; 16]), status);
+                (on, vec![])
+            }
+            Step::Near(is_z0_near) => {
+                self.scene.catalog.set_nearest_zones(nearest(is_z0_near));
+                (1, vec![])
+            }
+        };
+        let (on, now) = (NodeId::from_bytes([on; 16]), self.scene.now);
+        let catalog = &mut self.scene.catalog;
+        if let Some(status) = self.statuses.get(&on) {
+            catalog.handle_statuses(now, Timestamp::default(), &[(on, *status)]);
+        }
+        catalog.handle_rows(now, Timestamp::default(), on, &changes);
+        self.rows.extend(changes.into_iter().map(|c| ((on, c.key), c.state)));
+        self.scene.drain();
+    }
+
+    /// What a catalog shows that never saw anything else.
+    fn fresh(&self) -> Catalog {
+        let topology = self.scene.catalog.view().topology().clone();
+        let guard = GuardSettings { max_drop: 1.0, panic: false, ..GuardSettings::default() };
+        let mut fresh = Catalog::new(topology, guard, 0);
+        fresh.load(self.rows.iter().map(|((on, key), state)| (*on, key, state)));
+        let statuses: Vec<_> = self.statuses.iter().map(|(on, status)| (*on, *status)).collect();
+        fresh.handle_statuses(self.scene.now, Timestamp::default(), &statuses);
+        fresh
+    }
+}
+
+fn shown(catalog: &Catalog) -> Vec<(ServiceName, Vec<Endpoint>)> {
+    let endpoints = |s: &ServiceView| s.endpoints.iter().map(|e| (**e).clone()).collect();
+    catalog.view().services().map(|s| (s.name.clone(), endpoints(s))).collect()
 }
 
 proptest! {
     /// However a catalog came to its rows, it shows what a fresh one with the same rows shows.
     #[test]
-    fn a_view_depends_on_the_rows_alone(steps in prop::collection::vec(step(), 0..60)) {
-        let mut scene = Scene::new(0);
+    fn a_view_depends_on_the_rows_alone(steps in prop::collection::vec(step(), 0..80)) {
         let guard = GuardSettings { max_drop: 1.0, panic: false, ..GuardSettings::default() };
-        scene.catalog.set_guard(guard.clone());
-        let mut rows = BTreeMap::from([(RowKey::Node, node_row().state)]);
-        let mut is_live = true;
-        for step in steps {
-            let changes = match step {
-                Step::Instance(n, web) => {
-                    vec![instance_row(n, if web { "web" } else { "db" }, Mode::Active)]
-                }
-                Step::Check(n, true) => vec![check_row(n, CheckStatus::Passing, true)],
-                Step::Check(n, false) => vec![check_row(n, CheckStatus::Critical, true)],
-                Step::Gone(n) => gone(n, Departure::Dropped).to_vec(),
-                Step::Live(live) => {
-                    is_live = live;
-                    scene.catalog.handle_liveness(scene.now, Timestamp::default(), NODE, live);
-                    vec![]
-                }
-            };
-            rows.extend(changes.iter().map(|c| (c.key.clone(), c.state.clone())));
-            scene.rows(&changes);
+        let mut played = Played::new(guard);
+        steps.into_iter().for_each(|step| played.step(step));
+        let (catalog, fresh) = (&played.scene.catalog, played.fresh());
+        prop_assert_eq!(shown(catalog), shown(&fresh));
+        let nodes = |c: &Catalog| c.view().nodes().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(nodes(catalog), nodes(&fresh));
+        let zones = |c: &Catalog| c.view().zones().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(zones(catalog), zones(&fresh));
+    }
+
+    /// Whatever guard and panic mode held, nothing of it stays when it does not answer.
+    #[test]
+    fn what_is_held_ends(
+        steps in prop::collection::vec((step(), any::<bool>(), 0..12u64), 0..80),
+    ) {
+        let mut played = Played::new(GuardSettings { min_instances: 1, ..GuardSettings::default() });
+        for (step, answered, seconds) in steps {
+            played.step(step);
+            played.scene.probe_all(answered);
+            played.scene.pass(Duration::from_secs(seconds));
         }
-        let topology = scene.catalog.view().topology().clone();
-        let mut fresh = Catalog::new(topology, guard, 0);
-        fresh.load(rows.iter().map(|(key, state)| (NODE, key, state)));
-        fresh.handle_liveness(scene.now, Timestamp::default(), NODE, is_live);
-        let shown = |c: &Catalog| -> Vec<(ServiceName, Vec<Endpoint>)> {
-            let endpoints = |s: &ServiceView| s.endpoints.iter().map(|e| (**e).clone()).collect();
-            c.view().services().map(|s| (s.name.clone(), endpoints(s))).collect()
-        };
-        prop_assert_eq!(shown(&scene.catalog), shown(&fresh));
+        while !played.scene.probes.is_empty() {
+            played.scene.probe_all(false);
+        }
+        played.scene.pass(GuardSettings::default().hold);
+        while !played.scene.probes.is_empty() {
+            played.scene.probe_all(false);
+        }
+        prop_assert_eq!(shown(&played.scene.catalog), shown(&played.fresh()));
+        prop_assert!(played.scene.catalog.ghosts.is_empty());
     }
 }

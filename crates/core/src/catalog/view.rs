@@ -1,15 +1,16 @@
 //! What readers hold: an immutable picture of all services at one moment.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::EndpointKey;
+use super::{EndpointKey, NodeStatus};
 use crate::model::{
-    CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodeRow, ServiceName, Timestamp,
-    ZoneName,
+    CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodePhase, NodeRow, ServiceName,
+    Timestamp, ZoneName,
 };
 
 /// Indexes with removed services that a view remembers, so that a resumed watch learns of their end.
@@ -59,7 +60,12 @@ impl Endpoint {
     /// Whether lookups without a health filter return it.
     #[must_use]
     pub fn is_answered(&self) -> bool {
-        self.health.is_healthy() || self.standing != Standing::Regular
+        self.is_trusted() || self.standing == Standing::Panic
+    }
+
+    /// Whether it is healthy, or the guard does not believe otherwise. Panic mode is less than that.
+    fn is_trusted(&self) -> bool {
+        self.health.is_healthy() || self.standing == Standing::Held
     }
 }
 
@@ -73,7 +79,8 @@ pub struct GuardMark {
 /// Which zones a lookup asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// The own zone if it has any, else the nearest zone that has.
+    /// The own zone if it has healthy ones, else the nearest zone that has. What the guard holds counts as
+    /// healthy; what panic mode serves does not, so it is served only when nothing better is anywhere.
     Nearest,
     /// One zone alone.
     Zone(&'a ZoneName),
@@ -97,9 +104,13 @@ pub struct ServiceView {
 impl ServiceView {
     /// The endpoints that answers hold, within a scope, nearest zone first.
     pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
-        // Endpoints are sorted by distance, so the first answered one stands in the nearest zone.
+        // Endpoints are sorted by distance, so the first that fits stands in the nearest zone.
         let nearest = match scope {
-            Scope::Nearest => self.endpoints.iter().find(|e| e.is_answered()).map(|e| &e.node.zone),
+            Scope::Nearest => {
+                let trusted = self.endpoints.iter().find(|e| e.is_trusted());
+                let first = trusted.or_else(|| self.endpoints.iter().find(|e| e.is_answered()));
+                first.map(|e| &e.node.zone)
+            }
             Scope::Zone(zone) => Some(zone),
             Scope::Any => None,
         };
@@ -133,8 +144,22 @@ pub struct NodeView {
     pub id: NodeId,
     /// What it says of itself.
     pub row: Arc<NodeRow>,
-    /// Whether membership sees it alive.
-    pub is_live: bool,
+    /// Whether it can be reached.
+    pub status: NodeStatus,
+}
+
+impl NodeView {
+    /// Whether its instances can be asked.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.status.is_live()
+    }
+
+    /// Whether an operator takes it out of service.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.row.phase == NodePhase::Draining
+    }
 }
 
 /// Where this agent stands, and how far the other zones are.
@@ -156,6 +181,24 @@ impl Topology {
         let place = self.nearest_zones.iter().position(|z| z == zone);
         let rank = place.unwrap_or(self.nearest_zones.len()) + 1;
         u16::try_from(rank).unwrap_or(u16::MAX)
+    }
+
+    /// The order of endpoints within a service: distance of the zone, zone, node, id. Where two nodes
+    /// share a name, their own ids decide.
+    pub(super) fn compare(&self, a: &Endpoint, b: &Endpoint) -> Ordering {
+        let (x, y) = (&a.node, &b.node);
+        let by_zone = || match x.zone == y.zone {
+            true => Ordering::Equal,
+            false => self.rank(&x.zone).cmp(&self.rank(&y.zone)).then_with(|| x.zone.cmp(&y.zone)),
+        };
+        let by_node = if Arc::ptr_eq(x, y) {
+            Ordering::Equal
+        } else {
+            by_zone().then_with(|| x.name.cmp(&y.name))
+        };
+        by_node
+            .then_with(|| a.instance.id.cmp(&b.instance.id))
+            .then_with(|| a.node_id.cmp(&b.node_id))
     }
 }
 
@@ -298,11 +341,6 @@ impl CatalogView {
         self.index
     }
 
-    /// Sorts endpoints as a service has them: by distance of the zone, then node name, then id.
-    pub(super) fn sort(&self, endpoints: &mut [Arc<Endpoint>]) {
-        endpoints.sort_by(|a, b| self.order(a).cmp(&self.order(b)));
-    }
-
     /// Inserts or replaces a service at the present index, sorting its endpoints.
     pub fn put_service(
         &mut self,
@@ -310,18 +348,39 @@ impl CatalogView {
         guard: Option<GuardMark>,
         mut endpoints: Vec<Arc<Endpoint>>,
     ) {
-        self.sort(&mut endpoints);
+        endpoints.sort_by(|a, b| self.topology.compare(a, b));
+        self.put_sorted(name, guard, endpoints.into());
+    }
+
+    /// As [`put_service`](Self::put_service), with endpoints that are in order.
+    pub(super) fn put_sorted(
+        &mut self,
+        name: ServiceName,
+        guard: Option<GuardMark>,
+        endpoints: Arc<[Arc<Endpoint>]>,
+    ) {
         let key: Arc<str> = reversed(name.as_str()).into();
-        let (index, endpoints) = (self.index, endpoints.into());
-        let view = Arc::new(ServiceView { name, index, guard, endpoints });
+        let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
         if self.services.insert(key, view).is_none() {
             self.layout_index = self.index;
         }
     }
 
-    fn order<'a>(&self, e: &'a Endpoint) -> (u16, &'a ZoneName, &'a NodeName, &'a str) {
-        let zone = &e.node.zone;
-        (self.topology.rank(zone), zone, &e.node.name, e.instance.id.as_str())
+    /// Takes other distances at the present index, and puts the services whose order they change in it.
+    /// Returns these.
+    pub(super) fn set_topology(&mut self, topology: Topology) -> Vec<ServiceName> {
+        self.topology = Arc::new(topology);
+        self.layout_index = self.index;
+        let is_sorted = |s: &ServiceView| {
+            s.endpoints.is_sorted_by(|a, b| self.topology.compare(a, b) != Ordering::Greater)
+        };
+        let moved: Vec<_> = self.services.values().filter(|s| !is_sorted(s)).cloned().collect();
+        let put = |service: &Arc<ServiceView>| {
+            let name = service.name.clone();
+            self.put_service(name.clone(), service.guard, service.endpoints.to_vec());
+            name
+        };
+        moved.iter().map(put).collect()
     }
 
     /// Removes a service at the present index, remembering that it was there.
@@ -339,25 +398,43 @@ impl CatalogView {
         }
     }
 
-    /// Inserts or replaces a node at the present index.
+    /// Inserts a node at the present index, or replaces the one of its name.
     pub fn put_node(&mut self, node: NodeView) {
         let name = node.row.name.clone();
-        self.remove_node(&name);
-        self.layout_index = self.index;
-        let address = node.row.address.to_canonical();
-        if self.nodes_by_address.get(&address).is_none_or(|holder| name < *holder) {
-            self.nodes_by_address.insert(address, name.clone());
+        let place = |node: &NodeView| (node.row.address.to_canonical(), node.row.zone.clone());
+        let old = self.nodes.get(&name).cloned();
+        let answers_as_before = old.as_deref().is_some_and(|old| {
+            old.id == node.id && old.row == node.row && old.is_live() == node.is_live()
+        });
+        if !answers_as_before {
+            self.layout_index = self.index;
         }
-        *self.zones.entry(node.row.zone.clone()).or_insert(0) += 1;
+        if old.as_deref().map(place) != Some(place(&node)) {
+            if let Some(old) = old {
+                self.take_node(&old);
+            }
+            let (address, zone) = place(&node);
+            if self.nodes_by_address.get(&address).is_none_or(|holder| name < *holder) {
+                self.nodes_by_address.insert(address, name.clone());
+            }
+            *self.zones.entry(zone).or_insert(0) += 1;
+        }
         self.nodes.insert(name, Arc::new(node));
     }
 
-    /// Removes a node at the present index.
-    pub fn remove_node(&mut self, name: &NodeName) {
-        let Some(old) = self.nodes.remove(name) else {
+    /// Removes a node at the present index, unless its name is another node's by now.
+    pub fn remove_node(&mut self, id: NodeId, name: &NodeName) {
+        let Some(old) = self.nodes.get(name).filter(|node| node.id == id).cloned() else {
             return;
         };
+        self.take_node(&old);
         self.layout_index = self.index;
+    }
+
+    /// Takes a node out, and its address and zone if nobody else has them.
+    fn take_node(&mut self, old: &NodeView) {
+        let name = &old.row.name;
+        self.nodes.remove(name);
         let address = old.row.address.to_canonical();
         if self.nodes_by_address.get(&address) == Some(name) {
             self.nodes_by_address.remove(&address);
@@ -401,7 +478,11 @@ mod tests {
             meta: BTreeMap::new(),
             phase: NodePhase::Active,
         };
-        NodeView { id: NodeId::from_bytes([address[3]; 16]), row: Arc::new(row), is_live: true }
+        NodeView {
+            id: NodeId::from_bytes([address[3]; 16]),
+            row: Arc::new(row),
+            status: NodeStatus::Alive,
+        }
     }
 
     fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Arc<Endpoint> {
@@ -460,6 +541,22 @@ mod tests {
     }
 
     #[test]
+    fn panic_in_the_own_zone_hides_nothing_healthy_and_the_guard_does() {
+        let (here, us) = (node("a", "eu1", [127, 0, 0, 1]), node("b", "us1", [127, 0, 0, 2]));
+        for (standing, expected) in [(Standing::Panic, "w2"), (Standing::Held, "w1")] {
+            let mut own = endpoint("w1", "web", &here, Health::Critical);
+            Arc::make_mut(&mut own).standing = standing;
+            let mut view = view();
+            let far = endpoint("w2", "web", &us, Health::Passing);
+            view.put_service(service("web"), None, vec![own, far]);
+            let web = view.service(&service("web")).unwrap();
+            let ids: Vec<_> =
+                web.answered(Scope::Nearest).map(|e| e.instance.id.as_str()).collect();
+            assert_eq!(ids, [expected]);
+        }
+    }
+
+    #[test]
     fn names_above_services_exist_and_others_do_not() {
         let here = node("a", "eu1", [127, 0, 0, 1]);
         let mut view = view();
@@ -500,7 +597,10 @@ mod tests {
             view.node_at([127, 0, 0, 1].into()).map(|n| n.row.name.to_string())
         };
         assert_eq!(at(&view).as_deref(), Some("a"));
-        view.remove_node(&NodeName::parse("a").unwrap());
+        let a = NodeName::parse("a").unwrap();
+        view.remove_node(NodeId::from_bytes([9; 16]), &a);
+        assert!(view.node(&a).is_some(), "the name is another node's");
+        view.remove_node(NodeId::from_bytes([1; 16]), &a);
         assert_eq!(at(&view).as_deref(), Some("b"));
         assert!(!view.is_zone(&ZoneName::parse("us1").unwrap()));
     }

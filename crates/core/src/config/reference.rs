@@ -33,11 +33,15 @@ fn write_section(page: &mut String, path: &str, section: Shape<'_>) {
     let mut inner = Vec::new();
     for (name, key) in section.children() {
         write_row(page, &format!("{path}.{name}"), key);
-        let own = key.child(ANY_NAME).filter(|_| key.is_map());
-        inner.extend(own.filter(|own| own.is_table()).map(|own| (name, own)));
+        if key.is_map() {
+            let own = key.child(ANY_NAME).filter(|own| own.is_table());
+            inner.extend(own.map(|own| (format!("{path}.{name}.{ANY_NAME}"), own)));
+        } else if key.is_table() {
+            inner.push((format!("{path}.{name}"), key));
+        }
     }
-    for (name, own) in inner {
-        write_section(page, &format!("{path}.{name}.{ANY_NAME}"), own);
+    for (path, own) in inner {
+        write_section(page, &path, own);
     }
 }
 

@@ -40,6 +40,13 @@ fn every_setting_can_be_given_in_the_file() {
         workers = 2
         [cluster]
         listen = "10.0.0.5:5370"
+        advertise = "192.0.2.7:5370"
+        join = ["agent-1.example.com:5370", "10.0.0.6:5370", "[2001:db8::6]:5370"]
+        leave_on_stop = false
+        [cluster.tls]
+        ca = "ca.crt"
+        cert = "web-1.crt"
+        key = "web-1.key"
         [providers]
         dir = "services.d"
         [guard]
@@ -65,6 +72,10 @@ fn every_setting_can_be_given_in_the_file() {
     let own = &config.guard.service[&ServiceName::parse("http.api.prod.shop").unwrap()];
     assert_eq!((own.max_drop, own.panic), (Some(0.9), Some(true)));
     assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.cluster.advertise.unwrap().to_string(), "192.0.2.7:5370");
+    assert_eq!(config.cluster.join.len(), 3);
+    assert!(!config.cluster.leave_on_stop);
+    assert_eq!(config.cluster.tls.unwrap().key, PathBuf::from("web-1.key"));
 }
 
 /// A file, and part of what is said about it.
@@ -101,6 +112,20 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[guard]\nmin_instances = -1", "guard.min_instances: invalid value: integer `-1`"),
     ("[guard.service.web]\nmax_drop = 2", "dunlin.toml:2: guard.service.web.max_drop: is 2"),
     ("[guard.service.\"w b\"]\nmax_drop = 0.2", "label \"w b\" holds ' '"),
+    (
+        "[cluster]\njoin = [\"10.0.0.5:5370\"]",
+        "dunlin.toml:2: cluster.join: needs cluster.tls, since agents know each other by certificates; \
+         make them with `dunlin tls ca create`",
+    ),
+    ("[cluster]\njoin = [\"a.b\"]", "cluster.join: \"a.b\" is not a host with a port, like"),
+    ("[cluster]\njoin = [\"10.0.0:1\"]", "cluster.join: \"10.0.0:1\" is not a host"),
+    ("[cluster]\njoin = [\"::1:53\"]", "cluster.join: \"::1:53\" is not a host"),
+    ("[cluster]\njoin = [\"a:0\"]", "cluster.join: \"a:0\" is not a host"),
+    ("[cluster]\nadvertise = \"0.0.0.0:1\"", "cluster.advertise: is not an address that others"),
+    ("[cluster]\nadvertise = \"a:1\"", "cluster.advertise: \"a:1\" is not an address with a port"),
+    ("[cluster.tls]\nca = \"a\"\nkey = \"k\"", "cluster.tls.cert: is missing; name the files"),
+    ("[cluster.tls]\ncrt = \"a\"", "did you mean \"cluster.tls.cert\"?"),
+    ("[cluster]\ntls = true", "cluster.tls: has the type boolean; a section is expected here"),
     ("[log]\nformat = \"xml\"", "log.format: unknown variant `xml`, expected `text` or `json`"),
     ("[dns\n", "dunlin.toml:1: not valid TOML"),
     (
@@ -132,6 +157,11 @@ fn a_variable_wins_over_the_file() {
             ("DUNLIN_GUARD__SERVICE", "{ web = { panic = false } }"),
             ("DUNLIN_API__LISTEN", "\"[::1]:80\""),
             ("DUNLIN_CLUSTER__LISTEN", "127.0.0.1:5370"),
+            ("DUNLIN_CLUSTER__ADVERTISE", "127.0.0.1:5371"),
+            ("DUNLIN_CLUSTER__JOIN", "a:1, b:2"),
+            ("DUNLIN_CLUSTER__TLS__CA", "ca.crt"),
+            ("DUNLIN_CLUSTER__TLS__CERT", "a.crt"),
+            ("DUNLIN_CLUSTER__TLS__KEY", "a.key"),
         ],
     )
     .unwrap();
@@ -144,6 +174,9 @@ fn a_variable_wins_over_the_file() {
     assert_eq!(config.guard.max_drop.to_string(), "0.25");
     assert_eq!(config.guard.service.len(), 1);
     assert_eq!(config.api.listen.to_string(), "[::1]:80");
+    assert_eq!(config.cluster.advertise.unwrap().port(), 5371);
+    assert_eq!(config.cluster.join, ["a:1", "b:2"]);
+    assert_eq!(config.cluster.tls.unwrap().cert, PathBuf::from("a.crt"));
 }
 
 #[test]
@@ -156,6 +189,8 @@ fn variables_of_others_are_passed_over() {
 fn an_error_in_a_variable_names_the_variable() {
     for (name, value, expected) in [
         ("DUNLIN_DNS__TLL", "1s", r#"unknown key "dns.tll"; did you mean "dns.ttl"?"#),
+        ("DUNLIN_CLUSTER__JOIN", "a", "cluster.join: \"a\" is not a host with a port"),
+        ("DUNLIN_CLUSTER__TLS__CRT", "x", "unknown key \"cluster.tls.crt\""),
         ("DUNLIN_DNS__TTL", "soon", "dns.ttl: \"soon\" is not a duration"),
         ("DUNLIN_DNS__TTL", "2days", "dns.ttl: is 2days; whole seconds"),
         ("DUNLIN_DNS__WORKERS", "many", "dns.workers: invalid type: string \"many\""),
@@ -173,7 +208,11 @@ fn an_error_in_a_variable_names_the_variable() {
 
 #[test]
 fn settings_written_out_read_back_the_same() {
-    let mut config = parse("[node]\nname = \"a\"\n[guard.service.web]\npanic = false").unwrap();
+    let mut config = parse(
+        "[node]\nname = \"a\"\n[guard.service.web]\npanic = false\n\
+         [cluster.tls]\nca = \"a\"\ncert = \"b\"\nkey = \"c\"",
+    )
+    .unwrap();
     config.dns.upstreams.push(([9, 9, 9, 9], 53).into());
     assert_eq!(parse(&config.to_toml()).unwrap(), config);
     assert_eq!(parse(&Config::default().to_toml()).unwrap(), Config::default());
@@ -208,6 +247,9 @@ fn the_reference_tells_each_key_with_type_default_and_reload() {
         "| `guard.max_drop` | number | `0.5` | yes |",
         "| `node.meta` | table of text | none | restart |",
         "| `log.format` | `\"text\"` or `\"json\"` | `\"text\"` | restart |",
+        "| `cluster.join` | list of host:port | none | restart |",
+        "## `[cluster.tls]`",
+        "| `cluster.tls.key` | path |  | restart |",
         "## `[guard.service.NAME]`",
         "| `guard.service.NAME.panic` | true or false |  | yes |",
     ] {

@@ -77,6 +77,32 @@ pub(super) fn socket_address<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAd
     })
 }
 
+pub(super) fn optional_socket_address<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    socket_address(d).map(Some)
+}
+
+/// Whether a text is `host:port`, where the host is an address (IPv6 in brackets) or a DNS name.
+pub(super) fn is_host_and_port(text: &str) -> bool {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return !address.ip().is_unspecified() && address.port() != 0;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_port = port.parse::<u16>().is_ok_and(|p| p != 0) && !port.starts_with('+');
+    let host = host.strip_suffix('.').unwrap_or(host);
+    // Names of hosts hold what labels may not: underscores. A last label of digits is a broken address.
+    let is_label = |l: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (1..=63).contains(&l.len()) && l.chars().all(allowed)
+    };
+    let is_numeric = |l: &str| l.chars().all(|c| c.is_ascii_digit());
+    let is_name = host.len() <= NAME_OCTETS
+        && host.split('.').all(is_label)
+        && !host.rsplit('.').next().is_some_and(is_numeric);
+    is_port && is_name
+}
+
 pub(super) fn upstreams<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<SocketAddr>, D::Error> {
     let texts = Vec::<String>::deserialize(d)?;
     let parse = |text: String| {
@@ -114,6 +140,7 @@ macro_rules! described_text {
 described_text! {
     DurationText: "duration", "5s";
     SocketText: "address:port", "127.0.0.1:5300";
+    HostText: "host:port", "agent-1.example.com:5370";
     IpText: "IP address", "10.0.0.5";
     PathText: "path", "/var/lib/dunlin";
     LabelText: "label", "eu1";

@@ -170,7 +170,7 @@ impl Maker<'_> {
         let mut servers: Vec<(usize, u16, &Arc<NodeView>)> = Vec::new();
         for node in self.view.nodes() {
             let in_scope = zone.is_none_or(|zone| node.row.zone == *zone);
-            if node.is_live && node.row.serves_dns && in_scope {
+            if node.is_live() && node.row.serves_dns && in_scope {
                 let round = met.entry(&node.row.zone).or_insert(0);
                 servers.push((*round, topology.rank(&node.row.zone), node));
                 *round += 1;

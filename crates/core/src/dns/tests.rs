@@ -12,7 +12,7 @@ use ::domain::rdata::AllRecordData;
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{CatalogView, Endpoint, GuardMark, NodeView, Standing, Topology};
+use crate::catalog::{CatalogView, Endpoint, GuardMark, NodeStatus, NodeView, Standing, Topology};
 use crate::model::{
     Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
     ServiceName, Timestamp, ZoneName,
@@ -31,7 +31,7 @@ fn node(name: &str, zone_name: &str, address: &str) -> NodeView {
         meta: BTreeMap::new(),
         phase: NodePhase::Active,
     };
-    NodeView { id: NodeId::from_bytes([0; 16]), row: Arc::new(row), is_live: true }
+    NodeView { id: NodeId::from_bytes([0; 16]), row: Arc::new(row), status: NodeStatus::Alive }
 }
 
 /// `port` tells endpoints apart; `address` defaults to the node's.

@@ -13,6 +13,7 @@ use super::id::{IdError, InstanceId, ProviderId};
 use super::limits::{
     CHECKS_PER_INSTANCE, META_PAIR_OCTETS, META_PAIRS, REASON_OCTETS, TAG_OCTETS, TAGS,
 };
+use super::meta::Meta;
 use super::name::{NameError, ServiceName};
 
 /// Whether an operator or the instance's own end has taken it out of answers.
@@ -46,7 +47,7 @@ pub struct Instance {
     /// Sorted, without duplicates.
     pub tags: Arc<[Arc<str>]>,
     /// Free pairs.
-    pub meta: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    pub meta: Meta,
     /// Who stated it.
     pub provider: ProviderId,
     /// Whether it was taken out.
@@ -164,7 +165,7 @@ impl Instance {
             port,
             weight,
             tags: parse_tags(tags)?,
-            meta: Arc::new(parse_meta(meta)?),
+            meta: parse_meta(meta)?,
             provider,
             mode: Mode::Active,
         })
@@ -197,15 +198,15 @@ fn parse_tags(mut tags: Vec<String>) -> Result<Arc<[Arc<str>]>, InstanceError> {
 ///
 /// # Errors
 /// When there are too many pairs, one is too long, or a key holds a control character.
-fn parse_meta(
-    meta: BTreeMap<String, String>,
-) -> Result<BTreeMap<Arc<str>, Arc<str>>, InstanceError> {
+fn parse_meta(meta: BTreeMap<String, String>) -> Result<Meta, InstanceError> {
     at_most("meta pairs", meta.len(), META_PAIRS)?;
     for (key, value) in &meta {
         at_most("octets in a meta pair", key.len() + value.len(), META_PAIR_OCTETS)?;
         plain_text("meta key", key)?;
     }
-    Ok(meta.into_iter().map(|(k, v)| (Arc::from(k), Arc::from(v))).collect())
+    let pairs: BTreeMap<_, _> =
+        meta.into_iter().map(|(k, v)| (Arc::from(k), Arc::from(v))).collect();
+    Ok(pairs.into())
 }
 
 impl Mode {

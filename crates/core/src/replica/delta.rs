@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::row::{RowKey, RowState, Version};
+use super::row::{RowKey, RowState, Version, approx_bytes};
 use crate::model::NodeId;
 
 /// One row of a delta.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeltaRow {
     /// The commit that wrote it.
     pub version: Version,
@@ -21,7 +21,7 @@ pub struct DeltaRow {
 ///
 /// Rows that were overwritten later than `to` are missing from it. The sender's rows reflect commits up
 /// to `settled_at`; who has everything up to there sees no half commit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
     /// Whose history.
     pub origin: NodeId,
@@ -106,6 +106,12 @@ impl Delta {
             last = Some(at);
         }
         Ok(())
+    }
+
+    /// About how many octets it has when it is encoded.
+    #[must_use]
+    pub fn approx_octets(&self) -> usize {
+        40 + self.rows.iter().map(|row| approx_bytes(&row.key, &row.state)).sum::<usize>()
     }
 
     /// Whether it is exactly one commit with nothing missing, so that it may be shown before what came

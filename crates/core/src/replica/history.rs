@@ -1,11 +1,12 @@
 //! One node's rows, as far as they are known here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
 use super::delta::{Delta, DeltaError, DeltaRow, Request};
 use super::row::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
+use super::table::Table;
 use crate::model::{CheckId, InstanceId, NodeId};
 
 /// Ranges of commits that may be known above a gap.
@@ -51,14 +52,18 @@ pub(super) struct History {
     /// Tombstones up to here are gone.
     floor: Version,
     /// Visible rows; whole commits that came early are among them.
-    rows: BTreeMap<RowKey, Entry>,
-    by_version: BTreeSet<(Version, RowKey)>,
+    rows: Table,
+    /// The last head at which no commit above it was visible, and the digest of the rows then.
+    settled: (Version, u64),
     /// Rows held back until `reach` gets to `settled_at`.
     staged: BTreeMap<RowKey, Entry>,
     settled_at: Version,
     /// Ranges `(from, to]` that came above a gap.
     early: BTreeMap<Version, Version>,
     restatement: Option<Restatement>,
+    /// Set while rows are shown that are not believed: the head that they had. Only somebody who has got
+    /// at least as far can tell what is true.
+    distrusted: Option<Version>,
 }
 
 impl History {
@@ -69,14 +74,40 @@ impl History {
     ) -> Self {
         let mut history = Self { head, reach: head, floor, ..Self::default() };
         for (key, entry) in rows {
-            history.by_version.insert((entry.version, key.clone()));
             history.rows.insert(key, entry);
         }
+        history.rows.pack();
+        history.note_settled();
         history
     }
 
     pub(super) fn head(&self) -> Version {
         self.head
+    }
+
+    /// The last head at which no commit above it was visible, and the digest of the rows then. At one
+    /// head every replica has the same digest, or one of them is wrong.
+    pub(super) fn settled(&self) -> (Version, u64) {
+        self.settled
+    }
+
+    fn note_settled(&mut self) {
+        if self.rows.newest() <= self.head {
+            self.settled = (self.head, self.rows.digest());
+        }
+    }
+
+    /// Everything up to here has come, be it visible or held back.
+    pub(super) fn reach(&self) -> Version {
+        self.reach
+    }
+
+    /// The newest commit that anything here is of.
+    pub(super) fn newest(&self) -> Version {
+        let early = self.early.last_key_value().map_or(Version::ZERO, |(_, to)| *to);
+        let suspect = self.distrusted.unwrap_or_default();
+        let staged = self.staged.values().map(|e| e.version).max().unwrap_or_default();
+        self.reach.max(self.settled_at).max(early).max(suspect).max(staged).max(self.rows.newest())
     }
 
     pub(super) fn request(&self) -> Request {
@@ -101,10 +132,10 @@ impl History {
     pub(super) fn checks_of(&self, id: &InstanceId) -> impl Iterator<Item = &CheckId> {
         let first = RowKey::Check(id.clone(), CheckId::least());
         self.rows
-            .range(first..)
+            .starting_at(first)
             .map_while(move |(key, entry)| match key {
                 RowKey::Check(instance, check) if instance == id => Some((check, entry)),
-                RowKey::Check(..) | RowKey::Node | RowKey::Instance(_) => None,
+                RowKey::Check(..) | RowKey::Node | RowKey::Instance(_) | RowKey::Other(_) => None,
             })
             .filter(|(_, entry)| matches!(entry.state, RowState::Present(_)))
             .map(|(check, _)| check)
@@ -122,9 +153,15 @@ impl History {
     ///
     /// A whole commit is shown at once, whatever came before it or is held back: news must not wait.
     pub(super) fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
+        let changes = self.take_in(delta);
+        self.note_settled();
+        changes
+    }
+
+    fn take_in(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
         let is_whole = delta.is_one_whole_commit();
         let mut changes = Vec::new();
-        if is_whole && delta.to > self.head {
+        if is_whole && delta.to > self.head.max(self.distrusted.unwrap_or_default()) {
             changes = self.show(delta.rows.iter().map(|r| (r.key.clone(), entry_of(r))));
         }
         let more = if delta.floor > self.reach || self.restatement.is_some() {
@@ -193,25 +230,29 @@ impl History {
         }
         self.head = self.reach;
         let staged = std::mem::take(&mut self.staged);
-        self.show(staged)
+        let is_most = staged.len() > self.rows.len() / 2;
+        let changes = self.show(staged);
+        if is_most {
+            self.rows.pack();
+        }
+        changes
     }
 
     /// Makes rows visible where they are newer than what is there.
     fn show(&mut self, rows: impl IntoIterator<Item = (RowKey, Entry)>) -> Vec<RowChange> {
         let mut changes = Vec::new();
         for (key, entry) in rows {
-            let old = self.rows.get(&key);
-            if old.is_some_and(|old| old.version >= entry.version) {
-                continue;
+            if self.rows.get(&key).is_none_or(|old| old.version < entry.version) {
+                changes.push(self.place(key, entry));
             }
-            if let Some(old) = old {
-                self.by_version.remove(&(old.version, key.clone()));
-            }
-            self.by_version.insert((entry.version, key.clone()));
-            changes.push(RowChange { key: key.clone(), state: entry.state.clone() });
-            self.rows.insert(key, entry);
         }
         changes
+    }
+
+    fn place(&mut self, key: RowKey, entry: Entry) -> RowChange {
+        let change = RowChange { key: key.clone(), state: entry.state.clone() };
+        self.rows.insert(key, entry);
+        change
     }
 
     /// The sender purged tombstones that this node never saw, so only a history stated from zero tells
@@ -222,7 +263,7 @@ impl History {
         let start = Restatement { reached: Version::ZERO, floor: delta.floor };
         let Restatement { reached, floor } = under_way.unwrap_or(start);
         // Rows of a sender that was behind the floor may have been deleted without a trace since.
-        if delta.from > reached || delta.head < floor {
+        if delta.from > reached || delta.head < floor.max(self.distrusted.unwrap_or_default()) {
             return Err(MergeError::Gap { from: delta.from, reach: reached });
         }
         if reached == Version::ZERO {
@@ -238,29 +279,69 @@ impl History {
             return Ok(Vec::new());
         }
         self.restatement = None;
+        self.distrusted = None;
         self.floor = self.floor.max(floor);
         let mut changes = self.drop_unmentioned(reached);
         self.reach = self.reach.max(reached);
-        changes.extend(self.settle());
+        self.head = self.reach;
+        // At one version, too: what is stated anew may be of another mind than what was here.
+        for (key, entry) in std::mem::take(&mut self.staged) {
+            if self.rows.get(&key).is_none_or(|old| old.version <= reached) {
+                changes.push(self.place(key, entry));
+            }
+        }
         Ok(changes)
     }
 
     fn drop_unmentioned(&mut self, up_to: Version) -> Vec<RowChange> {
-        let gone: Vec<(RowKey, Version)> = self
+        let unmentioned =
+            |key: &RowKey, entry: &Entry| entry.version <= up_to && !self.staged.contains_key(key);
+        let gone: Vec<RowKey> = self
             .rows
             .iter()
-            .filter(|(key, entry)| entry.version <= up_to && !self.staged.contains_key(key))
-            .map(|(key, entry)| (key.clone(), entry.version))
+            .filter(|(key, entry)| unmentioned(key, entry))
+            .map(|(key, _)| key.clone())
             .collect();
-        let mut changes = Vec::new();
-        for (key, version) in gone {
-            self.by_version.remove(&(version, key.clone()));
-            let old = self.rows.remove(&key);
-            if matches!(old.map(|e| e.state), Some(RowState::Present(_))) {
-                changes.push(RowChange { key, state: RowState::Gone(Departure::Dropped) });
-            }
+        for key in &gone {
+            self.rows.remove(key);
         }
-        changes
+        let dropped = |key| RowChange { key, state: RowState::Gone(Departure::Dropped) };
+        gone.into_iter().map(dropped).collect()
+    }
+
+    /// The present rows with some changes made, as one commit that states the history anew: with a floor
+    /// above everything that a receiver may have reached.
+    pub(super) fn restated(
+        &self,
+        origin: NodeId,
+        above: Version,
+        changes: impl IntoIterator<Item = (RowKey, RowState)>,
+    ) -> Delta {
+        let floor = above.max(self.newest()).next();
+        let to = floor.next();
+        let mut states: BTreeMap<RowKey, RowState> =
+            self.rows.iter().map(|(key, entry)| (key.clone(), entry.state.clone())).collect();
+        states.extend(changes);
+        let present = |state: &RowState| matches!(state, RowState::Present(_));
+        let rows = states
+            .into_iter()
+            .filter(|(_, state)| present(state))
+            .map(|(key, state)| DeltaRow { version: to, key, state })
+            .collect();
+        Delta { origin, from: Version::ZERO, to, head: to, settled_at: to, floor, rows }
+    }
+
+    /// Goes on showing the rows, but asks for all of them anew and serves them to nobody meanwhile.
+    pub(super) fn distrust(&mut self) {
+        let head = self.distrusted.unwrap_or_default().max(self.head);
+        let rows = std::mem::take(&mut self.rows);
+        let restatement = Restatement { reached: Version::ZERO, floor: Version::ZERO };
+        *self = Self {
+            rows,
+            distrusted: Some(head),
+            restatement: Some(restatement),
+            ..Self::default()
+        };
     }
 
     pub(super) fn delta(
@@ -274,54 +355,49 @@ impl History {
         }
         let has_tombstones = self.floor <= request.above.max(request.floor);
         let from = if has_tombstones { request.above } else { Version::ZERO };
-        let first = (from.next(), RowKey::Node);
         let mut rows = Vec::new();
         let (mut bytes, mut to) = (0, self.head);
-        for (version, key) in self.by_version.range(first..) {
+        for (key, entry) in self.rows.above(from) {
             let last: Option<&DeltaRow> = rows.last();
-            let is_new_commit = last.is_some_and(|row| row.version < *version);
-            if *version > self.head {
+            let is_new_commit = last.is_some_and(|row| row.version < entry.version);
+            if entry.version > self.head {
                 break;
             }
             if is_new_commit && bytes >= max_bytes {
                 to = rows.last().map_or(to, |row| row.version);
                 break;
             }
-            let state = self.rows[key].state.clone();
-            bytes += approx_bytes(key, &state);
-            rows.push(DeltaRow { version: *version, key: key.clone(), state });
+            bytes += approx_bytes(key, &entry.state);
+            let (version, state) = (entry.version, entry.state.clone());
+            rows.push(DeltaRow { version, key: key.clone(), state });
         }
         // A commit that came early may have overwritten rows of commits up to the head.
-        let newest = self.by_version.last().map_or(self.head, |(version, _)| *version);
-        let settled_at = newest.max(self.head);
+        let settled_at = self.rows.newest().max(self.head);
         Some(Delta { origin, from, to, head: self.head, settled_at, floor: self.floor, rows })
     }
 
     pub(super) fn purge_tombstones(&mut self, up_to: Version) -> Vec<RowKey> {
         let up_to = up_to.min(self.head);
         let gone: Vec<(Version, RowKey)> = self
-            .by_version
-            .iter()
-            .take_while(|(version, _)| *version <= up_to)
-            .filter(|(_, key)| matches!(self.rows[key].state, RowState::Gone(_)))
-            .cloned()
+            .rows
+            .above(Version::ZERO)
+            .take_while(|(_, entry)| entry.version <= up_to)
+            .filter(|(_, entry)| matches!(entry.state, RowState::Gone(_)))
+            .map(|(key, entry)| (entry.version, key.clone()))
             .collect();
         if let Some((newest, _)) = gone.last() {
             self.floor = self.floor.max(*newest);
         }
-        gone.into_iter()
-            .map(|at| {
-                self.by_version.remove(&at);
-                self.rows.remove(&at.1);
-                at.1
-            })
-            .collect()
+        for (_, key) in &gone {
+            self.rows.remove(key);
+        }
+        gone.into_iter().map(|(_, key)| key).collect()
     }
 
     pub(super) fn into_removals(self) -> Vec<RowChange> {
         let present = |e: &Entry| matches!(e.state, RowState::Present(_));
-        let rows = self.rows.into_iter().filter(|(_, entry)| present(entry));
-        rows.map(|(key, _)| RowChange { key, state: RowState::Gone(Departure::Dropped) }).collect()
+        let keys = self.rows.iter().filter(|(_, entry)| present(entry)).map(|(key, _)| key.clone());
+        keys.map(|key| RowChange { key, state: RowState::Gone(Departure::Dropped) }).collect()
     }
 }
 

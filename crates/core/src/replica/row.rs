@@ -1,5 +1,6 @@
 //! Rows, their keys and their versions.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,8 +47,9 @@ impl fmt::Debug for Version {
     }
 }
 
-/// Which row of a node's history. Variants are only ever added at the end: the order is stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Which row of a node's history. Keys are in the order of their octets, so that agents agree on it that
+/// do not know the same kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RowKey {
     /// The node itself.
     Node,
@@ -55,10 +57,12 @@ pub enum RowKey {
     Instance(InstanceId),
     /// One check of one of its instances.
     Check(InstanceId, CheckId),
+    /// A kind that only newer versions know: the key's octets.
+    Other(Arc<[u8]>),
 }
 
-/// What a row holds. Variants are only ever added at the end: the order is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a row holds. Readers look at [`Row::known`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// The node itself.
     Node(Arc<NodeRow>),
@@ -66,6 +70,30 @@ pub enum Row {
     Instance(Arc<Instance>),
     /// A check's state.
     Check(Arc<CheckRow>),
+    /// One of those above, with fields that only newer versions know.
+    Newer(Arc<NewerRow>),
+    /// A kind that only newer versions know: the row's octets.
+    Other(Arc<Box<[u8]>>),
+}
+
+/// A row of a known kind with fields that only newer versions know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewerRow {
+    /// What is known of it.
+    pub known: Row,
+    /// The octets of the rest.
+    pub rest: Box<[u8]>,
+}
+
+impl Row {
+    /// What this version knows of the row: a node, an instance, a check, or a kind of no meaning here.
+    #[must_use]
+    pub fn known(&self) -> &Self {
+        match self {
+            Self::Newer(newer) => &newer.known,
+            Self::Node(_) | Self::Instance(_) | Self::Check(_) | Self::Other(_) => self,
+        }
+    }
 }
 
 /// Why a row is gone.
@@ -78,7 +106,7 @@ pub enum Departure {
 }
 
 /// A row, or its tombstone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowState {
     /// There.
     Present(Row),
@@ -87,7 +115,7 @@ pub enum RowState {
 }
 
 /// A row with the version that last wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The commit that wrote it.
     pub version: Version,
@@ -95,7 +123,8 @@ pub struct Entry {
     pub state: RowState,
 }
 
-/// A row that became visible, or vanished.
+/// A row that was written, or vanished. In a history that is stated anew it may be as it was, but for its
+/// version, and what vanished may have been a tombstone: whoever stores rows has to know of both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
     /// Which row.
@@ -108,12 +137,24 @@ impl RowKey {
     /// Whether a state is of the kind that this key names.
     #[must_use]
     pub fn fits(&self, state: &RowState) -> bool {
-        matches!(
-            (self, state),
-            (_, RowState::Gone(_))
-                | (Self::Node, RowState::Present(Row::Node(_)))
-                | (Self::Check(..), RowState::Present(Row::Check(_)))
-        ) || matches!((self, state), (Self::Instance(id), RowState::Present(Row::Instance(row))) if row.id == *id)
+        match (self, state.present()) {
+            (_, None) => true,
+            (Self::Instance(id), Some(Row::Instance(row))) => row.id == *id,
+            (Self::Node, Some(row)) => matches!(row, Row::Node(_)),
+            (Self::Check(..), Some(row)) => matches!(row, Row::Check(_)),
+            (Self::Other(_), Some(row)) => matches!(row, Row::Other(_)),
+            (Self::Instance(_), Some(_)) => false,
+        }
+    }
+
+    /// The kind, and the texts that follow it.
+    fn parts(&self) -> (u8, &str, &str) {
+        match self {
+            Self::Node => (0, "", ""),
+            Self::Instance(id) => (1, id.as_str(), ""),
+            Self::Check(id, check) => (2, id.as_str(), check.as_str()),
+            Self::Other(_) => (3, "", ""),
+        }
     }
 
     fn approx_bytes(&self) -> usize {
@@ -121,26 +162,76 @@ impl RowKey {
             Self::Node => 1,
             Self::Instance(id) => id.as_str().len() + 2,
             Self::Check(id, check) => id.as_str().len() + check.as_str().len() + 3,
+            Self::Other(octets) => octets.len(),
         }
     }
 }
 
+impl Ord for RowKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if let (Self::Other(a), Self::Other(b)) = (self, other) {
+            return a.cmp(b);
+        }
+        // The octets hold each text's length in front of it.
+        let by_length = |a: &str, b: &str| a.len().cmp(&b.len()).then_with(|| a.cmp(b));
+        let ((kind, id, check), (other_kind, other_id, other_check)) =
+            (self.parts(), other.parts());
+        kind.cmp(&other_kind)
+            .then_with(|| by_length(id, other_id))
+            .then_with(|| by_length(check, other_check))
+    }
+}
+
+impl PartialOrd for RowKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl RowState {
+    /// What is known of the row, if it is there.
+    #[must_use]
+    pub fn present(&self) -> Option<&Row> {
+        match self {
+            Self::Present(row) => Some(row.known()),
+            Self::Gone(_) => None,
+        }
+    }
+
+    /// The state as far as this version knows it, without the fields that only newer ones know.
+    #[must_use]
+    pub fn known(&self) -> Self {
+        match self {
+            Self::Present(row) => Self::Present(row.known().clone()),
+            Self::Gone(departure) => Self::Gone(*departure),
+        }
+    }
+
     fn approx_bytes(&self) -> usize {
-        let meta = |pairs: &std::collections::BTreeMap<Arc<str>, Arc<str>>| -> usize {
-            pairs.iter().map(|(k, v)| k.len() + v.len() + 2).sum()
-        };
         match self {
             Self::Gone(_) => 2,
-            Self::Present(Row::Node(node)) => {
-                node.name.as_str().len() + node.zone.as_str().len() + 24 + meta(&node.meta)
+            Self::Present(row) => row.approx_bytes(),
+        }
+    }
+}
+
+impl Row {
+    fn approx_bytes(&self) -> usize {
+        let pair = |(k, v): (&Arc<str>, &Arc<str>)| k.len() + v.len() + 2;
+        match self {
+            Self::Node(node) => {
+                let meta: usize = node.meta.iter().map(pair).sum();
+                node.name.as_str().len() + node.zone.as_str().len() + 24 + meta
             }
-            Self::Present(Row::Instance(instance)) => {
+            Self::Instance(instance) => {
                 let tags: usize = instance.tags.iter().map(|t| t.len() + 1).sum();
                 let names = instance.id.as_str().len() + instance.service.as_str().len();
-                names + instance.provider.name().len() + 40 + tags + meta(&instance.meta)
+                let meta: usize = instance.meta.iter().map(pair).sum();
+                names + instance.provider.name().len() + 40 + tags + meta
             }
-            Self::Present(Row::Check(check)) => check.output.len() + 16,
+            Self::Check(check) => check.output.len() + 16,
+            Self::Newer(newer) => newer.known.approx_bytes() + newer.rest.len(),
+            Self::Other(octets) => octets.len() + 1,
         }
     }
 }

@@ -50,14 +50,27 @@ enum Step {
     Sync { to: u8, from: Option<u8>, max_bytes: usize },
     /// A peer is sent again something that was sent before.
     Replay { to: u8, pick: prop::sample::Index },
+    /// The origin goes back to an old copy, or to nothing, and states its history anew with these writes,
+    /// above what its peers know. What is under way beyond that is lost, or else it counts as known.
+    RollBack { copy: Option<prop::sample::Index>, writes: Vec<(u8, u64)>, is_underway_lost: bool },
+    /// A peer no longer believes what it has.
+    Distrust { peer: u8 },
+    /// A peer forgets the origin for good, until it comes back above.
+    Forget { peer: u8 },
 }
 
 const PEERS: u8 = 3;
 
 fn step() -> impl Strategy<Value = Step> {
-    let write = (0..6u8, 0..5u64);
+    let writes = || prop::collection::vec((0..6u8, 0..5u64), 0..5);
+    let copy = prop::option::weighted(0.7, any::<prop::sample::Index>());
     prop_oneof![
-        4 => prop::collection::vec(write, 1..5).prop_map(Step::Commit),
+        4 => writes().prop_map(Step::Commit),
+        1 => (copy, writes(), any::<bool>()).prop_map(|(copy, writes, is_underway_lost)| {
+            Step::RollBack { copy, writes, is_underway_lost }
+        }),
+        1 => (0..PEERS).prop_map(|peer| Step::Distrust { peer }),
+        1 => (0..PEERS).prop_map(|peer| Step::Forget { peer }),
         1 => any::<u8>().prop_map(Step::Purge),
         3 => (0..PEERS, any::<prop::sample::Index>()).prop_map(|(to, pick)| Step::Broadcast { to, pick }),
         4 => (0..PEERS, prop::option::of(0..PEERS), 1..200usize)
@@ -70,10 +83,21 @@ fn step() -> impl Strategy<Value = Step> {
 struct Cluster {
     origin: Replica,
     peers: Vec<Replica>,
+    /// Those that count: what was lost with the origin's disk before anybody heard of it does not.
     commits: Vec<Delta>,
     sent: Vec<Delta>,
+    /// The origin after each commit.
+    copies: Vec<Replica>,
     /// Commits that each peer was given by themselves.
     given: Vec<BTreeSet<Version>>,
+    /// The head that each peer had when it ceased to believe what it goes on showing.
+    disbelieved: Vec<Version>,
+}
+
+/// Value 0 deletes.
+fn changes(writes: Vec<(u8, u64)>) -> impl Iterator<Item = Change> {
+    let change = |(n, value)| if value == 0 { delete(n) } else { write(n, value) };
+    writes.into_iter().map(change)
 }
 
 impl Cluster {
@@ -83,14 +107,18 @@ impl Cluster {
             peers: (0..PEERS).map(|n| Replica::new(peer(n))).collect(),
             commits: Vec::new(),
             sent: Vec::new(),
+            copies: Vec::new(),
             given: vec![BTreeSet::new(); PEERS.into()],
+            disbelieved: vec![Version::ZERO; PEERS.into()],
         }
     }
 
     fn deliver(&mut self, to: u8, delta: &Delta) {
         let replica = &mut self.peers[usize::from(to)];
         let (head, before) = (replica.head(ORIGIN), shown(replica));
+        let is_forgotten = delta.head <= replica.forgotten_up_to(ORIGIN);
         match replica.merge(delta) {
+            Ok(changes) if is_forgotten => assert_eq!(changes, []),
             Ok(_) if delta.is_one_whole_commit() => {
                 self.given[usize::from(to)].insert(delta.to);
             }
@@ -103,14 +131,26 @@ impl Cluster {
     fn take(&mut self, step: Step) {
         match step {
             Step::Commit(writes) => {
-                let change = |(n, value)| {
-                    if value == 0 { delete(n) } else { write(n, value) }
-                };
-                if let Some(delta) = self.origin.prepare(writes.into_iter().map(change)) {
-                    self.origin.commit(&delta);
-                    self.sent.push(delta.clone());
-                    self.commits.push(delta);
+                if let Some(delta) = self.origin.prepare(changes(writes)) {
+                    self.commit(delta);
                 }
+            }
+            Step::RollBack { copy, writes, is_underway_lost } => {
+                let copies = if self.copies.is_empty() { None } else { copy };
+                let copy = copies.map(|pick| pick.get(&self.copies).clone());
+                self.origin = copy.unwrap_or_else(|| Replica::new(ORIGIN));
+                self.restate(writes, is_underway_lost);
+            }
+            Step::Distrust { peer } => {
+                let replica = &mut self.peers[usize::from(peer)];
+                let head = &mut self.disbelieved[usize::from(peer)];
+                *head = replica.head(ORIGIN).max(*head);
+                replica.distrust(ORIGIN);
+            }
+            Step::Forget { peer } => {
+                self.peers[usize::from(peer)].forget(ORIGIN);
+                self.given[usize::from(peer)].clear();
+                self.disbelieved[usize::from(peer)] = Version::ZERO;
             }
             Step::Purge(share) => {
                 let up_to = self.origin.head(ORIGIN).as_u64() * u64::from(share) / 255;
@@ -136,28 +176,67 @@ impl Cluster {
         }
     }
 
+    fn commit(&mut self, delta: Delta) {
+        self.origin.commit(&delta);
+        self.copies.push(self.origin.clone());
+        self.sent.push(delta.clone());
+        self.commits.push(delta);
+        assert_eq!(shown(&self.origin), self.fold(|_| true), "the origin shows all that counts");
+    }
+
+    fn restate(&mut self, writes: Vec<(u8, u64)>, is_underway_lost: bool) {
+        let mut above = self.peers.iter().map(|peer| peer.newest(ORIGIN)).max().unwrap_or_default();
+        if !is_underway_lost {
+            let underway = self.sent.iter().chain(&self.commits).map(|delta| delta.settled_at);
+            above = above.max(underway.max().unwrap_or_default());
+        }
+        let delta = self.origin.prepare_restatement(above, changes(writes));
+        self.commits.retain(|lost| lost.to < delta.floor);
+        self.sent.retain(|lost| lost.settled_at < delta.floor);
+        self.commit(delta);
+    }
+
     /// The rows after applying these commits and no others.
     fn fold(&self, included: impl Fn(Version) -> bool) -> BTreeMap<RowKey, Version> {
         let mut rows = BTreeMap::new();
-        for row in self.commits.iter().filter(|c| included(c.to)).flat_map(|c| &c.rows) {
-            match row.state {
-                RowState::Present(_) => rows.insert(row.key.clone(), row.version),
-                RowState::Gone(_) => rows.remove(&row.key),
-            };
+        for commit in self.commits.iter().filter(|c| included(c.to)) {
+            // A history that is stated anew has no room for what it does not mention.
+            if commit.from == Version::ZERO && commit.floor.next() == commit.to {
+                rows.clear();
+            }
+            for row in &commit.rows {
+                match row.state {
+                    RowState::Present(_) => rows.insert(row.key.clone(), row.version),
+                    RowState::Gone(_) => rows.remove(&row.key),
+                };
+            }
         }
         rows
     }
 
     /// What a peer shows is the origin's state at its head, plus whole commits that came early.
     fn assert_no_half_commit(&self) {
-        for (replica, given) in self.peers.iter().zip(&self.given) {
-            let head = replica.head(ORIGIN);
+        for (n, (replica, given)) in self.peers.iter().zip(&self.given).enumerate() {
+            let head = replica.head(ORIGIN).max(self.disbelieved[n]);
             let expected = self.fold(|v| v <= head || given.contains(&v));
             assert_eq!(shown(replica), expected, "at head {head:?}, given {given:?}");
         }
     }
 
+    /// Replicas that tell the same head tell the same digest.
+    fn assert_digests_agree(&self) {
+        let all = self.peers.iter().chain([&self.origin]).map(|replica| replica.settled(ORIGIN));
+        let mut digests = BTreeMap::new();
+        for (head, digest) in all {
+            assert_eq!(*digests.entry(head).or_insert(digest), digest, "at head {head:?}");
+        }
+    }
+
     fn heal(&mut self) {
+        let is_forgotten = |peer: &Replica| peer.forgotten().next().is_some();
+        if self.peers.iter().any(is_forgotten) {
+            self.restate(vec![], false);
+        }
         for to in 0..PEERS {
             for _ in 0..10_000 {
                 let request = self.peers[usize::from(to)].request(ORIGIN);
@@ -181,9 +260,12 @@ proptest! {
         for step in steps {
             cluster.take(step);
             cluster.assert_no_half_commit();
+            cluster.assert_digests_agree();
         }
         cluster.heal();
         for replica in &cluster.peers {
+            prop_assert_eq!(replica.summary(), cluster.origin.summary());
+            prop_assert_eq!(replica.settled(ORIGIN), cluster.origin.settled(ORIGIN));
             prop_assert_eq!(replica.head(ORIGIN), cluster.origin.head(ORIGIN));
             prop_assert_eq!(shown(replica), shown(&cluster.origin));
         }
@@ -285,4 +367,118 @@ fn malformed_deltas_are_refused() {
         assert!(matches!(peer.merge(&delta), Err(MergeError::Delta(_))), "{delta:?}");
     }
     assert!(peer.merge(&good).is_ok());
+}
+
+/// A peer that was told everything of the origin.
+fn informed(origin: &Replica) -> Replica {
+    let mut peer = Replica::new(peer(0));
+    sync(&mut peer, origin);
+    peer
+}
+
+fn sync(to: &mut Replica, from: &Replica) {
+    while let Some(delta) = from.delta(ORIGIN, to.request(ORIGIN), usize::MAX) {
+        to.merge(&delta).unwrap();
+    }
+}
+
+fn assert_same(a: &Replica, b: &Replica) {
+    assert_eq!(shown(a), shown(b));
+    assert_eq!(a.summary(), b.summary());
+    assert_eq!(a.digest(ORIGIN), b.digest(ORIGIN));
+    let bucket = bucket_of(ORIGIN);
+    assert_eq!(a.heads_in(bucket).collect::<Vec<_>>(), b.heads_in(bucket).collect::<Vec<_>>());
+}
+
+#[test]
+fn equal_contents_have_equal_digests_and_nothing_has_none() {
+    let mut origin = Replica::new(ORIGIN);
+    assert_eq!((origin.summary(), origin.digest(ORIGIN)), (0, 0));
+    commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    let before = origin.summary();
+    commit(&mut origin, vec![write(2, 1), delete(0)]);
+    let peer = informed(&origin);
+    assert_same(&peer, &origin);
+    assert_ne!(origin.summary(), before);
+    assert_eq!(origin.bucket_summary(bucket_of(ORIGIN)), origin.summary());
+    assert_eq!(origin.bucket_summary(bucket_of(ORIGIN) + 1), 0);
+    let digest = origin.digest(ORIGIN);
+    origin.purge_tombstones(ORIGIN, Version::new(2));
+    assert_eq!(origin.digest(ORIGIN), digest, "tombstones do not count");
+}
+
+#[test]
+fn a_commit_that_came_early_does_not_change_what_is_compared() {
+    let mut origin = Replica::new(ORIGIN);
+    commit(&mut origin, vec![write(0, 1)]);
+    let mut peer = informed(&origin);
+    let before = peer.summary();
+    commit(&mut origin, vec![write(1, 1)]);
+    peer.merge(&commit(&mut origin, vec![write(0, 2)])).unwrap();
+    assert_eq!(shown(&peer)[&key(0)], Version::new(3));
+    assert_eq!(peer.summary(), before);
+    sync(&mut peer, &origin);
+    assert_same(&peer, &origin);
+}
+
+#[test]
+fn a_node_that_lost_its_disk_states_its_history_anew() {
+    let mut origin = Replica::new(ORIGIN);
+    commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    commit(&mut origin, vec![write(2, 1)]);
+    let mut peer = informed(&origin);
+    let mut reborn = Replica::new(ORIGIN);
+    let delta = reborn.prepare_restatement(peer.newest(ORIGIN), [write(1, 1), write(3, 1)]);
+    assert_eq!((delta.to, delta.floor), (Version::new(4), Version::new(3)));
+    reborn.commit(&delta);
+    let changes = peer.merge(&delta).unwrap();
+    let keys: Vec<_> = changes.iter().map(|c| c.key.clone()).collect();
+    assert_eq!(keys, [key(0), key(2), key(1), key(3)], "each row has another version to store");
+    assert_same(&peer, &reborn);
+    commit(&mut reborn, vec![write(0, 5)]);
+    sync(&mut peer, &reborn);
+    assert_same(&peer, &reborn);
+    assert!(informed(&peer).lacks(ORIGIN, Version::new(6)));
+}
+
+#[test]
+fn a_distrusted_history_is_shown_until_a_full_answer_replaces_it() {
+    let mut origin = Replica::new(ORIGIN);
+    let mut wrong = Replica::new(ORIGIN);
+    commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    commit(&mut origin, vec![write(2, 1)]);
+    commit(&mut wrong, vec![write(0, 9), write(5, 1)]);
+    let first = commit(&mut wrong, vec![write(2, 1)]);
+    let mut peer = informed(&wrong);
+    assert_eq!(peer.head(ORIGIN), origin.head(ORIGIN));
+    assert_ne!(peer.digest(ORIGIN), origin.digest(ORIGIN));
+    peer.distrust(ORIGIN);
+    assert_eq!(shown(&peer), shown(&wrong));
+    assert_eq!((peer.head(ORIGIN), peer.summary()), (Version::ZERO, 0));
+    assert!(peer.lacks(ORIGIN, origin.head(ORIGIN)));
+    assert_eq!(peer.merge(&first), Ok(vec![]), "one commit is no answer");
+    assert_eq!(peer.newest(ORIGIN), Version::new(2));
+    sync(&mut peer, &origin);
+    assert_same(&peer, &origin);
+    assert_eq!(peer.row(ORIGIN, &key(0)), origin.row(ORIGIN, &key(0)));
+    assert!(!peer.lacks(ORIGIN, origin.head(ORIGIN)));
+}
+
+#[test]
+fn what_a_forgotten_node_said_never_returns() {
+    let mut origin = Replica::new(ORIGIN);
+    let stale = commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    let mut peer = informed(&origin);
+    assert_eq!(peer.forget(ORIGIN).len(), 2);
+    assert_eq!(peer.summary(), 0);
+    assert_eq!(peer.forgotten().collect::<Vec<_>>(), [(ORIGIN, Version::new(1))]);
+    assert!(!peer.lacks(ORIGIN, Version::new(1)));
+    assert_eq!(peer.merge(&stale), Ok(vec![]));
+    assert!(shown(&peer).is_empty());
+    let back = origin.prepare_restatement(peer.newest(ORIGIN), [delete(0)]);
+    origin.commit(&back);
+    assert!(peer.lacks(ORIGIN, back.to));
+    peer.merge(&back).unwrap();
+    assert_same(&peer, &origin);
+    assert_eq!(shown(&peer).len(), 1);
 }

@@ -1,9 +1,11 @@
 //! `dunlin doctor`: looks at this host and says what is wrong and how to mend it. It changes nothing.
 
 mod agent_checks;
+mod certificate_checks;
+mod cluster_checks;
 mod host_checks;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
@@ -88,7 +90,7 @@ async fn examine(context: &Context) -> Vec<Finding> {
         silence: Duration::from_secs(5),
     };
     let agent = context.agent().with_timeouts(patience);
-    let status = agent_checks::status(&agent, &mut findings).await;
+    let status = agent_checks::status(&agent, &config, &mut findings).await;
     match Settings::resolve(config) {
         Ok(settings) => {
             let folders = host_checks::Folders::of(&settings, status.as_ref());
@@ -96,7 +98,15 @@ async fn examine(context: &Context) -> Vec<Finding> {
             if status.is_none() {
                 host_checks::ports(&settings.config, &mut findings);
             }
+            if let Some(files) = &settings.config.cluster.tls {
+                let (node, zone) = (&settings.node_name, &settings.config.node.zone);
+                let now = SystemTime::now();
+                findings.push(certificate_checks::certificate(files, node, zone, now));
+            }
             agent_checks::dns(&settings.config, status.as_ref(), &mut findings).await;
+            if status.is_some() {
+                cluster_checks::cluster(&agent, &settings, &mut findings).await;
+            }
         }
         Err(error) => {
             let mend = "Give node.name and node.data_dir in the configuration.";

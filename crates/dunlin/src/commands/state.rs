@@ -1,9 +1,9 @@
-//! `dunlin drain`, `dunlin maintenance`: taking instances of this host out of answers and putting them
-//! back.
+//! `dunlin drain`, `dunlin maintenance`: taking instances of this host, or all of it, out of answers and
+//! putting them back.
 
 use anyhow::Result;
 use clap::Args;
-use dunlin_api::MaintenanceRequest;
+use dunlin_api::{MaintenanceRequest, NodeDrainRequest};
 use dunlin_core::model::InstanceId;
 use serde_json::{Value, json};
 
@@ -11,13 +11,17 @@ use crate::access::Agent;
 use crate::cli::Context;
 use crate::failure::DONE;
 
-/// Give an instance no new work.
+/// Give an instance, or the whole node, no new work.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
     /// The instance, on this host.
-    id: InstanceId,
-    /// Put it back.
+    #[arg(required_unless_present = "node", conflicts_with = "node")]
+    id: Option<InstanceId>,
+    /// This host's node with all its instances.
     #[arg(long)]
+    node: bool,
+    /// Put it back.
+    #[arg(long, visible_alias = "off")]
     undo: bool,
 }
 
@@ -36,14 +40,28 @@ pub(crate) struct MaintenanceArgs {
 
 pub(crate) async fn drain(args: DrainArgs, context: &Context) -> Result<u8> {
     let agent = context.agent();
-    if args.undo {
-        put_maintenance(&agent, &args.id, None).await?;
-        context.out.note(format_args!("{} is back in answers if healthy.", args.id));
-        return Ok(DONE);
+    match (args.id, args.undo) {
+        (None, undo) => drain_node(!undo, &agent, context).await?,
+        (Some(id), true) => {
+            put_maintenance(&agent, &id, None).await?;
+            context.out.note(format_args!("{id} is back in answers if healthy."));
+        }
+        (Some(id), false) => {
+            put_drain(&agent, &id).await?;
+            context.out.note(format_args!("{id} gets no new work."));
+        }
     }
-    put_drain(&agent, &args.id).await?;
-    context.out.note(format_args!("{} gets no new work.", args.id));
     Ok(DONE)
+}
+
+async fn drain_node(enabled: bool, agent: &Agent, context: &Context) -> Result<()> {
+    let _: Option<Value> = agent.put("/api/node/drain", &NodeDrainRequest { enabled }).await?;
+    context.out.note(if enabled {
+        "The node is draining: no instance on it gets new work."
+    } else {
+        "The node's instances are back in answers if healthy."
+    });
+    Ok(())
 }
 
 pub(crate) async fn maintenance(args: MaintenanceArgs, context: &Context) -> Result<u8> {

@@ -7,7 +7,7 @@ use super::*;
 const WEB: &str = r#"{"service":"web","port":8080,"tags":["v2"],"meta":{"version":"2.1"}}"#;
 
 /// All calls, as the users' documentation promises them.
-const CALLS: [(&str, &str); 24] = [
+const CALLS: [(&str, &str); 25] = [
     ("get", "/api/services"),
     ("get", "/api/services/{name}"),
     ("get", "/api/services/{name}/watch"),
@@ -24,6 +24,7 @@ const CALLS: [(&str, &str); 24] = [
     ("delete", "/api/providers/{name}"),
     ("get", "/api/nodes"),
     ("get", "/api/nodes/{name}"),
+    ("put", "/api/node/drain"),
     ("get", "/api/events"),
     ("get", "/api/status"),
     ("get", "/healthz"),
@@ -279,6 +280,34 @@ async fn nodes_are_shown_with_their_heads_and_instances() {
     );
     assert_eq!((&own["status"], &own["zone"]), (&"alive".into(), &"eu1".into()));
     fixture.get("/api/nodes/z").await.assert_error(404, "no node is called z");
+}
+
+#[tokio::test]
+async fn what_is_measured_of_another_node_is_shown() {
+    let fixture = Fixture::start();
+    let status = NodeStatus::Suspect;
+    let far = NodeView { status, ..node("b", "us1", 2) };
+    fixture.world.change(&[], |view| view.put_node(far.clone()));
+    let unknown = fixture.get("/api/nodes/b").await.json();
+    assert_eq!((&unknown["status"], &unknown["draining"]), (&"suspect".into(), &false.into()));
+    assert!(unknown.get("rtt_ms").is_none() && unknown.get("behind").is_none());
+    let rtt = Some(Duration::from_micros(1_500));
+    let member = crate::MemberInfo { rtt, newest_head: 9, cluster_address: None };
+    fixture.world.shared.members.0.store(Arc::new(BTreeMap::from([(far.id, member)])));
+    fixture.world.shared.heads.store(Arc::new(BTreeMap::from([(far.id, 7)])));
+    let known = fixture.get("/api/nodes/b").await.json();
+    assert_eq!((&known["rtt_ms"], &known["behind"]), (&1.5.into(), &2.into()));
+}
+
+#[tokio::test]
+async fn a_node_is_drained_and_put_back() {
+    let fixture = Fixture::start();
+    let path = "/api/node/drain";
+    assert_eq!(fixture.put(path, r#"{"enabled":true}"#).await.json()["draining"], true);
+    assert_eq!(fixture.get("/api/nodes/a").await.json()["draining"], true);
+    assert_eq!(fixture.put(path, r#"{"enabled":false}"#).await.json()["draining"], false);
+    fixture.put(path, "{}").await.assert_error(400, "enabled");
+    fixture.put(path, "").await.assert_error(400, "");
 }
 
 #[tokio::test]

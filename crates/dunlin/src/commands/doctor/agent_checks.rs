@@ -9,14 +9,18 @@ use dunlin_core::config::Config;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{Finding, cluster_checks};
 use crate::access::Agent;
 use crate::settings;
 
 /// How long an answer on the same host may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) async fn status(agent: &Agent, findings: &mut Vec<Finding>) -> Option<AgentStatus> {
+pub(super) async fn status(
+    agent: &Agent,
+    config: &Config,
+    findings: &mut Vec<Finding>,
+) -> Option<AgentStatus> {
     let what = "agent";
     match agent.get::<AgentStatus>("/api/status").await {
         Ok(status) => {
@@ -28,9 +32,11 @@ pub(super) async fn status(agent: &Agent, findings: &mut Vec<Finding>) -> Option
                 let mend = "It is starting; if this lasts, look at its log.";
                 Finding::doubtful(what, format!("{found}, not ready"), mend)
             });
-            let mend = "See the agent's log and `dunlin events`.";
-            let problems = status.problems.iter();
-            findings.extend(problems.map(|p| Finding::wrong("agent's own problem", p, mend)));
+            findings.extend(status.problems.iter().map(|problem| {
+                let mend = cluster_checks::mend(problem, config)
+                    .unwrap_or_else(|| "See the agent's log and `dunlin events`.".to_owned());
+                Finding::wrong("agent's own problem", problem, mend)
+            }));
             Some(status)
         }
         Err(error) => {
@@ -186,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = dunlin_api::client::Endpoint::Unix(folder.path().join("agent.sock"));
         let mut findings = Vec::new();
-        assert!(status(&Agent::at([socket]), &mut findings).await.is_none());
+        assert!(status(&Agent::at([socket]), &Config::default(), &mut findings).await.is_none());
         assert_eq!(findings[0].verdict, Verdict::Wrong);
         assert!(findings[0].mend.contains("dunlin agent"));
     }

@@ -138,8 +138,11 @@ pub(super) fn ports(config: &Config, findings: &mut Vec<Finding>) {
     let tcp = |at: SocketAddr| TcpListener::bind(at).map(|_| ());
     let udp = |at: SocketAddr| UdpSocket::bind(at).map(|_| ());
     findings.push(port("API port", "api.listen", config.api.listen, tcp));
+    let both = |at| tcp(at).and_then(|()| udp(at));
+    if config.cluster.tls.is_some() {
+        findings.push(port("cluster port", "cluster.listen", config.cluster.listen, both));
+    }
     if config.dns.enabled {
-        let both = |at| tcp(at).and_then(|()| udp(at));
         findings.push(port("DNS port", "dns.listen", config.dns.listen, both));
     }
 }

@@ -1,0 +1,510 @@
+//! The driver's part of the cluster: it owns the exchange, since the exchange reads and merges the replica.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dunlin_core::catalog::NodeStatus;
+use dunlin_core::gossip::{Exchange, ExchangeOutput, Liveness, Peer};
+use dunlin_core::model::{NodeId, NodeName};
+use dunlin_core::replica::{Delta, Replica, Row, RowChange, RowKey, RowState, Version};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::{Driver, clocks};
+use crate::handle::MemberInfo;
+use crate::net::event::{Arrived, Event, Measured, Request};
+use crate::net::link::Link;
+use crate::net::{Context, Fault};
+use crate::store::HistoryWrite;
+
+/// Events of the network taken in before anything else is looked at.
+const MOST_EVENTS: usize = 256;
+/// Frames merged before their rows are shown and others have their turn.
+const MOST_FRAMES: usize = 16;
+/// For how long frames are merged before their rows are shown.
+const MERGE_TIME: Duration = Duration::from_millis(2);
+/// Rows of other nodes that one batch stores, so that the own writes in it need not wait long.
+const MOST_STORED: usize = 2_000;
+/// Time between two looks for nodes that are gone for good.
+const TIDY_PERIOD: Duration = Duration::from_secs(5);
+/// After a start, for how long rows of a node that no member knows are believed.
+const BELIEVED: Duration = Duration::from_secs(10);
+
+/// What the driver keeps for the cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    context: Arc<Context>,
+    pub(super) exchange: Exchange,
+    links: BTreeMap<NodeId, Link>,
+    generations: BTreeMap<NodeId, u64>,
+    live: BTreeSet<NodeId>,
+    /// Rows of other nodes that are shown and not stored yet.
+    unstored: BTreeMap<NodeId, BTreeSet<RowKey>>,
+    stored_heads: BTreeMap<NodeId, Version>,
+    peers: Option<Vec<(NodeId, Vec<u8>)>>,
+    pub(super) restate: Option<Version>,
+    /// Since when nodes with rows are not among the live.
+    gone_since: BTreeMap<NodeId, Instant>,
+    started: Instant,
+    next_tidy: Instant,
+}
+
+/// What a batch stores of other nodes, to be put back should the disk refuse.
+#[derive(Debug, Default)]
+pub(super) struct Remote {
+    pub(super) histories: Vec<HistoryWrite>,
+    pub(super) peers: Option<Vec<(NodeId, Vec<u8>)>>,
+    heads: Vec<(NodeId, Version)>,
+}
+
+impl Cluster {
+    /// Nothing of the cluster is known but what was stored.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        exchange: Exchange,
+        stored_heads: BTreeMap<NodeId, Version>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            context,
+            exchange,
+            links: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            live: BTreeSet::new(),
+            unstored: BTreeMap::new(),
+            stored_heads,
+            peers: None,
+            restate: None,
+            gone_since: BTreeMap::new(),
+            started: now,
+            next_tidy: now + TIDY_PERIOD,
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Instant {
+        self.exchange.next_deadline().min(self.next_tidy)
+    }
+
+    /// Whether something is to be stored that nobody waits for.
+    pub(super) fn wants_to_store(&self) -> bool {
+        !self.unstored.is_empty() || self.peers.is_some() || self.restate.is_some()
+    }
+
+    fn drop_link(&mut self, node: NodeId) {
+        if self.links.remove(&node).is_some() {
+            self.publish_lanes();
+        }
+    }
+
+    fn publish_lanes(&self) {
+        let lanes = self.links.iter().map(|(node, link)| (*node, link.urgent_lane())).collect();
+        self.context.set_lanes(lanes);
+    }
+
+    fn note_member(&mut self, now: Instant, peer: Peer, is_live: bool, replica: &Replica) {
+        self.generations.insert(peer.id, peer.generation);
+        self.exchange.handle_member(now, peer, is_live, replica);
+        if is_live {
+            self.live.insert(peer.id);
+            self.gone_since.remove(&peer.id);
+        } else {
+            self.live.remove(&peer.id);
+        }
+    }
+
+    fn note_unstored(&mut self, origin: NodeId, rows: &[RowChange]) {
+        let keys = self.unstored.entry(origin).or_default();
+        keys.extend(rows.iter().map(|row| row.key.clone()));
+    }
+}
+
+impl Driver {
+    /// Takes in what the network has to tell, before anything else: bad news is among it.
+    pub(super) async fn take_events(&mut self) {
+        let mut statuses = Vec::new();
+        for _ in 0..MOST_EVENTS {
+            let Ok(event) = self.net_events.try_recv() else { break };
+            self.handle_event(event, &mut statuses).await;
+        }
+        self.show_statuses(&statuses);
+    }
+
+    /// Takes in one event that was waited for, and those behind it.
+    pub(super) async fn take_event(&mut self, event: Event) {
+        let mut statuses = Vec::new();
+        self.handle_event(event, &mut statuses).await;
+        self.show_statuses(&statuses);
+    }
+
+    fn show_statuses(&mut self, statuses: &[(NodeId, NodeStatus)]) {
+        if !statuses.is_empty() {
+            let (now, wall) = clocks();
+            self.catalog.handle_statuses(now, wall, statuses);
+        }
+    }
+
+    async fn handle_event(&mut self, event: Event, statuses: &mut Vec<(NodeId, NodeStatus)>) {
+        let (now, _) = clocks();
+        let Some(cluster) = &mut self.cluster else { return };
+        match event {
+            Event::Hello { to, reply } => {
+                let known = to.and_then(|to| cluster.generations.get(&to)).copied();
+                let hello = cluster.exchange.has_room().then(|| {
+                    let own = cluster.context.own_peer();
+                    let name = self.shared.identity.node.clone();
+                    let generation = known.unwrap_or_default();
+                    Box::new(cluster.exchange.hello(&self.replica, own, name, to, generation))
+                });
+                // Whoever asked may have given up.
+                let _ = reply.send(hello);
+            }
+            Event::Linked { hello, is_dialed, link } => {
+                self.handle_linked(now, &hello, is_dialed, link);
+            }
+            Event::Closed { node, link } => {
+                if cluster.links.get(&node).is_some_and(|known| known.id == link) {
+                    cluster.drop_link(node);
+                    cluster.exchange.handle_link_closed(now, node);
+                }
+            }
+            Event::DialFailed(node) => cluster.exchange.handle_dial_failed(now, node),
+            Event::Writable(node) => self.fill_link(node),
+            Event::Member { peer, is_live } => {
+                cluster.note_member(now, peer, is_live, &self.replica);
+                let status = if is_live { NodeStatus::Alive } else { NodeStatus::Down };
+                statuses.push((peer.id, status));
+            }
+            Event::Urgent { from, delta } => {
+                cluster.exchange.handle_urgent(now, from, delta, &mut self.replica);
+            }
+            Event::Summary { from, summary } => {
+                cluster.exchange.handle_summary(now, from, summary, &self.replica);
+            }
+            Event::Members(members) => self.publish_members(members, statuses),
+            Event::Peers(peers) => cluster.peers = Some(peers),
+            Event::NearestZones(zones) => {
+                self.catalog.set_nearest_zones(zones);
+            }
+        }
+        self.perform_exchange();
+    }
+
+    fn handle_linked(
+        &mut self,
+        now: Instant,
+        hello: &dunlin_core::gossip::Hello,
+        is_dialed: bool,
+        link: Link,
+    ) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let (own, node) = (cluster.context.own_peer().id, hello.peer.id);
+        let was_dialed = cluster.exchange.links().find(|(linked, _)| *linked == node);
+        // Both sides decide alike: the link that the smaller id opened stays; of two by one side, the newer. A link
+        // of a former life is dead, whether or not that has been noticed.
+        let is_same_life = cluster.generations.get(&node) == Some(&hello.peer.generation);
+        if let Some((_, was_dialed)) = was_dialed
+            && is_same_life
+            && was_dialed != is_dialed
+            && (own < node) != is_dialed
+        {
+            return link.close();
+        }
+        info!(node = %hello.name, zone = %hello.zone, address = %hello.peer.address, is_dialed, "link");
+        cluster.links.insert(node, link);
+        cluster.publish_lanes();
+        cluster.generations.insert(node, hello.peer.generation);
+        let known_generation = hello.your_generation;
+        cluster.context.try_request(Request::Meet { peer: hello.peer, known_generation });
+        cluster.context.try_request(Request::Zone(node, hello.zone.clone()));
+        cluster.exchange.handle_link(now, hello, is_dialed, &self.replica);
+    }
+
+    /// Shows who is there, how far away, and how much of each node's rows is known to be missing.
+    fn publish_members(
+        &mut self,
+        members: Vec<Measured>,
+        statuses: &mut Vec<(NodeId, NodeStatus)>,
+    ) {
+        let (now, _) = clocks();
+        let Some(cluster) = &mut self.cluster else { return };
+        let mut known = BTreeMap::new();
+        for Measured { peer, liveness, rtt } in members {
+            let status = match liveness {
+                Liveness::Alive => NodeStatus::Alive,
+                Liveness::Suspect => NodeStatus::Suspect,
+                Liveness::Down => NodeStatus::Down,
+            };
+            let is_live = liveness != Liveness::Down;
+            // Also what an event was lost of.
+            if cluster.live.contains(&peer.id) != is_live {
+                cluster.note_member(now, peer, is_live, &self.replica);
+            }
+            statuses.push((peer.id, status));
+            let newest_head = cluster.exchange.newest_head(peer.id).as_u64();
+            let cluster_address = Some(peer.address);
+            known.insert(peer.id, MemberInfo { rtt, newest_head, cluster_address });
+        }
+        cluster.context.set_exchange_stats(cluster.exchange.stats());
+        self.shared.members.0.store(Arc::new(known));
+        self.publish_heads();
+        self.look_after_links(now);
+    }
+
+    /// Merges frames, a few at a time, and shows their rows together.
+    pub(super) async fn take_frames(&mut self, first: Arrived) {
+        let start = Instant::now();
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(Arrived { from, link, frame }) = next {
+            if !self.has_link(from, link) {
+                // Its first frames may come before the news that it is open.
+                self.take_events().await;
+            }
+            if self.has_link(from, link)
+                && let Some(cluster) = &mut self.cluster
+            {
+                cluster.exchange.handle_frame(start, from, frame, &mut self.replica);
+            }
+            taken += 1;
+            let has_time = taken < MOST_FRAMES && start.elapsed() < MERGE_TIME;
+            next = if has_time { self.net_frames.try_recv().ok() } else { None };
+        }
+        self.perform_exchange();
+    }
+
+    fn has_link(&self, node: NodeId, link: u64) -> bool {
+        let known = self.cluster.as_ref().and_then(|cluster| cluster.links.get(&node));
+        known.is_some_and(|known| known.id == link)
+    }
+
+    /// Does what the exchange wants done. Rows are shown together.
+    pub(super) fn perform_exchange(&mut self) {
+        let (now, wall) = clocks();
+        let mut visible: Vec<(NodeId, Vec<RowChange>)> = Vec::new();
+        let mut ready = BTreeSet::new();
+        while let Some(cluster) = &mut self.cluster
+            && let Some(output) = cluster.exchange.poll_output()
+        {
+            match output {
+                ExchangeOutput::Dial(peer) => cluster.context.dial(peer),
+                ExchangeOutput::Close { node, reason } => {
+                    debug!(%node, reason, "link closed");
+                    cluster.drop_link(node);
+                }
+                ExchangeOutput::Ready(node) => _ = ready.insert(node),
+                ExchangeOutput::Urgent { to, packet } => {
+                    cluster.context.try_request(Request::Urgent { to, packet });
+                }
+                ExchangeOutput::Visible { origin, rows, .. } => {
+                    cluster.note_unstored(origin, &rows);
+                    for row in &rows {
+                        if let (RowKey::Node, RowState::Present(row)) = (&row.key, &row.state)
+                            && let Row::Node(node) = row.known()
+                        {
+                            let request = Request::Zone(origin, node.zone.clone());
+                            cluster.context.try_request(request);
+                        }
+                    }
+                    if !rows.is_empty() {
+                        visible.push((origin, rows));
+                    }
+                }
+                ExchangeOutput::Restate { above } => {
+                    warn!(%above, "others know this node's rows otherwise; they are stated anew");
+                    cluster.restate = cluster.restate.max(Some(above));
+                }
+                ExchangeOutput::Misbehaved { node, problem } => {
+                    cluster.context.report(node, Fault::Rows, &problem);
+                }
+            }
+        }
+        if !visible.is_empty() {
+            self.catalog.handle_all(now, wall, &visible);
+        }
+        for node in ready {
+            self.fill_link(node);
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.context.set_summary(self.replica.summary());
+        }
+    }
+
+    fn fill_link(&mut self, node: NodeId) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(link) = cluster.links.get(&node) else { return };
+        let exchange = RefCell::new(&mut cluster.exchange);
+        link.fill(
+            || exchange.borrow_mut().next_urgent_frame(node),
+            || exchange.borrow_mut().next_frame(node, &self.replica),
+        );
+    }
+
+    /// Once a second: what an event may have been lost of.
+    fn look_after_links(&mut self, now: Instant) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let links: Vec<(NodeId, bool)> =
+            cluster.links.iter().map(|(node, link)| (*node, link.is_closed())).collect();
+        for (node, is_closed) in links {
+            if is_closed && let Some(cluster) = &mut self.cluster {
+                cluster.drop_link(node);
+                cluster.exchange.handle_link_closed(now, node);
+            } else {
+                self.fill_link(node);
+            }
+        }
+        self.perform_exchange();
+    }
+
+    /// Tells the others of a commit that is stored.
+    pub(super) fn tell_cluster(&mut self, delta: Delta) {
+        let (now, _) = clocks();
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.exchange.handle_commit(now, &Arc::new(delta));
+        self.perform_exchange();
+    }
+
+    pub(super) fn handle_cluster_deadline(&mut self, now: Instant) {
+        let Some(cluster) = &mut self.cluster else { return };
+        if cluster.exchange.next_deadline() <= now {
+            cluster.exchange.handle_deadline(now, &self.replica);
+            self.perform_exchange();
+        }
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.next_tidy <= now) {
+            self.tidy(now);
+        }
+    }
+
+    /// What the next batch stores of other nodes.
+    pub(super) fn take_remote(&mut self) -> Remote {
+        let Some(cluster) = &mut self.cluster else { return Remote::default() };
+        let mut remote = Remote { peers: cluster.peers.take(), ..Remote::default() };
+        let mut room = MOST_STORED;
+        while room > 0
+            && let Some((origin, mut keys)) = cluster.unstored.pop_first()
+        {
+            let mut rest = BTreeSet::new();
+            if keys.len() > room
+                && let Some(first) = keys.iter().nth(room).cloned()
+            {
+                rest = keys.split_off(&first);
+            }
+            room -= keys.len().min(room);
+            // The head says that all up to it is stored, so it waits for the last row.
+            let is_whole = rest.is_empty();
+            let stored = cluster.stored_heads.get(&origin).copied().unwrap_or(Version::ZERO);
+            let head = if is_whole { self.replica.head(origin) } else { stored };
+            let floor = self.replica.floor(origin).min(head);
+            let mut write = HistoryWrite {
+                origin,
+                head,
+                floor,
+                rows: Vec::with_capacity(keys.len()),
+                gone: Vec::new(),
+                replaces_all: false,
+            };
+            for key in keys {
+                match self.replica.entry(origin, &key) {
+                    Some(entry) => write.rows.push((key, entry.clone())),
+                    None => write.gone.push(key),
+                }
+            }
+            remote.heads.push((origin, head));
+            remote.histories.push(write);
+            if !is_whole {
+                cluster.unstored.insert(origin, rest);
+            }
+        }
+        remote
+    }
+
+    /// The disk took it.
+    pub(super) fn note_stored(&mut self, remote: &Remote) {
+        if let Some(cluster) = &mut self.cluster {
+            let heads = remote.heads.iter().copied();
+            // What was forgotten meanwhile is not on disk any more.
+            let is_known = |(origin, _): &(NodeId, Version)| !self.replica.is_forgotten(*origin);
+            cluster.stored_heads.extend(heads.filter(is_known));
+        }
+    }
+
+    /// The disk refused it: it is to be stored another time.
+    pub(super) fn put_back(&mut self, remote: Remote) {
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.peers = cluster.peers.take().or(remote.peers);
+        for write in remote.histories {
+            let keys = cluster.unstored.entry(write.origin).or_default();
+            keys.extend(write.rows.into_iter().map(|(key, _)| key).chain(write.gone));
+        }
+    }
+
+    /// Looks for nodes that are gone for good, and for those that nobody knows any more.
+    fn tidy(&mut self, now: Instant) {
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.next_tidy = now + TIDY_PERIOD;
+        // Alone, nobody can say who is gone: the last known good holds.
+        let is_settled = now.saturating_duration_since(cluster.started) >= BELIEVED;
+        if cluster.live.is_empty() || !is_settled {
+            return;
+        }
+        let name_of = |origin: NodeId| match self.replica.row(origin, &RowKey::Node) {
+            Some(Row::Node(row)) => Some(row.name.clone()),
+            Some(_) | None => None,
+        };
+        let origins = self.replica.heads().map(|(origin, _)| origin);
+        let (live, gone): (Vec<NodeId>, Vec<NodeId>) = origins
+            .filter(|origin| *origin != self.own)
+            .partition(|origin| cluster.live.contains(origin));
+        let mut taken: BTreeSet<NodeName> = live.into_iter().filter_map(name_of).collect();
+        taken.insert(self.shared.identity.node.clone());
+        for origin in &gone {
+            cluster.gone_since.entry(*origin).or_insert(now);
+        }
+        let is_replaced =
+            |origin: &NodeId| name_of(*origin).is_some_and(|name| taken.contains(&name));
+        let is_over = |origin: &NodeId| {
+            let since = cluster.gone_since.get(origin);
+            since.is_some_and(|at| now.saturating_duration_since(*at) >= self.reap_after)
+        };
+        let (over, rest): (Vec<NodeId>, Vec<NodeId>) =
+            gone.into_iter().partition(|origin| is_over(origin) || is_replaced(origin));
+        let statuses: Vec<_> = rest.into_iter().map(|id| (id, NodeStatus::Down)).collect();
+        self.show_statuses(&statuses);
+        for origin in over {
+            self.forget(origin);
+        }
+    }
+
+    fn forget(&mut self, origin: NodeId) {
+        let (now, wall) = clocks();
+        info!(node = %origin, "a node is forgotten: it was gone for too long, or another took its place");
+        let up_to = self.replica.newest(origin);
+        self.replica.forget(origin);
+        self.catalog.forget(now, wall, origin);
+        self.forgotten.push((origin, up_to));
+        if let Some(cluster) = &mut self.cluster {
+            cluster.unstored.remove(&origin);
+            cluster.stored_heads.remove(&origin);
+            cluster.gone_since.remove(&origin);
+            cluster.generations.remove(&origin);
+            cluster.exchange.forget(origin);
+        }
+    }
+
+    /// Waits until what was handed to the links is with the kernel, then tells membership to leave.
+    pub(super) async fn leave_cluster(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let flushed = futures_util::future::join_all(cluster.links.values().map(Link::flushed));
+        // Peers that do not read find out by themselves.
+        let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
+        let (done, left) = tokio::sync::oneshot::channel();
+        cluster.context.try_request(Request::Leave(done));
+        let _ = tokio::time::timeout(Duration::from_millis(500), left).await;
+    }
+}
+
+/// The queues of an agent without a cluster: closed.
+pub(super) fn no_queues() -> (mpsc::Receiver<Event>, mpsc::Receiver<Arrived>) {
+    (mpsc::channel(1).1, mpsc::channel(1).1)
+}

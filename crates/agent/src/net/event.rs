@@ -1,0 +1,125 @@
+//! What the network and the driver tell each other.
+
+use std::time::Duration;
+
+use dunlin_core::gossip::{Frame, Hello, Liveness, Peer};
+use dunlin_core::model::{NodeId, ZoneName};
+use dunlin_core::replica::Delta;
+use tokio::sync::oneshot;
+
+use super::link::Link;
+
+/// One member at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    /// Who.
+    pub(crate) peer: Peer,
+    /// What membership says.
+    pub(crate) liveness: Liveness,
+    /// The smoothed round-trip time, once there is one.
+    pub(crate) rtt: Option<Duration>,
+}
+
+/// What the network tells the driver.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A link is being opened: what to say first.
+    Hello {
+        /// To whom, if that is known.
+        to: Option<NodeId>,
+        /// The answer; none when no further link is taken.
+        reply: oneshot::Sender<Option<Box<Hello>>>,
+    },
+    /// A link is open and both sides have said hello.
+    Linked {
+        /// What the peer said.
+        hello: Box<Hello>,
+        /// Whether this agent opened it.
+        is_dialed: bool,
+        /// The link.
+        link: Link,
+    },
+    /// A link has ended.
+    Closed {
+        /// To whom it was.
+        node: NodeId,
+        /// Which of the links there ever were.
+        link: u64,
+    },
+    /// A member could not be dialled.
+    DialFailed(NodeId),
+    /// A link has room again.
+    Writable(NodeId),
+    /// A member is there, or is gone.
+    Member {
+        /// Who.
+        peer: Peer,
+        /// There.
+        is_live: bool,
+    },
+    /// All members as they are now, once a second.
+    Members(Vec<Measured>),
+    /// A commit came in an urgent packet.
+    Urgent {
+        /// From whom.
+        from: NodeId,
+        /// The commit.
+        delta: Delta,
+    },
+    /// A member's catalog comes to something else than this agent's.
+    Summary {
+        /// Whose.
+        from: NodeId,
+        /// To what.
+        summary: u64,
+    },
+    /// Members as they are to be stored, for a quick return after a restart.
+    Peers(Vec<(NodeId, Vec<u8>)>),
+    /// Other zones, nearest first.
+    NearestZones(Vec<ZoneName>),
+}
+
+/// A frame that came on a link. It has a queue of its own, which is taken from in turn with the agent's own writes.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// From whom.
+    pub(crate) from: NodeId,
+    /// On which of the links there ever were.
+    pub(crate) link: u64,
+    /// The frame.
+    pub(crate) frame: Frame,
+}
+
+/// What the driver tells the network.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Greet a member with which a link was opened.
+    Meet {
+        /// Who.
+        peer: Peer,
+        /// What it knows of this agent's generation.
+        known_generation: u64,
+    },
+    /// Members that a peer knows.
+    Introduce(Vec<(Peer, bool)>),
+    /// Keys that a peer knows, as [`Frame::Keys`] has them.
+    Keys(NodeId, Vec<u8>),
+    /// A packet that came on a link.
+    Packet(NodeId, Vec<u8>),
+    /// Send an encoded packet to these members.
+    Urgent {
+        /// To whom.
+        to: Vec<Peer>,
+        /// The packet.
+        packet: std::sync::Arc<[u8]>,
+    },
+    /// In which zone a node stands.
+    Zone(NodeId, ZoneName),
+    /// A member's host refused a connection.
+    Doubt(NodeId),
+    /// Tell the others that this agent stops, and say when that is done.
+    Leave(oneshot::Sender<()>),
+}
+
+/// How long requests and events that cannot be lost wait for room.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

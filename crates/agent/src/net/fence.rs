@@ -1,0 +1,138 @@
+//! Who may not talk to whom: partitions to try out in one process.
+//!
+//! The network asks a fence before each datagram, and now and then for each stream. Without a partition,
+//! which is nearly always, an answer costs one atomic load. Addresses are compared without their ports, and
+//! an IPv4 address is the same however it is written (RFC 4291 §2.5.5.2). What it is not: a firewall. An
+//! agent in production has none.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use arc_swap::ArcSwapOption;
+
+/// Cuts addresses off from each other until it is healed.
+#[derive(Debug, Default)]
+pub struct Fence(ArcSwapOption<Cuts>);
+
+#[derive(Debug, Clone, Default)]
+struct Cuts {
+    groups: Vec<BTreeSet<IpAddr>>,
+    /// From, to.
+    one_way: BTreeSet<(IpAddr, IpAddr)>,
+}
+
+impl Fence {
+    /// A fence that blocks nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing that `from` sends reaches `to`.
+    #[must_use]
+    pub fn blocks(&self, from: IpAddr, to: IpAddr) -> bool {
+        let cuts = self.0.load();
+        let Some(cuts) = cuts.as_deref() else { return false };
+        cuts.block(from.to_canonical(), to.to_canonical())
+    }
+
+    /// Cuts addresses of different groups off from each other. An address in no group is reached by all, and
+    /// one in two groups stands between them. Takes the place of an earlier partition; what
+    /// [`Fence::cut`] did stays.
+    pub fn partition(&self, groups: &[Vec<IpAddr>]) {
+        let group = |group: &Vec<IpAddr>| group.iter().map(IpAddr::to_canonical).collect();
+        let groups: Vec<_> = groups.iter().map(group).collect();
+        self.change(|cuts| cuts.groups.clone_from(&groups));
+    }
+
+    /// Lets nothing that `from` sends reach `to`. The other direction stays as it is.
+    pub fn cut(&self, from: IpAddr, to: IpAddr) {
+        let pair = (from.to_canonical(), to.to_canonical());
+        self.change(|cuts| {
+            cuts.one_way.insert(pair);
+        });
+    }
+
+    /// Lets everybody reach everybody again.
+    pub fn heal(&self) {
+        self.0.store(None);
+    }
+
+    /// Runs `change` again if another change comes between.
+    fn change(&self, mut change: impl FnMut(&mut Cuts)) {
+        self.0.rcu(|cuts| {
+            let mut cuts = cuts.as_deref().cloned().unwrap_or_default();
+            change(&mut cuts);
+            Some(cuts.into())
+        });
+    }
+}
+
+impl Cuts {
+    fn block(&self, from: IpAddr, to: IpAddr) -> bool {
+        let is_grouped = |address| self.groups.iter().any(|group| group.contains(address));
+        let share_group = || self.groups.iter().any(|g| g.contains(&from) && g.contains(&to));
+        self.one_way.contains(&(from, to))
+            || (is_grouped(&from) && is_grouped(&to) && !share_group())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        Ipv4Addr::new(127, 0, 0, last).into()
+    }
+
+    #[test]
+    fn a_new_or_healed_fence_blocks_nobody() {
+        let fence = Fence::new();
+        assert!(!fence.blocks(ip(1), ip(2)));
+        fence.partition(&[vec![ip(1)], vec![ip(2)]]);
+        fence.cut(ip(1), ip(3));
+        fence.heal();
+        assert!(!fence.blocks(ip(1), ip(2)) && !fence.blocks(ip(1), ip(3)));
+    }
+
+    #[test]
+    fn groups_are_cut_off_from_each_other_and_strangers_reach_all() {
+        let fence = Fence::new();
+        fence.partition(&[vec![ip(1)], vec![ip(2), ip(3)]]);
+        for (from, to, blocked) in
+            [(1, 2, true), (3, 1, true), (2, 3, false), (1, 1, false), (4, 1, false), (2, 4, false)]
+        {
+            assert_eq!(fence.blocks(ip(from), ip(to)), blocked, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_two_groups_stands_between_them() {
+        let fence = Fence::new();
+        fence.partition(&[vec![ip(1), ip(2)], vec![ip(2), ip(3)]]);
+        assert!(fence.blocks(ip(1), ip(3)));
+        assert!(!fence.blocks(ip(1), ip(2)) && !fence.blocks(ip(3), ip(2)));
+    }
+
+    #[test]
+    fn a_cut_goes_one_way_and_outlasts_another_partition() {
+        let fence = Fence::new();
+        fence.cut(ip(1), ip(2));
+        assert!(fence.blocks(ip(1), ip(2)) && !fence.blocks(ip(2), ip(1)));
+        fence.partition(&[vec![ip(1)], vec![ip(3)]]);
+        fence.partition(&[vec![ip(2)], vec![ip(3)]]);
+        assert!(fence.blocks(ip(1), ip(2)) && fence.blocks(ip(3), ip(2)));
+        assert!(!fence.blocks(ip(1), ip(3)), "the later partition took the place of the earlier");
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_same_address() {
+        let fence = Fence::new();
+        let mapped = IpAddr::from(Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped());
+        fence.cut(mapped, ip(1));
+        assert!(fence.blocks(ip(2), ip(1)));
+        assert!(!fence.blocks(Ipv6Addr::LOCALHOST.into(), ip(1)));
+    }
+}

@@ -1,0 +1,142 @@
+//! What a certificate says.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dunlin_core::model::{NodeName, Timestamp, ZoneName};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+
+use super::Reason;
+
+/// The DNS name that every agent's certificate bears beside its own: what a client asks a server for,
+/// since TLS libraries want some name. It says nothing.
+pub const SERVER_NAME: &str = "agent.dunlin";
+
+const SCHEME: &str = "dunlin://";
+
+/// Who is at the other end, by a certificate that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The node.
+    pub node: NodeName,
+    /// Its zone.
+    pub zone: ZoneName,
+}
+
+/// As in certificates: `dunlin://ZONE/NODE`.
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}/{}", self.zone, self.node)
+    }
+}
+
+impl PeerIdentity {
+    fn parse(uri: &str) -> Option<Self> {
+        let (zone, node) = uri.strip_prefix(SCHEME)?.split_once('/')?;
+        Some(Self { node: NodeName::parse(node).ok()?, zone: ZoneName::parse(zone).ok()? })
+    }
+}
+
+/// What is read from a certificate, whoever signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The node it names, or why it names none.
+    pub identity: Result<PeerIdentity, Reason>,
+    /// Whose it is, e.g. `CN=web-1`.
+    pub subject: String,
+    /// Who signed it, e.g. `CN=dunlin`.
+    pub issuer: String,
+    /// From when on it is valid.
+    pub not_before: SystemTime,
+    /// Until when.
+    pub not_after: SystemTime,
+    /// Whether it may sign others.
+    pub is_authority: bool,
+}
+
+impl Certificate {
+    /// Reads a certificate from its DER form; `None` if it is not one.
+    #[must_use]
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        Some(Self {
+            identity: identity(&parsed),
+            subject: printable(&parsed.subject().to_string()),
+            issuer: printable(&parsed.issuer().to_string()),
+            not_before: time(&parsed.validity().not_before),
+            not_after: time(&parsed.validity().not_after),
+            is_authority: parsed.is_ca(),
+        })
+    }
+
+    /// Reads the first certificate of a text in PEM form; `None` if there is none.
+    #[must_use]
+    pub fn read_pem(text: &[u8]) -> Option<Self> {
+        Self::read(&CertificateDer::from_pem_slice(text).ok()?)
+    }
+
+    /// The time until it ends; zero when it has.
+    #[must_use]
+    pub fn left(&self, now: SystemTime) -> Duration {
+        self.not_after.duration_since(now).unwrap_or_default()
+    }
+
+    /// Whether it is valid at a time, and if not, why.
+    ///
+    /// # Errors
+    /// When it is not valid yet, or no more.
+    pub fn check_time(&self, now: SystemTime) -> Result<(), Reason> {
+        if now < self.not_before {
+            return Err(Reason::NotYetValid { from: Timestamp::from_system(self.not_before) });
+        }
+        if now > self.not_after {
+            return Err(Reason::Expired { on: Timestamp::from_system(self.not_after) });
+        }
+        Ok(())
+    }
+}
+
+/// As errors name it: `CN=web-1 (dunlin://eu1/web-1)`.
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = if self.subject.is_empty() { "without a subject" } else { &self.subject };
+        f.write_str(subject)?;
+        self.identity.as_ref().map_or(Ok(()), |identity| write!(f, " ({identity})"))
+    }
+}
+
+/// Names in certificates are anybody's words: cut, and without what steers a terminal.
+fn printable(name: &str) -> String {
+    name.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn time(time: &ASN1Time) -> SystemTime {
+    let seconds = time.timestamp();
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+fn identity(certificate: &X509Certificate<'_>) -> Result<PeerIdentity, Reason> {
+    let names = certificate.subject_alternative_name().map_err(|_| Reason::NoName)?;
+    let names = names.map(|e| e.value.general_names.as_slice()).unwrap_or_default();
+    let uri = |name: &GeneralName<'_>| {
+        let GeneralName::URI(uri) = name else { return None };
+        uri.starts_with(SCHEME).then(|| (*uri).to_owned())
+    };
+    let ours: Vec<String> = names.iter().filter_map(uri).collect();
+    match &ours[..] {
+        [] => Err(Reason::NoName),
+        [one] => PeerIdentity::parse(one).ok_or_else(|| Reason::BadName { uri: printable(one) }),
+        [_, _, ..] => Err(Reason::SeveralNames),
+    }
+}

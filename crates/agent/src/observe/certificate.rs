@@ -1,0 +1,35 @@
+//! How long the certificate for other agents is still valid.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use prometheus_client::registry::Unit;
+
+use super::{Collect, Metric, Sink};
+use crate::net::tls::SharedCredentials;
+
+/// Tells it of the credentials in use.
+#[derive(Debug)]
+pub struct Certificate {
+    credentials: Arc<SharedCredentials>,
+}
+
+impl Certificate {
+    /// Of these.
+    #[must_use]
+    pub fn new(credentials: Arc<SharedCredentials>) -> Self {
+        Self { credentials }
+    }
+}
+
+impl Collect for Certificate {
+    fn collect(&self, sink: &mut Sink<'_>) {
+        let left = match self.credentials.current().not_after().duration_since(SystemTime::now()) {
+            Ok(left) => left.as_secs_f64(),
+            Err(over) => -over.duration().as_secs_f64(),
+        };
+        let help = "Time until the certificate for other agents ends, negative when it has";
+        let metric = Metric::gauge("certificate_expiry", help);
+        sink.value(&metric.with_unit(Unit::Seconds), left);
+    }
+}

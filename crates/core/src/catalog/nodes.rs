@@ -1,0 +1,192 @@
+//! What is known of each node, and which node a name stands for.
+//!
+//! Rows and membership come in any order, so a record may have either without the other. A name belongs
+//! to one node in the view; if two claim it, see [`Names`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::view::NodeView;
+use super::{Catalog, Output};
+use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeName, NodePhase, NodeRow};
+
+/// What a node is for those who want to reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeStatus {
+    /// It answers, or membership knows nothing of it yet.
+    Alive,
+    /// It does not answer; others are being asked. Counts as alive.
+    Suspect,
+    /// It fell silent.
+    Down,
+    /// It said goodbye: its own row says so, whatever membership says.
+    Left,
+}
+
+impl NodeStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Alive, Self::Suspect, Self::Down, Self::Left];
+
+    /// Whether its instances can be asked.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Alive | Self::Suspect)
+    }
+
+    /// The word users see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// What is known of one node.
+#[derive(Debug, Default)]
+pub(super) struct NodeRecord {
+    pub(super) row: Option<Arc<NodeRow>>,
+    /// What membership said last.
+    membership: Option<NodeStatus>,
+    /// What was last told of it.
+    told: Option<(NodeStatus, NodePhase)>,
+    pub(super) instances: BTreeMap<InstanceId, Arc<Instance>>,
+    pub(super) checks: BTreeMap<(InstanceId, CheckId), Arc<CheckRow>>,
+}
+
+impl NodeRecord {
+    /// Its row, unless it has left: then nothing on it exists.
+    pub(super) fn row_of_stay(&self) -> Option<&Arc<NodeRow>> {
+        self.row.as_ref().filter(|row| row.phase != NodePhase::Left)
+    }
+
+    pub(super) fn status(&self) -> NodeStatus {
+        if self.row.as_ref().is_some_and(|row| row.phase == NodePhase::Left) {
+            return NodeStatus::Left;
+        }
+        match self.membership {
+            None | Some(NodeStatus::Alive) => NodeStatus::Alive,
+            Some(NodeStatus::Suspect) => NodeStatus::Suspect,
+            Some(NodeStatus::Down | NodeStatus::Left) => NodeStatus::Down,
+        }
+    }
+
+    /// Whether somebody takes the node out on purpose.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.row.as_ref().is_some_and(|row| row.phase != NodePhase::Active)
+    }
+
+    /// Takes what membership says; true if the instances' health depends on it.
+    pub(super) fn set_membership(&mut self, status: NodeStatus) -> bool {
+        let was_live = self.status().is_live();
+        self.membership = Some(status);
+        self.status().is_live() != was_live
+    }
+}
+
+/// Who claims each name.
+///
+/// A node that lost its data directory comes back under its name with a new id, so for a while two ids
+/// have one name. The view shows the one that is live; of two live ones that with the smaller id, which
+/// is the same everywhere.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    claims: BTreeSet<(NodeName, NodeId)>,
+    /// Live claimants that were told of as a conflict.
+    told: BTreeMap<NodeName, Vec<NodeId>>,
+    /// Names whose place in the view is to be looked at again.
+    dirty: BTreeSet<NodeName>,
+}
+
+impl Names {
+    pub(super) fn claim(&mut self, name: &NodeName, id: NodeId) {
+        self.claims.insert((name.clone(), id));
+        self.touch(name);
+    }
+
+    pub(super) fn release(&mut self, name: &NodeName, id: NodeId) {
+        self.claims.remove(&(name.clone(), id));
+        self.touch(name);
+    }
+
+    pub(super) fn touch(&mut self, name: &NodeName) {
+        self.dirty.insert(name.clone());
+    }
+
+    fn claimants(&self, name: &NodeName) -> Vec<NodeId> {
+        let first = (name.clone(), NodeId::from_bytes([0; 16]));
+        let claims = self.claims.range(first..).take_while(|(claimed, _)| claimed == name);
+        claims.map(|(_, id)| *id).collect()
+    }
+}
+
+impl Catalog {
+    /// The names whose place in the view is to change, with what is to stand there.
+    pub(super) fn changed_nodes(&mut self, is_telling: bool) -> Vec<(NodeName, Option<NodeView>)> {
+        let mut changed = Vec::new();
+        for name in std::mem::take(&mut self.names.dirty) {
+            let claimants = self.names.claimants(&name);
+            for id in &claimants {
+                self.tell_node(*id, &name, is_telling);
+            }
+            self.tell_conflict(&name, &claimants, is_telling);
+            let is_live = |id: &NodeId| self.nodes.get(id).is_some_and(|r| r.status().is_live());
+            let holder = claimants.into_iter().min_by_key(|id| (!is_live(id), *id));
+            let node = holder.and_then(|id| {
+                let record = self.nodes.get(&id)?;
+                Some(NodeView { id, row: record.row.clone()?, status: record.status() })
+            });
+            if self.view.node(&name).map(|old| &**old) != node.as_ref() {
+                changed.push((name, node));
+            }
+        }
+        changed
+    }
+
+    pub(super) fn show_node(&mut self, name: &NodeName, node: Option<NodeView>) {
+        match node {
+            Some(node) => self.view.put_node(node),
+            None => {
+                let old = self.view.node(name).map(|old| old.id);
+                old.into_iter().for_each(|id| self.view.remove_node(id, name));
+            }
+        }
+    }
+
+    fn tell_node(&mut self, id: NodeId, name: &NodeName, is_telling: bool) {
+        let Some(record) = self.nodes.get_mut(&id) else { return };
+        let Some(row) = &record.row else { return };
+        let (to, phase) = (record.status(), row.phase);
+        let told = record.told.replace((to, phase));
+        if !is_telling {
+            return;
+        }
+        let from = told.map(|(status, _)| status);
+        if from != Some(to) {
+            self.outputs.push_back(Output::NodeChanged { node: name.clone(), id, from, to });
+        }
+        let was_draining = told.is_some_and(|(_, phase)| phase == NodePhase::Draining);
+        let is_draining = phase == NodePhase::Draining;
+        if was_draining != is_draining {
+            self.outputs.push_back(Output::NodeDraining { node: name.clone(), id, is_draining });
+        }
+    }
+
+    fn tell_conflict(&mut self, name: &NodeName, claimants: &[NodeId], is_telling: bool) {
+        let is_live = |id: &NodeId| self.nodes.get(id).is_some_and(|r| r.status().is_live());
+        let live: Vec<NodeId> = claimants.iter().copied().filter(is_live).collect();
+        if live.len() < 2 {
+            self.names.told.remove(name);
+            return;
+        }
+        let told = self.names.told.get(name);
+        let is_news = live.iter().any(|id| told.is_none_or(|told| !told.contains(id)));
+        if is_news && is_telling {
+            self.names.told.insert(name.clone(), live.clone());
+            self.outputs.push_back(Output::NameConflict { name: name.clone(), ids: live });
+        }
+    }
+}

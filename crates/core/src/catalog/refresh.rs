@@ -1,0 +1,399 @@
+//! From changed rows to changed views.
+//!
+//! A service is put together from the endpoints it had and those that changed: what did not change is
+//! shared with the view before, and is neither made anew nor compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::guard::Observation;
+use super::nodes::NodeRecord;
+use super::view::{Endpoint, GuardMark, ServiceView, Standing, Topology};
+use super::{Catalog, EndpointKey, Output};
+use crate::model::{
+    CheckId, CheckRow, Health, Instance, InstanceId, Mode, NodePhase, ServiceName, Timestamp,
+    effective_health,
+};
+
+/// The checks of an endpoint, sorted by id.
+type Checks = Arc<[(CheckId, Arc<CheckRow>)]>;
+
+/// Endpoints that are to be looked at again.
+#[derive(Debug, Default)]
+pub(super) struct Dirty(BTreeMap<ServiceName, Vec<EndpointKey>>);
+
+impl Dirty {
+    pub(super) fn endpoint(&mut self, service: &ServiceName, key: EndpointKey) {
+        self.service(service).push(key);
+    }
+
+    /// The service itself, and the endpoints that are added.
+    pub(super) fn service(&mut self, service: &ServiceName) -> &mut Vec<EndpointKey> {
+        if !self.0.contains_key(service) {
+            self.0.insert(service.clone(), Vec::new());
+        }
+        self.0.get_mut(service).expect("it was inserted above")
+    }
+}
+
+/// An endpoint that was looked at again.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) key: EndpointKey,
+    /// Where in the service it stood before.
+    place: Option<usize>,
+    /// What the rows have now; `None` is not registered.
+    pub(super) now: Option<Arc<Endpoint>>,
+}
+
+/// A service in the making.
+struct Rebuild {
+    service: ServiceName,
+    before: Option<Arc<ServiceView>>,
+    /// Held endpoints that nobody registers any more.
+    ghosts: BTreeSet<EndpointKey>,
+    /// Sorted by key.
+    changed: Vec<Changed>,
+    /// How many registered endpoints did not change, and how many of them are healthy.
+    unchanged: usize,
+    unchanged_healthy: usize,
+}
+
+impl Rebuild {
+    fn old(&self) -> &[Arc<Endpoint>] {
+        self.before.as_deref().map_or(&[], |view| &view.endpoints)
+    }
+
+    fn old_of(&self, changed: &Changed) -> Option<&Arc<Endpoint>> {
+        changed.place.map(|at| &self.old()[at])
+    }
+
+    fn search(&self, endpoint: &Endpoint) -> Option<usize> {
+        let wanted = (&endpoint.node_id, &endpoint.instance.id);
+        self.changed.binary_search_by(|c| (&c.key.0, &c.key.1).cmp(&wanted)).ok()
+    }
+
+    fn is_ghost(&self, endpoint: &Endpoint) -> bool {
+        endpoint.standing == Standing::Held
+            && !self.ghosts.is_empty()
+            && self.ghosts.contains(&endpoint.key())
+    }
+
+    /// Finds out where the changed ones stood, and counts the others. The one walk over all endpoints.
+    fn locate(&mut self) {
+        let Some(before) = self.before.clone() else { return };
+        let (mut unchanged, mut healthy) = (0, 0);
+        // Most changes are of one node, and most endpoints on others: no search for these.
+        let node = |changed: Option<&Changed>| changed.map(|c| c.key.0);
+        let (first, last) = (node(self.changed.first()), node(self.changed.last()));
+        for (at, endpoint) in before.endpoints.iter().enumerate() {
+            let on = Some(endpoint.node_id);
+            let found = (first <= on && on <= last).then(|| self.search(endpoint)).flatten();
+            if let Some(found) = found {
+                self.changed[found].place = Some(at);
+            } else if endpoint.standing != Standing::Held || !self.is_ghost(endpoint) {
+                unchanged += 1;
+                healthy += usize::from(endpoint.health.is_healthy());
+            }
+        }
+        (self.unchanged, self.unchanged_healthy) = (unchanged, healthy);
+    }
+
+    /// The registered endpoints that did not change.
+    fn unchanged(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.old().iter().filter(|e| self.search(e).is_none() && !self.is_ghost(e))
+    }
+
+    /// How an endpoint's registered health changed: as it was and as it is.
+    fn healths(&self, changed: &Changed) -> (Option<Health>, Option<Health>) {
+        let old = self.old_of(changed).filter(|e| !self.is_ghost(e));
+        (old.map(|e| e.health), changed.now.as_ref().map(|e| e.health))
+    }
+}
+
+/// What a service becomes.
+struct Rebuilt {
+    service: ServiceName,
+    mark: Option<GuardMark>,
+    endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+impl Catalog {
+    /// Rebuilds what is dirty and publishes it together. Without a time, nothing counts as vanished.
+    pub(super) fn refresh(&mut self, time: Option<(Instant, Timestamp)>) {
+        let nodes = self.changed_nodes(time.is_some());
+        let dirty = std::mem::take(&mut self.dirty).0;
+        let rebuilt: Vec<Rebuilt> = dirty
+            .into_iter()
+            .filter_map(|(service, keys)| self.rebuild(service, keys, time))
+            .collect();
+        self.deliberate.clear();
+        if rebuilt.is_empty() && nodes.is_empty() {
+            return;
+        }
+        self.view.advance();
+        for (name, node) in nodes {
+            self.show_node(&name, node);
+        }
+        let services = rebuilt.iter().map(|r| r.service.clone()).collect();
+        for Rebuilt { service, mark, endpoints } in rebuilt {
+            if endpoints.is_empty() {
+                self.view.remove_service(&service);
+            } else {
+                self.view.put_sorted(service, mark, endpoints);
+            }
+        }
+        self.outputs.push_back(Output::Publish { services });
+    }
+
+    /// One service anew, or `None` if nothing changed.
+    fn rebuild(
+        &mut self,
+        service: ServiceName,
+        mut keys: Vec<EndpointKey>,
+        time: Option<(Instant, Timestamp)>,
+    ) -> Option<Rebuilt> {
+        keys.sort_unstable();
+        keys.dedup();
+        let fresh = |key| Changed { key, place: None, now: None };
+        let mut rebuild = Rebuild {
+            before: self.view.service(&service).cloned(),
+            ghosts: self.ghosts.remove(&service).unwrap_or_default(),
+            changed: keys.into_iter().map(fresh).collect(),
+            unchanged: 0,
+            unchanged_healthy: 0,
+            service,
+        };
+        rebuild.locate();
+        for at in 0..rebuild.changed.len() {
+            rebuild.changed[at].now = self.endpoint(&rebuild, &rebuild.changed[at]);
+        }
+        if let Some((now, wall)) = time {
+            self.tell_changes(&rebuild);
+            self.observe(now, wall, &rebuild);
+            self.add_touched(&mut rebuild);
+        }
+        self.stand(&mut rebuild);
+        let mark = self.guards.get(&rebuild.service).and_then(|guard| guard.mark());
+        let endpoints = self.endpoints_of(&mut rebuild, mark);
+        let Rebuild { service, ghosts, .. } = rebuild;
+        if !ghosts.is_empty() {
+            self.ghosts.insert(service.clone(), ghosts);
+        }
+        endpoints.map(|endpoints| Rebuilt { service, mark, endpoints })
+    }
+
+    /// One endpoint as the rows have it: the same as before if nothing of it changed. None while its
+    /// node's own row has not come, or when the node has left.
+    fn endpoint(&self, rebuild: &Rebuild, changed: &Changed) -> Option<Arc<Endpoint>> {
+        let (node_id, id) = &changed.key;
+        let record = self.nodes.get(node_id)?;
+        let node = record.row_of_stay()?;
+        let instance = record.instances.get(id).filter(|i| i.service == rebuild.service)?;
+        let old = rebuild.old_of(changed);
+        let health = record.health(instance);
+        let checks = record.checks_of(id, old.map(|e| &e.checks));
+        if let Some(old) = old
+            && old.health == health
+            && old.node == *node
+            && old.instance == *instance
+            && Arc::ptr_eq(&old.checks, &checks)
+        {
+            return Some(Arc::clone(old));
+        }
+        let (node, instance) = (Arc::clone(node), Arc::clone(instance));
+        let standing = old.map_or(Standing::Regular, |e| e.standing);
+        Some(Arc::new(Endpoint { node_id: *node_id, node, instance, health, checks, standing }))
+    }
+
+    fn tell_changes(&mut self, rebuild: &Rebuild) {
+        for changed in &rebuild.changed {
+            let (from, to) = rebuild.healths(changed);
+            let endpoint = changed.now.as_ref().or_else(|| rebuild.old_of(changed));
+            if let Some(endpoint) = endpoint.filter(|_| from != to) {
+                let (service, endpoint) = (rebuild.service.clone(), Arc::clone(endpoint));
+                let key = changed.key.clone();
+                let told = Output::HealthChanged { service, key, endpoint, from, to };
+                self.outputs.push_back(told);
+            }
+        }
+    }
+
+    /// Whether somebody takes an endpoint away on purpose.
+    fn is_deliberate(&self, changed: &Changed) -> bool {
+        self.deliberate.contains(&changed.key)
+            || changed.now.as_ref().is_some_and(|e| e.instance.mode != Mode::Active)
+            || self.nodes.get(&changed.key.0).is_some_and(NodeRecord::is_leaving)
+    }
+
+    /// Shows the guard what changed and does what it asks for.
+    fn observe(&mut self, now: Instant, wall: Timestamp, rebuild: &Rebuild) {
+        let is_healthy = |e: &Arc<Endpoint>| e.health.is_healthy();
+        let (mut registered, mut healthy) = (rebuild.unchanged, rebuild.unchanged_healthy);
+        let (mut vanished, mut settled) = (Vec::new(), Vec::new());
+        for changed in &rebuild.changed {
+            registered += usize::from(changed.now.is_some());
+            if changed.now.as_ref().is_some_and(is_healthy) {
+                healthy += 1;
+                settled.push(changed.key.clone());
+            } else if self.is_deliberate(changed) {
+                settled.push(changed.key.clone());
+            } else if let Some(old) = rebuild.old_of(changed)
+                && is_healthy(old)
+                && old.standing == Standing::Regular
+            {
+                vanished.push(Arc::clone(old));
+            }
+        }
+        let settings = self.settings.of(&rebuild.service);
+        let is_failing = settings.panic && healthy == 0 && registered > 0;
+        if vanished.is_empty() && !is_failing && !self.guards.contains_key(&rebuild.service) {
+            return;
+        }
+        let observation = Observation {
+            vanished,
+            settled,
+            changed: &rebuild.changed,
+            unchanged: Box::new(rebuild.unchanged()),
+            registered,
+            healthy,
+        };
+        let guard = self.guards.entry(rebuild.service.clone()).or_default();
+        let was_held = guard.held();
+        guard.observe(now, wall, &settings, observation);
+        let held = guard.held();
+        if was_held == 0 && held > 0 {
+            self.outputs.push_back(Output::Guarded { service: rebuild.service.clone(), held });
+        }
+    }
+
+    /// Adds the endpoints whose standing the guard changed, and follows the guard's wishes.
+    fn add_touched(&mut self, rebuild: &mut Rebuild) {
+        let Some(guard) = self.guards.get_mut(&rebuild.service) else { return };
+        let mut touched = guard.take_touched();
+        self.follow_guard(&rebuild.service);
+        touched.sort_unstable();
+        touched.dedup();
+        touched.retain(|key| rebuild.changed.binary_search_by(|c| c.key.cmp(key)).is_err());
+        if touched.is_empty() {
+            return;
+        }
+        let fresh = |key| Changed { key, place: None, now: None };
+        rebuild.changed.extend(touched.into_iter().map(fresh));
+        rebuild.changed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        rebuild.locate();
+        for at in 0..rebuild.changed.len() {
+            if rebuild.changed[at].now.is_none() {
+                rebuild.changed[at].now = self.endpoint(rebuild, &rebuild.changed[at]);
+            }
+        }
+    }
+
+    /// Marks the changed endpoints that are in answers against their health, and adds those that are held
+    /// although nobody registers them any more.
+    fn stand(&self, rebuild: &mut Rebuild) {
+        let guard = self.guards.get(&rebuild.service);
+        for Changed { key, now, .. } in &mut rebuild.changed {
+            let standing = guard.map_or(Standing::Regular, |guard| guard.standing(key));
+            let ghost = guard.and_then(|guard| guard.held_endpoint(key)).filter(|_| now.is_none());
+            if let Some(ghost) = ghost {
+                rebuild.ghosts.insert(key.clone());
+                *now = Some(Arc::clone(ghost));
+            } else if !rebuild.ghosts.is_empty() {
+                rebuild.ghosts.remove(key);
+            }
+            if let Some(endpoint) = now.as_mut().filter(|e| e.standing != standing) {
+                Arc::make_mut(endpoint).standing = standing;
+            }
+        }
+    }
+
+    /// The endpoints in order, or `None` if they and the mark are as before.
+    fn endpoints_of(
+        &self,
+        rebuild: &mut Rebuild,
+        mark: Option<GuardMark>,
+    ) -> Option<Arc<[Arc<Endpoint>]>> {
+        let changed = std::mem::take(&mut rebuild.changed);
+        let old = rebuild.old();
+        let edits = edits(self.view.topology(), old, changed);
+        let is_same_mark = rebuild.before.as_deref().is_none_or(|view| view.guard == mark);
+        (!edits.is_empty() || !is_same_mark).then(|| spliced(old, edits))
+    }
+}
+
+impl NodeRecord {
+    fn health(&self, instance: &Instance) -> Health {
+        let is_draining = self.row.as_ref().is_some_and(|row| row.phase == NodePhase::Draining);
+        let mode = match &instance.mode {
+            Mode::Active if is_draining => &Mode::Draining,
+            mode @ (Mode::Active | Mode::Draining | Mode::Maintenance { .. }) => mode,
+        };
+        let statuses = self.range(&instance.id).map(|(_, row)| row.status);
+        effective_health(mode, self.status().is_live(), statuses)
+    }
+
+    fn range(&self, id: &InstanceId) -> impl Iterator<Item = (&CheckId, &Arc<CheckRow>)> {
+        let checks = self.checks.range((id.clone(), CheckId::least())..);
+        checks.take_while(move |((i, _), _)| i == id).map(|((_, check), row)| (check, row))
+    }
+
+    /// The checks of an instance; the very same if they are what they were.
+    fn checks_of(&self, id: &InstanceId, old: Option<&Checks>) -> Checks {
+        let old = old.filter(|old| self.range(id).eq(old.iter().map(|(check, row)| (check, row))));
+        if let Some(old) = old {
+            return Arc::clone(old);
+        }
+        // An empty slice is shared by all, so that it costs no allocation.
+        let checks: Vec<_> = self.range(id).map(|(c, row)| (c.clone(), Arc::clone(row))).collect();
+        if checks.is_empty() { Arc::default() } else { checks.into() }
+    }
+}
+
+/// A difference between a service's endpoints before and after.
+struct Edit {
+    /// Before which old endpoint it is.
+    at: usize,
+    /// Whether the old one there goes.
+    takes: bool,
+    puts: Option<Arc<Endpoint>>,
+}
+
+/// What is to be done to the old endpoints, in order.
+fn edits(topology: &Topology, old: &[Arc<Endpoint>], changed: Vec<Changed>) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let mut inserted = Vec::new();
+    for Changed { place, now, .. } in changed {
+        match (place, now) {
+            (Some(at), Some(new)) if old[at] == new => {}
+            (Some(at), Some(new)) if topology.compare(&old[at], &new).is_eq() => {
+                edits.push(Edit { at, takes: true, puts: Some(new) });
+            }
+            (place, new) => {
+                edits.extend(place.map(|at| Edit { at, takes: true, puts: None }));
+                inserted.extend(new);
+            }
+        }
+    }
+    inserted.sort_by(|a, b| topology.compare(a, b));
+    edits.extend(inserted.into_iter().map(|new| {
+        let at = old.partition_point(|e| topology.compare(e, &new).is_lt());
+        Edit { at, takes: false, puts: Some(new) }
+    }));
+    // What is put before an old endpoint comes before what replaces it. Stable: the inserted are in order.
+    edits.sort_by_key(|edit| (edit.at, edit.takes));
+    edits
+}
+
+fn spliced(old: &[Arc<Endpoint>], edits: Vec<Edit>) -> Arc<[Arc<Endpoint>]> {
+    let mut endpoints = Vec::with_capacity(old.len() + edits.len());
+    let mut next = 0;
+    for Edit { at, takes, puts } in edits {
+        endpoints.extend_from_slice(&old[next..at]);
+        endpoints.extend(puts);
+        next = at + usize::from(takes);
+    }
+    endpoints.extend_from_slice(&old[next..]);
+    endpoints.into()
+}

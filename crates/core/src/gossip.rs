@@ -1,0 +1,22 @@
+//! How agents find each other and tell each other their rows.
+//!
+//! Two state machines without input and output, driven by the agent and by the simulator alike:
+//! - [`Membership`] knows who is alive, by packets.
+//! - [`Exchange`] spreads rows: what was just committed is pushed along links, bad news overtakes everything in
+//!   packets of its own, and digests find what is missing all the same.
+
+mod distance;
+mod exchange;
+mod frame;
+mod membership;
+mod packet;
+mod peer;
+
+pub use distance::Distances;
+pub use exchange::{
+    Exchange, ExchangeOutput, ExchangeSettings, ExchangeStats, Hello, Lane, Outgoing,
+};
+pub use frame::{Frame, FrameError, HeadEntry, Want};
+pub use membership::{Liveness, Membership, MembershipOutput, MembershipSettings, PacketError};
+pub use packet::{Packet, PacketDecodeError};
+pub use peer::Peer;

@@ -1,0 +1,85 @@
+//! The last whole commits of all nodes, to be passed on one by one.
+//!
+//! A commit that is passed on whole is visible at its receiver at once; rows that are read from the replica later
+//! may be a mixture of commits, which has to be held back until all of it has come.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::model::NodeId;
+use crate::replica::{Delta, Version};
+
+/// Octets of commits that are kept; older ones are read from the replica.
+const MOST_OCTETS: usize = 8 * 1024 * 1024;
+/// Commits that are kept.
+const MOST_COMMITS: usize = 16_384;
+
+/// How a commit came here first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// It was made here.
+    Own,
+    /// On the link to this node.
+    Link(NodeId),
+    /// In a packet.
+    Packet,
+}
+
+#[derive(Debug)]
+struct Kept {
+    delta: Arc<Delta>,
+    via: Via,
+    octets: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    commits: BTreeMap<(NodeId, Version), Kept>,
+    order: VecDeque<(NodeId, Version)>,
+    octets: usize,
+}
+
+impl Recent {
+    pub(super) fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// How a commit came first, if it is kept.
+    pub(super) fn via(&self, origin: NodeId, version: Version) -> Option<Via> {
+        self.commits.get(&(origin, version)).map(|kept| kept.via)
+    }
+
+    /// Keeps a whole commit, unless it is too large to be worth it.
+    pub(super) fn keep(&mut self, delta: &Arc<Delta>, via: Via) {
+        let octets = delta.approx_octets();
+        let key = (delta.origin, delta.to);
+        if octets > MOST_OCTETS / 4 || self.commits.contains_key(&key) {
+            return;
+        }
+        self.octets += octets;
+        self.commits.insert(key, Kept { delta: Arc::clone(delta), via, octets });
+        self.order.push_back(key);
+        while self.octets > MOST_OCTETS || self.order.len() > MOST_COMMITS {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.octets -= self.commits.remove(&oldest).map_or(0, |kept| kept.octets);
+        }
+    }
+
+    /// The commits of a node that follow on a version without a gap.
+    pub(super) fn after(
+        &self,
+        origin: NodeId,
+        version: Version,
+    ) -> impl Iterator<Item = &Arc<Delta>> {
+        let mut next = version;
+        let first = (origin, version.next());
+        self.commits
+            .range(first..=(origin, Version::new(u64::MAX)))
+            .map(|(_, kept)| &kept.delta)
+            .take_while(move |delta| {
+                let follows = delta.from == next;
+                next = delta.to;
+                follows
+            })
+    }
+}

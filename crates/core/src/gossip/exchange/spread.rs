@@ -1,0 +1,408 @@
+//! News on its way: along the tree, and in packets if it is bad.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::{Frame, Packet};
+use super::recent::Via;
+use super::{Exchange, ExchangeOutput, LAST_VERSION, Lane, MOST_ORIGINS, Outgoing};
+use crate::model::{CheckStatus, Mode, NodeId, NodePhase};
+use crate::replica::{
+    Delta, DeltaRow, MergeError, Replica, Request, Row, RowKey, RowState, Version,
+};
+
+/// In clusters above this size, packets are sent again to others, for those who got none.
+const REPEAT_ABOVE: usize = 16;
+/// When, after the first time.
+const REPEATS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(180)];
+/// Packets that are to be sent again at most; in a storm of news the links have to do.
+const MOST_REPEATS: usize = 256;
+/// Members elsewhere to whom the maker of bad news sends it; each who hears it tells one more.
+const FAR_BY_MAKER: usize = 4;
+
+/// An urgent packet that is to be sent again.
+#[derive(Debug)]
+pub(super) struct Repeat {
+    pub(super) at: Instant,
+    rounds: usize,
+    origin: NodeId,
+    packet: Arc<[u8]>,
+}
+
+/// Whether a row says that something is not to be used any more.
+pub(super) fn is_bad_news(key: &RowKey, state: &RowState) -> bool {
+    match state {
+        RowState::Gone(_) => matches!(key, RowKey::Instance(_) | RowKey::Node),
+        RowState::Present(row) => match row.known() {
+            Row::Node(node) => node.phase != NodePhase::Active,
+            Row::Instance(instance) => instance.mode != Mode::Active,
+            Row::Check(check) => check.status == CheckStatus::Critical && !check.is_unproven(),
+            Row::Newer(_) | Row::Other(_) => false,
+        },
+    }
+}
+
+/// Whether a commit holds bad news: it must not wait behind anything.
+#[must_use]
+pub(super) fn is_urgent(delta: &Delta) -> bool {
+    delta.rows.iter().any(|DeltaRow { key, state, .. }| is_bad_news(key, state))
+}
+
+impl Exchange {
+    /// Takes a commit of the own history that is stored: tells the others.
+    pub fn handle_commit(&mut self, now: Instant, delta: &Arc<Delta>) {
+        self.changed = now;
+        self.origins.insert(self.own);
+        self.recent.keep(delta, Via::Own);
+        self.spread(now, delta, None);
+    }
+
+    /// Takes a commit that came in an urgent packet.
+    pub fn handle_urgent(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        delta: Delta,
+        replica: &mut Replica,
+    ) {
+        if !delta.is_one_whole_commit() {
+            return self
+                .misbehaved(from, "sent an urgent packet without a whole commit".to_owned());
+        }
+        self.take_in(now, from, delta, Via::Packet, replica);
+    }
+
+    pub(super) fn handle_push(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        deltas: Vec<Delta>,
+        replica: &mut Replica,
+    ) {
+        for delta in deltas {
+            self.take_in(now, from, delta, Via::Link(from), replica);
+        }
+    }
+
+    /// Merges news and passes it on if it is news.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        delta: Delta,
+        via: Via,
+        replica: &mut Replica,
+    ) {
+        if !self.admits(now, from, &delta, replica) {
+            return;
+        }
+        if via == Via::Link(from)
+            && let Some(link) = self.links.get_mut(&from)
+        {
+            link.note_passed(delta.origin, delta.to);
+        }
+        let first_via = self.recent.via(delta.origin, delta.to);
+        if first_via.is_some() || delta.to <= replica.head(delta.origin) {
+            return self.note_duplicate(from, first_via, via);
+        }
+        let head_before = replica.head(delta.origin);
+        match replica.merge(&delta) {
+            Ok(rows) => {
+                let has_moved = replica.head(delta.origin) != head_before;
+                if has_moved || !rows.is_empty() {
+                    self.tell_visible(now, delta.origin, rows);
+                }
+                if replica.lacks(delta.origin, delta.to) {
+                    self.lacking.add(delta.origin, delta.head, from, now + self.settings.grace);
+                }
+                if delta.is_one_whole_commit() {
+                    let delta = Arc::new(delta);
+                    self.recent.keep(&delta, via);
+                    self.spread(now, &delta, Some(from));
+                } else if has_moved {
+                    self.pass_on(delta.origin, delta.from, Some(from));
+                }
+            }
+            Err(MergeError::Gap { .. }) => {
+                self.lacking.add(delta.origin, delta.head, from, now + self.settings.grace);
+            }
+            Err(error) => self.misbehaved(from, error.to_string()),
+        }
+    }
+
+    /// Whether rows of this origin may come from a peer at all.
+    pub(super) fn admits(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        delta: &Delta,
+        replica: &Replica,
+    ) -> bool {
+        if delta.head > LAST_VERSION || delta.settled_at > LAST_VERSION {
+            self.misbehaved(from, format!("version {} cannot be", delta.settled_at));
+            return false;
+        }
+        if delta.origin == self.own {
+            if delta.to > replica.head(self.own) {
+                self.compare_own(now, from, delta.head, 0, replica);
+            }
+            return false;
+        }
+        let is_known = self.origins.contains(&delta.origin);
+        if !is_known && self.origins.len() >= MOST_ORIGINS {
+            self.misbehaved(from, format!("more than {MOST_ORIGINS} nodes have rows"));
+            return false;
+        }
+        true
+    }
+
+    /// Something came that came before: if by another link, this one is not needed in the tree.
+    fn note_duplicate(&mut self, from: NodeId, first: Option<Via>, again: Via) {
+        self.stats.duplicates += 1;
+        let is_needless = match (first, again) {
+            (Some(Via::Own), Via::Link(_)) => true,
+            (Some(Via::Link(first)), Via::Link(again)) => first != again,
+            _ => false,
+        };
+        if is_needless
+            && let Some(link) = self.links.get_mut(&from)
+            && link.is_in_tree
+        {
+            link.is_in_tree = false;
+            self.send(from, Frame::Prune);
+        }
+    }
+
+    /// Sends a commit on that is new here.
+    fn spread(&mut self, now: Instant, delta: &Arc<Delta>, from: Option<NodeId>) {
+        if is_urgent(delta) {
+            self.send_packets(now, delta, from);
+            for (node, link) in &mut self.links {
+                if link.is_in_tree && Some(*node) != from && *node != delta.origin {
+                    link.push_urgent(delta);
+                }
+            }
+        }
+        self.pass_on(delta.origin, delta.from, from);
+    }
+
+    /// Notes on every link of the tree that a node has news.
+    pub(super) fn pass_on(&mut self, origin: NodeId, above: Version, from: Option<NodeId>) {
+        for (node, link) in &mut self.links {
+            if link.is_in_tree && Some(*node) != from && *node != origin {
+                link.add_news(origin, above);
+                self.outputs.push_back(ExchangeOutput::Ready(*node));
+            }
+        }
+    }
+
+    fn send_packets(&mut self, now: Instant, delta: &Delta, from: Option<NodeId>) {
+        // A history that is stated anew is no commit that can be shown by itself: it goes by links.
+        if !delta.is_one_whole_commit() {
+            return;
+        }
+        let mut packet = Vec::new();
+        Packet::Urgent(delta.clone()).encode(&mut packet);
+        if packet.len() > self.settings.packet_octets {
+            return;
+        }
+        let packet: Arc<[u8]> = packet.into();
+        let far = if from.is_none() { FAR_BY_MAKER } else { 1 };
+        let size = self.send_to_some(&packet, far, &[Some(delta.origin), from]);
+        if size > REPEAT_ABOVE && self.repeats.len() < MOST_REPEATS {
+            let at = now + REPEATS[0];
+            let place = self.repeats.partition_point(|other| other.at <= at);
+            let repeat = Repeat { at, rounds: 1, origin: delta.origin, packet };
+            self.repeats.insert(place, repeat);
+        }
+    }
+
+    pub(super) fn repeat_urgent(&mut self, now: Instant) {
+        while self.repeats.front().is_some_and(|repeat| repeat.at <= now) {
+            let Some(repeat) = self.repeats.pop_front() else { break };
+            self.send_to_some(&repeat.packet, 1, &[Some(repeat.origin)]);
+            if let Some(pause) = REPEATS.get(repeat.rounds) {
+                let at = now + (*pause - REPEATS[repeat.rounds - 1]);
+                let again = Repeat { at, rounds: repeat.rounds + 1, ..repeat };
+                let place = self.repeats.partition_point(|other| other.at <= at);
+                self.repeats.insert(place, again);
+            }
+        }
+    }
+
+    /// Sends a packet to random members, `far` of them outside of the own zone. Returns how many members there are.
+    fn send_to_some(&mut self, packet: &Arc<[u8]>, far: usize, but: &[Option<NodeId>]) -> usize {
+        let (near_side, far_side) = self.view.sides();
+        let size = near_side.len() + far_side.len();
+        let is_maker = far > 1;
+        let near = fanout(near_side.len(), is_maker);
+        let mut to = Vec::with_capacity(near + far);
+        for (side, wanted) in [(near_side, near), (far_side, far)] {
+            for at in distinct(side.len(), wanted + but.len(), &mut self.random) {
+                if to.len() < near + far && !but.contains(&Some(side[at].id)) {
+                    to.push(side[at]);
+                }
+            }
+        }
+        self.stats.urgent_packets += to.len() as u64;
+        if !to.is_empty() {
+            let packet = Arc::clone(packet);
+            self.outputs.push_back(ExchangeOutput::Urgent { to, packet });
+        }
+        size
+    }
+
+    /// Makes every push go along a link again, in both directions.
+    pub(super) fn graft(&mut self, node: NodeId) {
+        if let Some(link) = self.links.get_mut(&node)
+            && !link.is_in_tree
+        {
+            link.is_in_tree = true;
+            self.send(node, Frame::Graft);
+        }
+    }
+
+    /// The next frame for a link that has room: urgent commits, then small frames, then news, then what the peer
+    /// asked for.
+    pub fn next_frame(&mut self, to: NodeId, replica: &Replica) -> Option<Outgoing> {
+        if let Some(octets) = self.urgent_frame(to) {
+            return Some(Outgoing { lane: Lane::Urgent, octets });
+        }
+        let octets = self.control_frame(to).or_else(|| self.news_frame(to, replica));
+        let octets = octets.or_else(|| self.wanted_frame(to, replica))?;
+        Some(Outgoing { lane: Lane::Normal, octets })
+    }
+
+    /// The next frame for a link that has no room: urgent commits alone, so that they wait behind nothing that is
+    /// not on the wire yet.
+    pub fn next_urgent_frame(&mut self, to: NodeId) -> Option<Outgoing> {
+        self.urgent_frame(to).map(|octets| Outgoing { lane: Lane::Urgent, octets })
+    }
+
+    /// Whether urgent commits wait for this link.
+    #[must_use]
+    pub fn has_urgent(&self, to: NodeId) -> bool {
+        self.links.get(&to).is_some_and(|link| !link.urgent.is_empty())
+    }
+
+    fn control_frame(&mut self, to: NodeId) -> Option<Vec<u8>> {
+        self.links.get_mut(&to)?.control.pop_front().map(|frame| frame.encode())
+    }
+
+    fn urgent_frame(&mut self, to: NodeId) -> Option<Vec<u8>> {
+        let link = self.links.get_mut(&to)?;
+        let mut frame = Vec::new();
+        let mut octets = 0;
+        while octets < self.settings.frame_octets
+            && let Some(delta) = link.urgent.pop_front()
+        {
+            let passed = link.passed.get(&delta.origin).copied();
+            if passed.is_some_and(|passed| delta.to <= passed) {
+                continue;
+            }
+            // Ahead of its turn: what comes before it is sent later, and it once more with that.
+            let is_next = match (passed, link.news.get(&delta.origin)) {
+                (Some(passed), _) => passed == delta.from,
+                (None, Some(above)) => *above == delta.from,
+                (None, None) => true,
+            };
+            if is_next {
+                link.note_passed(delta.origin, delta.to);
+            }
+            octets += delta.approx_octets();
+            frame.push(delta);
+        }
+        (!frame.is_empty()).then(|| Frame::encode_push(frame.iter().map(AsRef::as_ref)))
+    }
+
+    fn news_frame(&mut self, to: NodeId, replica: &Replica) -> Option<Vec<u8>> {
+        let link = self.links.get_mut(&to)?;
+        let mut frame: Vec<Arc<Delta>> = Vec::new();
+        let mut octets = 0;
+        while octets < self.settings.frame_octets
+            && let Some((origin, above)) = take_next(&mut link.news, &mut link.turn)
+        {
+            let mut passed = link.passed.get(&origin).copied().unwrap_or(above);
+            for delta in self.recent.after(origin, passed) {
+                if octets >= self.settings.frame_octets {
+                    break;
+                }
+                octets += delta.approx_octets();
+                passed = delta.to;
+                frame.push(Arc::clone(delta));
+            }
+            if octets < self.settings.frame_octets && passed < replica.head(origin) {
+                let request = Request { above: passed, floor: Version::ZERO };
+                let room = self.settings.frame_octets - octets;
+                if let Some(delta) = replica.delta(origin, request, room) {
+                    octets += delta.approx_octets();
+                    passed = delta.to;
+                    frame.push(Arc::new(delta));
+                }
+            }
+            link.note_passed(origin, passed);
+            if passed < replica.head(origin) {
+                link.add_news(origin, passed);
+            }
+        }
+        (!frame.is_empty()).then(|| Frame::encode_push(frame.iter().map(AsRef::as_ref)))
+    }
+
+    fn wanted_frame(&mut self, to: NodeId, replica: &Replica) -> Option<Vec<u8>> {
+        let link = self.links.get_mut(&to)?;
+        let mut frame = Vec::new();
+        let mut octets = 0;
+        while octets < self.settings.frame_octets
+            && let Some((origin, request)) = take_next(&mut link.wanted, &mut link.turn)
+        {
+            let room = self.settings.frame_octets - octets;
+            let Some(delta) = replica.delta(origin, request, room) else { continue };
+            octets += delta.approx_octets();
+            link.note_passed(origin, delta.to);
+            if delta.to < delta.head {
+                let is_restated = delta.from < request.above || request.floor > Version::ZERO;
+                let floor = if is_restated { delta.floor } else { Version::ZERO };
+                link.wanted.insert(origin, Request { above: delta.to, floor });
+            }
+            frame.push(delta);
+        }
+        (!frame.is_empty()).then(|| Frame::Rows(frame).encode())
+    }
+}
+
+/// The entry after the last one taken, in turn, so that no node waits for ever behind a busy one.
+fn take_next<T>(map: &mut BTreeMap<NodeId, T>, turn: &mut NodeId) -> Option<(NodeId, T)> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let after = map.range((Excluded(*turn), Unbounded)).next().map(|(node, _)| *node);
+    let node = after.or_else(|| map.first_key_value().map(|(node, _)| *node))?;
+    *turn = node;
+    map.remove(&node).map(|value| (node, value))
+}
+
+/// How many members of a zone of this size everyone tells who hears bad news: enough that, with the links' help,
+/// nobody stays untold.
+fn fanout(size: usize, is_maker: bool) -> usize {
+    match size {
+        0..=3 => size,
+        4..=15 if is_maker => 3,
+        4..=15 => 1,
+        16..=127 => 3,
+        _ => 4,
+    }
+}
+
+/// Up to `wanted` different numbers below `end`.
+fn distinct(end: usize, wanted: usize, random: &mut crate::random::Random) -> Vec<usize> {
+    if wanted >= end {
+        return random.choose((0..end).collect(), end);
+    }
+    let mut chosen = Vec::with_capacity(wanted);
+    while chosen.len() < wanted {
+        let at = random.below(end);
+        if !chosen.contains(&at) {
+            chosen.push(at);
+        }
+    }
+    chosen
+}

@@ -1,0 +1,230 @@
+//! What travels on a link.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Hello, Peer};
+use crate::model::NodeId;
+use crate::replica::{BUCKETS, Delta, Request, Version};
+
+/// One message on a link. A kind that is not known is passed over, and so are octets behind what is known of a
+/// kind: that is how newer versions grow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The first on every link, in both directions.
+    Hello(Hello),
+    /// News, as it happens.
+    Push(Vec<Delta>),
+    /// What a [`Frame::Want`] asked for.
+    Rows(Vec<Delta>),
+    /// What the sender's catalog comes to: whoever has another answers with [`Frame::Buckets`].
+    Summary(u64),
+    /// What each group of nodes comes to: whoever has others answers with [`Frame::Heads`].
+    Buckets(Vec<u64>),
+    /// All heads in some groups.
+    Heads {
+        /// The groups, as bits.
+        buckets: u64,
+        /// Whether the sender wants the receiver's heads of the same groups.
+        wants_reply: bool,
+        /// The heads.
+        heads: Vec<HeadEntry>,
+    },
+    /// What the sender lacks and the receiver has.
+    Want(Vec<Want>),
+    /// The sender had what was pushed already: push to it no more.
+    Prune,
+    /// The sender found that it lacked news: push to it again.
+    Graft,
+    /// Members that the sender knows, and whether it thinks them alive; for
+    /// [`Membership::introduce`](super::Membership::introduce).
+    Members(Vec<(Peer, bool)>),
+    /// Keys that seal packets, as the agent's network encodes them.
+    Keys(Vec<u8>),
+    /// A packet that does not get through as one, so a firewall may be in its way.
+    Packet(Vec<u8>),
+}
+
+/// How far one node's history is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadEntry {
+    /// Whose history.
+    pub origin: NodeId,
+    /// Everything up to here is known.
+    pub head: Version,
+    /// What its rows come to; see [`Replica::digest`](crate::replica::Replica::digest).
+    pub digest: u64,
+}
+
+/// What is lacking of one node's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Whose history.
+    pub origin: NodeId,
+    /// From where on.
+    pub request: Request,
+}
+
+/// Why octets are no frame. The sender is at fault, or newer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// A kind that only newer versions know: pass over it.
+    #[error("frame of unknown kind {0}")]
+    UnknownKind(u8),
+    /// What it announces is not there, or is nonsense.
+    #[error("malformed frame of kind {kind}: {problem}")]
+    Malformed {
+        /// Its kind.
+        kind: u8,
+        /// What was wrong.
+        problem: String,
+    },
+    /// Nothing.
+    #[error("empty frame")]
+    Empty,
+}
+
+const HELLO: u8 = 1;
+const PUSH: u8 = 2;
+const ROWS: u8 = 3;
+const SUMMARY: u8 = 4;
+const BUCKETS_KIND: u8 = 5;
+const HEADS: u8 = 6;
+const WANT: u8 = 7;
+const PRUNE: u8 = 8;
+const GRAFT: u8 = 9;
+const MEMBERS: u8 = 10;
+const KEYS: u8 = 11;
+const PACKET: u8 = 12;
+
+impl Frame {
+    /// The frame's octets.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(hello) => plain(HELLO, hello),
+            Self::Push(deltas) => with_deltas(PUSH, deltas.iter()),
+            Self::Rows(deltas) => with_deltas(ROWS, deltas.iter()),
+            Self::Summary(summary) => plain(SUMMARY, summary),
+            Self::Buckets(buckets) => plain(BUCKETS_KIND, buckets),
+            Self::Heads { buckets, wants_reply, heads } => {
+                plain(HEADS, &(buckets, wants_reply, heads))
+            }
+            Self::Want(wants) => plain(WANT, wants),
+            Self::Prune => vec![PRUNE],
+            Self::Graft => vec![GRAFT],
+            Self::Members(members) => plain(MEMBERS, members),
+            Self::Keys(keys) => raw(KEYS, keys),
+            Self::Packet(packet) => raw(PACKET, packet),
+        }
+    }
+
+    /// A [`Frame::Push`] of commits that are shared with other links.
+    pub(super) fn encode_push<'a>(deltas: impl Iterator<Item = &'a Delta>) -> Vec<u8> {
+        with_deltas(PUSH, deltas)
+    }
+
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// When the octets are malformed, or of a kind that is not known here.
+    pub fn decode(octets: &[u8]) -> Result<Self, FrameError> {
+        let (&kind, body) = octets.split_first().ok_or(FrameError::Empty)?;
+        let malformed = |problem: String| FrameError::Malformed { kind, problem };
+        match kind {
+            HELLO => Ok(Self::Hello(read(kind, body)?)),
+            PUSH => Ok(Self::Push(deltas(body).map_err(malformed)?)),
+            ROWS => Ok(Self::Rows(deltas(body).map_err(malformed)?)),
+            SUMMARY => Ok(Self::Summary(read(kind, body)?)),
+            BUCKETS_KIND => {
+                let buckets: Vec<u64> = read(kind, body)?;
+                if buckets.len() != BUCKETS {
+                    return Err(malformed(format!("{} groups", buckets.len())));
+                }
+                Ok(Self::Buckets(buckets))
+            }
+            HEADS => {
+                let (buckets, wants_reply, heads) = read(kind, body)?;
+                Ok(Self::Heads { buckets, wants_reply, heads })
+            }
+            WANT => Ok(Self::Want(read(kind, body)?)),
+            PRUNE => Ok(Self::Prune),
+            GRAFT => Ok(Self::Graft),
+            MEMBERS => Ok(Self::Members(read(kind, body)?)),
+            KEYS => Ok(Self::Keys(body.to_vec())),
+            PACKET => Ok(Self::Packet(body.to_vec())),
+            other => Err(FrameError::UnknownKind(other)),
+        }
+    }
+}
+
+fn raw(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 1);
+    out.push(kind);
+    out.extend(body);
+    out
+}
+
+fn plain(kind: u8, body: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(body, vec![kind]).expect("plain data always encodes")
+}
+
+fn read<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, FrameError> {
+    let read = postcard::take_from_bytes(body).map(|(value, _newer)| value);
+    read.map_err(|error| FrameError::Malformed { kind, problem: error.to_string() })
+}
+
+/// Each delta with its length in front.
+fn with_deltas<'a>(kind: u8, deltas: impl Iterator<Item = &'a Delta>) -> Vec<u8> {
+    let mut out = vec![kind];
+    for delta in deltas {
+        let start = out.len();
+        out.extend([0; 4]);
+        delta.encode(&mut out);
+        let octets = u32::try_from(out.len() - start - 4).expect("a commit is far below 4 GiB");
+        out[start..start + 4].copy_from_slice(&octets.to_le_bytes());
+    }
+    out
+}
+
+fn deltas(mut body: &[u8]) -> Result<Vec<Delta>, String> {
+    let mut deltas = Vec::new();
+    while !body.is_empty() {
+        let (octets, rest) = body.split_first_chunk::<4>().ok_or("cut short in a length")?;
+        let octets = usize::try_from(u32::from_le_bytes(*octets)).map_err(|e| e.to_string())?;
+        let (delta, rest) = rest.split_at_checked(octets).ok_or("cut short in a commit")?;
+        deltas.push(Delta::decode(delta).map_err(|error| error.to_string())?);
+        body = rest;
+    }
+    Ok(deltas)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_of_a_newer_version_is_told_apart_from_nonsense() {
+        assert_eq!(Frame::decode(&[200, 1, 2]), Err(FrameError::UnknownKind(200)));
+        assert!(matches!(Frame::decode(&[SUMMARY]), Err(FrameError::Malformed { .. })));
+        assert_eq!(Frame::decode(&[]), Err(FrameError::Empty));
+    }
+
+    #[test]
+    fn octets_behind_what_is_known_are_passed_over() {
+        let mut octets = Frame::Summary(77).encode();
+        octets.extend([1, 2, 3]);
+        assert_eq!(Frame::decode(&octets), Ok(Frame::Summary(77)));
+    }
+
+    proptest! {
+        #[test]
+        fn random_octets_never_panic(kind in 0_u8..14, body: Vec<u8>) {
+            let octets: Vec<u8> = std::iter::once(kind).chain(body).collect();
+            let _ = Frame::decode(&octets);
+            let _ = super::super::Packet::decode(&octets);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Who a member is to the other members.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::NodeId;
+
+/// One life of one agent: a node that comes back has the same id and a higher generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Peer {
+    /// The node.
+    pub id: NodeId,
+    /// Grows with every start and every return. Beginning it at the wall clock's milliseconds keeps it above
+    /// that of a former life even if the disk was lost.
+    pub generation: u64,
+    /// Where it is reached, UDP and TCP.
+    pub address: SocketAddr,
+}
+
+impl foca::Identity for Peer {
+    type Addr = NodeId;
+
+    fn renew(&self) -> Option<Self> {
+        Some(Self { generation: self.generation.saturating_add(1), ..*self })
+    }
+
+    fn addr(&self) -> NodeId {
+        self.id
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        (self.generation, self.address) > (adversary.generation, adversary.address)
+    }
+}

@@ -1,0 +1,48 @@
+//! Free pairs of an instance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+type Pair = (Arc<str>, Arc<str>);
+
+/// Free pairs, by key. A large catalog holds them for each instance, mostly none or few, so they are kept
+/// in as little room as they need.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<Arc<str>, Arc<str>>", into = "BTreeMap<Arc<str>, Arc<str>>")]
+pub struct Meta(Option<Arc<[Pair]>>);
+
+impl Meta {
+    /// The pairs, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.0.iter().flat_map(|pairs| pairs.iter()).map(|(key, value)| (key, value))
+    }
+}
+
+impl From<BTreeMap<Arc<str>, Arc<str>>> for Meta {
+    fn from(pairs: BTreeMap<Arc<str>, Arc<str>>) -> Self {
+        Self((!pairs.is_empty()).then(|| pairs.into_iter().collect()))
+    }
+}
+
+impl From<Meta> for BTreeMap<Arc<str>, Arc<str>> {
+    fn from(meta: Meta) -> Self {
+        meta.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_a_map_on_the_outside() {
+        let pairs = BTreeMap::from([("b".into(), "2".into()), ("a".into(), "1".into())]);
+        let meta = Meta::from(pairs.clone());
+        assert_eq!(meta.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(serde_json::to_string(&meta).unwrap(), r#"{"a":"1","b":"2"}"#);
+        assert_eq!(BTreeMap::from(meta), pairs);
+        assert_eq!(serde_json::from_str::<Meta>("{}").unwrap(), Meta::default());
+    }
+}

@@ -1,0 +1,84 @@
+//! Digests of contents, so that two replicas notice that they differ without listing everything.
+//!
+//! A row's hash is XXH3-64 of its octets as in an encoded delta: version, key, state. A node's digest
+//! is the wrapping sum over its present rows, so that order does not count and a change costs one
+//! subtraction and one addition. The hash guards against mistakes, not against malice: who may send
+//! rows has been authenticated.
+
+use twox_hash::XxHash3_64;
+
+use super::encoding;
+use super::row::{RowKey, RowState, Version};
+use crate::model::NodeId;
+
+/// Over how many groups of origins digests are kept, so that two replicas find what differs without
+/// listing all.
+pub const BUCKETS: usize = 64;
+
+/// The group that a node belongs to: the low 6 bits of the last octet of its id.
+#[must_use]
+pub fn bucket_of(origin: NodeId) -> usize {
+    usize::from(origin.as_bytes()[15]) % BUCKETS
+}
+
+/// What a row adds to its node's digest. A tombstone adds nothing: peers purge it at different times.
+pub(super) fn of_row(version: Version, key: &RowKey, state: &RowState) -> u64 {
+    match state {
+        RowState::Present(_) => {
+            let mut octets = Vec::with_capacity(160);
+            encoding::put_row(&mut octets, version, key, state);
+            XxHash3_64::oneshot(&octets)
+        }
+        RowState::Gone(_) => 0,
+    }
+}
+
+/// Sums over nodes of what they are known to hold: of all, and of each bucket.
+#[derive(Debug, Clone)]
+pub(super) struct Summaries {
+    all: u64,
+    buckets: [u64; BUCKETS],
+}
+
+impl Summaries {
+    pub(super) fn new() -> Self {
+        Self { all: 0, buckets: [0; BUCKETS] }
+    }
+
+    pub(super) fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// Zero for a bucket that there is not.
+    pub(super) fn bucket(&self, bucket: usize) -> u64 {
+        self.buckets.get(bucket).copied().unwrap_or_default()
+    }
+
+    /// Takes in that a node went from one head and digest to others.
+    pub(super) fn replace(
+        &mut self,
+        origin: NodeId,
+        before: (Version, u64),
+        after: (Version, u64),
+    ) {
+        if before == after {
+            return;
+        }
+        let difference = of_node(origin, after).wrapping_sub(of_node(origin, before));
+        self.all = self.all.wrapping_add(difference);
+        let bucket = &mut self.buckets[bucket_of(origin)];
+        *bucket = bucket.wrapping_add(difference);
+    }
+}
+
+/// What a node adds to the summaries: nothing before its first commit is here.
+fn of_node(origin: NodeId, (head, digest): (Version, u64)) -> u64 {
+    if head == Version::ZERO {
+        return 0;
+    }
+    let mut octets = [0; 32];
+    octets[..16].copy_from_slice(origin.as_bytes());
+    octets[16..24].copy_from_slice(&head.as_u64().to_le_bytes());
+    octets[24..].copy_from_slice(&digest.to_le_bytes());
+    XxHash3_64::oneshot(&octets)
+}

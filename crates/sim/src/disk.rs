@@ -1,0 +1,75 @@
+//! A virtual disk: what was written survives a crash, what was being written does not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dunlin_core::gossip::Peer;
+use dunlin_core::model::NodeId;
+use dunlin_core::random::Random;
+use dunlin_core::replica::{Entry, RowKey, Version};
+
+/// One node's rows as they are stored.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stored {
+    pub(crate) head: Version,
+    pub(crate) floor: Version,
+    pub(crate) rows: BTreeMap<RowKey, Entry>,
+}
+
+/// What is on a disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Content {
+    pub(crate) histories: BTreeMap<NodeId, Stored>,
+    pub(crate) generation: u64,
+    pub(crate) members: Vec<(Peer, bool)>,
+}
+
+/// Rows of one node to be written, with the head and floor that they complete.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) origin: NodeId,
+    pub(crate) head: Version,
+    pub(crate) floor: Version,
+    /// None deletes.
+    pub(crate) rows: Vec<(RowKey, Option<Entry>)>,
+    /// Rows that are not mentioned go.
+    pub(crate) replaces_all: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) content: Content,
+    /// An older copy, which an operator may put back.
+    pub(crate) copy: Option<Content>,
+    /// Writes take this much longer than usual.
+    pub(crate) slowness: Duration,
+    pub(crate) refuses: bool,
+}
+
+impl Disk {
+    /// How long the next batch takes.
+    pub(crate) fn latency(&self, random: &mut Random) -> Duration {
+        Duration::from_micros(500 + random.below(4_000) as u64) + self.slowness
+    }
+
+    /// All of a batch becomes durable at once; false if the disk refuses.
+    pub(crate) fn write(&mut self, writes: Vec<Write>) -> bool {
+        if self.refuses {
+            return false;
+        }
+        for write in writes {
+            let stored = self.content.histories.entry(write.origin).or_default();
+            (stored.head, stored.floor) = (write.head, write.floor);
+            if write.replaces_all {
+                stored.rows.clear();
+            }
+            for (key, entry) in write.rows {
+                match entry {
+                    Some(entry) => stored.rows.insert(key, entry),
+                    None => stored.rows.remove(&key),
+                };
+            }
+        }
+        true
+    }
+}

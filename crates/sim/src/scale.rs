@@ -1,0 +1,210 @@
+//! How far news travels in how much time, and what that costs, in large clusters that have long converged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dunlin_core::gossip::{ExchangeSettings, MembershipSettings, Peer};
+use dunlin_core::model::{Mode, NodeId, NodePhase, ProviderId};
+use dunlin_core::replica::{Change, Entry, Version};
+
+use crate::client::{Stamps, check, instance, instance_id, node_row};
+use crate::disk::{Content, Stored};
+use crate::node::address_of;
+use crate::world::{Traffic, World, WorldSettings};
+
+/// Nodes in one zone.
+const ZONE: usize = 200;
+/// The links have grown, and what starting caused has calmed down.
+const SETTLE: Duration = Duration::from_secs(20);
+/// How long a calm cluster is listened to.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long one piece of news is followed.
+const FOLLOW: Duration = Duration::from_secs(3);
+/// Members that one node knows at most, its own zone's first: what else there is does not fit into memory.
+const MOST_KNOWN: usize = 1_000;
+
+/// What one piece of news took, as medians over several.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spread {
+    /// Time until 99 % of the nodes show it.
+    pub to_most: Duration,
+    /// Time until the last node shows it; the longest of all, not the median.
+    pub to_all: Duration,
+    /// Packets sent for it, beyond those of a calm cluster.
+    pub datagrams: f64,
+    /// Frames sent for it, likewise.
+    pub frames: f64,
+    /// Whether every node showed every piece of news.
+    pub is_complete: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scale {
+    /// Nodes in the cluster.
+    pub nodes: usize,
+    /// Members that one of them knows.
+    pub known: usize,
+    /// Octets that a node of a calm cluster sends a second, with all that goes around them.
+    pub idle_octets: f64,
+    /// Packets that it sends a second.
+    pub idle_datagrams: f64,
+    /// Frames that it sends a second.
+    pub idle_frames: f64,
+    /// Links of one node, on average.
+    pub links: f64,
+    /// Something is critical.
+    pub urgent: Spread,
+    /// An instance is registered.
+    pub normal: Spread,
+    /// Events that happened.
+    pub events: u64,
+}
+
+/// Makes a cluster of this size and measures `rounds` urgent and as many normal changes.
+#[must_use]
+pub fn measure(nodes: usize, rounds: usize, seed: u64) -> Scale {
+    let zones: Vec<usize> = (0..nodes).map(|node| node / ZONE).collect();
+    let mut world = World::new(&WorldSettings {
+        seed,
+        zones,
+        membership: MembershipSettings::default(),
+        exchange: ExchangeSettings::default(),
+        deviation_ppm: 100,
+        wall_offset_millis: 0,
+        is_checked: false,
+        is_traced: false,
+    });
+    world.network.loss = 0.01;
+    let known = start(&mut world);
+    run(&mut world, SETTLE);
+    let calm = listen(&mut world);
+    let per_second = nodes as f64 * IDLE.as_secs_f64();
+    let links: usize =
+        world.nodes.iter().filter_map(|n| n.agent.as_ref()).map(|a| a.exchange.stats().links).sum();
+    let urgent = follow(&mut world, rounds, &calm, true);
+    let normal = follow(&mut world, rounds, &calm, false);
+    Scale {
+        nodes,
+        known,
+        idle_octets: (calm.datagram_octets + calm.frame_octets) as f64 / per_second,
+        idle_datagrams: calm.datagrams as f64 / per_second,
+        idle_frames: calm.frames as f64 / per_second,
+        links: links as f64 / nodes as f64,
+        urgent,
+        normal,
+        events: world.events,
+    }
+}
+
+/// Nothing is checked in these runs, so nothing can be broken.
+fn run(world: &mut World, time: Duration) {
+    let _ = world.run_until(world.now + time);
+}
+
+/// Starts all nodes as if they had known each other for long. Returns how many each knows.
+fn start(world: &mut World) -> usize {
+    let mut stamps = Stamps::default();
+    let peers: Vec<Peer> =
+        world.nodes.iter().map(|node| peer(node.identity.index, node.identity.id)).collect();
+    let mut histories: BTreeMap<NodeId, Stored> = BTreeMap::new();
+    for node in &world.nodes {
+        let Change { key, state } = node_row(node, NodePhase::Active, &mut stamps);
+        let version = Version::new(1);
+        let rows = BTreeMap::from([(key, Entry { version, state })]);
+        let stored = Stored { head: version, floor: Version::ZERO, rows };
+        histories.insert(node.identity.id, stored);
+    }
+    let mut known = 0;
+    for index in 0..peers.len() {
+        let content = content(world, index, &peers, &histories);
+        known = known.max(content.members.len());
+        let generation = peers[index].generation - 1;
+        world.nodes[index].disk.content = Content { generation, ..content };
+        let seed = world.random.next();
+        world.nodes[index].start(Duration::ZERO, seed);
+        world.nodes[index].disk.content = Content::default();
+        let _ = world.settle(index);
+    }
+    known
+}
+
+fn peer(index: usize, id: NodeId) -> Peer {
+    // Above what the wall clock gives, so that it is taken as it is.
+    Peer { id, generation: 1 << 50, address: address_of(index) }
+}
+
+/// What a node knows: everyone, or its zone and random others if everyone is too many.
+fn content(
+    world: &mut World,
+    index: usize,
+    peers: &[Peer],
+    histories: &BTreeMap<NodeId, Stored>,
+) -> Content {
+    if peers.len() <= MOST_KNOWN {
+        let members = peers.iter().map(|peer| (*peer, true)).collect();
+        return Content { histories: histories.clone(), generation: 0, members };
+    }
+    let zone = index / ZONE * ZONE;
+    let mut members: Vec<Peer> = peers[zone..peers.len().min(zone + ZONE)].to_vec();
+    while members.len() < MOST_KNOWN {
+        members.push(peers[world.random.below(peers.len())]);
+    }
+    members.sort_unstable();
+    members.dedup();
+    let members = members.into_iter().map(|peer| (peer, true)).collect();
+    // Of rows only the zone's, without which nobody knows who is near.
+    let near = peers[zone..peers.len().min(zone + ZONE)].iter();
+    let histories = near.map(|peer| (peer.id, histories[&peer.id].clone())).collect();
+    Content { histories, generation: 0, members }
+}
+
+fn listen(world: &mut World) -> Traffic {
+    let before = world.traffic;
+    run(world, IDLE);
+    world.traffic.since(&before)
+}
+
+fn follow(world: &mut World, rounds: usize, calm: &Traffic, is_urgent: bool) -> Spread {
+    let mut spreads: Vec<Spread> = Vec::new();
+    for round in 0..rounds {
+        let node = world.random.below(world.nodes.len());
+        let at = world.nodes[node].clock.wall(world.now);
+        let id = instance_id(&format!("measured-{round}"));
+        let change = if is_urgent {
+            check(&id, false, at, &mut world.stamps)
+        } else {
+            instance(&id, ProviderId::api(), Mode::Active, &mut world.stamps)
+        };
+        let before = world.traffic;
+        let start = world.now;
+        world.watch(world.nodes[node].identity.id);
+        let _ = world.submit(node, vec![change]);
+        run(world, FOLLOW);
+        let mut seen = world.unwatch();
+        seen.sort_unstable();
+        let sent = world.traffic.since(&before);
+        let share = FOLLOW.as_secs_f64() / IDLE.as_secs_f64();
+        let most = (world.nodes.len() * 99).div_ceil(100);
+        let after = |at: Option<&Duration>| at.map_or(FOLLOW, |at| *at - start);
+        spreads.push(Spread {
+            to_most: after(seen.get(most - 1)),
+            to_all: after(seen.get(world.nodes.len() - 1)),
+            datagrams: sent.datagrams as f64 - calm.datagrams as f64 * share,
+            frames: sent.frames as f64 - calm.frames as f64 * share,
+            is_complete: seen.len() == world.nodes.len(),
+        });
+    }
+    summary(&mut spreads)
+}
+
+fn summary(spreads: &mut [Spread]) -> Spread {
+    let count = spreads.len().max(1);
+    let mean = |value: fn(&Spread) -> f64| spreads.iter().map(value).sum::<f64>() / count as f64;
+    let (datagrams, frames) = (mean(|spread| spread.datagrams), mean(|spread| spread.frames));
+    let to_all = spreads.iter().map(|spread| spread.to_all).max().unwrap_or_default();
+    let is_complete = spreads.iter().all(|spread| spread.is_complete);
+    spreads.sort_by_key(|spread| spread.to_most);
+    let to_most = spreads.get(count / 2).map(|spread| spread.to_most).unwrap_or_default();
+    Spread { to_most, to_all, datagrams, frames, is_complete }
+}
