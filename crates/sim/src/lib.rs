@@ -2,7 +2,7 @@
 //!
 //! One seed replays one run bit by bit: there are no threads, no runtime and no wall clock in it, and every random
 //! number follows from the seed. A run is a cluster under load that faults are done to, then healed, and that must
-//! have come to agree some seconds later; [`invariants`] are held to all along.
+//! have come to agree some seconds later; `invariants` are held to all along.
 //!
 //! - `world`: what happens next, and to whom. `network`, `stream`, `disk`, `clock`: what machines give.
 //! - `node`: the agent's driver in small, around the state machines of core.
@@ -26,5 +26,5 @@ mod world;
 
 pub use report::{SIZES, write_report};
 pub use run::{Outcome, RunSettings, run_seed};
-pub use scale::{Scale, Spread, measure};
+pub use scale::{Scale, Spread, measure, memory_octets};
 pub use sweep::{Sweep, sweep};

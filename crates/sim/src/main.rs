@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use dunlin_sim::{Outcome, RunSettings, SIZES, Scale, measure, sweep, write_report};
+use dunlin_sim::{Outcome, RunSettings, SIZES, Scale, measure, memory_octets, sweep, write_report};
 
 /// Whole clusters on a virtual network, disk and clock.
 #[derive(Parser)]
@@ -38,6 +38,8 @@ struct Args {
 
 /// From this size on a cluster is measured rather than broken.
 const LARGE: usize = 100;
+/// Octets of memory that a cluster may take.
+const MOST_MEMORY: u64 = 16_000_000_000;
 /// Changes of each kind that are followed.
 const ROUNDS: usize = 10;
 
@@ -47,6 +49,15 @@ fn main() -> ExitCode {
         return report();
     }
     if let Some(nodes) = args.nodes.filter(|nodes| *nodes >= LARGE) {
+        let needed = memory_octets(nodes);
+        if needed > MOST_MEMORY {
+            println!(
+                "{nodes} nodes take about {} GB of memory, since each holds the rows of all others; \
+                 2,500 take 13 GB",
+                needed / 1_000_000_000
+            );
+            return ExitCode::FAILURE;
+        }
         print_scale(&measure(nodes, ROUNDS, args.seed.unwrap_or(1)));
         return ExitCode::SUCCESS;
     }
@@ -71,8 +82,8 @@ fn report() -> ExitCode {
 
 fn print_scale(scale: &Scale) {
     println!(
-        "{} nodes, each knows {}; calm: {:.0} octets/s, {:.1} packets/s, {:.1} frames/s per node",
-        scale.nodes, scale.known, scale.idle_octets, scale.idle_datagrams, scale.idle_frames
+        "{} nodes; calm: {:.0} octets/s, {:.1} packets/s, {:.1} frames/s per node",
+        scale.nodes, scale.idle_octets, scale.idle_datagrams, scale.idle_frames
     );
     for (name, spread) in [("urgent", &scale.urgent), ("normal", &scale.normal)] {
         println!(

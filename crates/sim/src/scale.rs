@@ -20,8 +20,18 @@ const SETTLE: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(10);
 /// How long one piece of news is followed.
 const FOLLOW: Duration = Duration::from_secs(3);
-/// Members that one node knows at most, its own zone's first: what else there is does not fit into memory.
-const MOST_KNOWN: usize = 1_000;
+/// Octets that a node's process takes for each other node, nearly all of them for that node's rows.
+const OCTETS_PER_PAIR: u64 = 2_100;
+
+/// Above what a wall clock gives, so that it is taken as it is.
+const GENERATION: u64 = 1 << 50;
+
+/// About how many octets of memory a cluster of this size takes.
+#[must_use]
+pub fn memory_octets(nodes: usize) -> u64 {
+    let nodes = nodes as u64;
+    nodes * nodes * OCTETS_PER_PAIR
+}
 
 /// What one piece of news took, as medians over several.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,8 +53,6 @@ pub struct Spread {
 pub struct Scale {
     /// Nodes in the cluster.
     pub nodes: usize,
-    /// Members that one of them knows.
-    pub known: usize,
     /// Octets that a node of a calm cluster sends a second, with all that goes around them.
     pub idle_octets: f64,
     /// Packets that it sends a second.
@@ -76,7 +84,7 @@ pub fn measure(nodes: usize, rounds: usize, seed: u64) -> Scale {
         is_traced: false,
     });
     world.network.loss = 0.01;
-    let known = start(&mut world);
+    start(&mut world);
     run(&mut world, SETTLE);
     let calm = listen(&mut world);
     let per_second = nodes as f64 * IDLE.as_secs_f64();
@@ -86,7 +94,6 @@ pub fn measure(nodes: usize, rounds: usize, seed: u64) -> Scale {
     let normal = follow(&mut world, rounds, &calm, false);
     Scale {
         nodes,
-        known,
         idle_octets: (calm.datagram_octets + calm.frame_octets) as f64 / per_second,
         idle_datagrams: calm.datagrams as f64 / per_second,
         idle_frames: calm.frames as f64 / per_second,
@@ -102,8 +109,8 @@ fn run(world: &mut World, time: Duration) {
     let _ = world.run_until(world.now + time);
 }
 
-/// Starts all nodes as if they had known each other for long. Returns how many each knows.
-fn start(world: &mut World) -> usize {
+/// Starts all nodes as if they had known each other for long.
+fn start(world: &mut World) {
     let mut stamps = Stamps::default();
     let peers: Vec<Peer> =
         world.nodes.iter().map(|node| peer(node.identity.index, node.identity.id)).collect();
@@ -115,48 +122,19 @@ fn start(world: &mut World) -> usize {
         let stored = Stored { head: version, floor: Version::ZERO, rows };
         histories.insert(node.identity.id, stored);
     }
-    let mut known = 0;
+    let members = peers.iter().map(|peer| (*peer, true)).collect();
+    let content = Content { histories, generation: GENERATION - 1, members };
     for index in 0..peers.len() {
-        let content = content(world, index, &peers, &histories);
-        known = known.max(content.members.len());
-        let generation = peers[index].generation - 1;
-        world.nodes[index].disk.content = Content { generation, ..content };
+        world.nodes[index].disk.content = content.clone();
         let seed = world.random.next();
         world.nodes[index].start(Duration::ZERO, seed);
         world.nodes[index].disk.content = Content::default();
         let _ = world.settle(index);
     }
-    known
 }
 
 fn peer(index: usize, id: NodeId) -> Peer {
-    // Above what the wall clock gives, so that it is taken as it is.
-    Peer { id, generation: 1 << 50, address: address_of(index) }
-}
-
-/// What a node knows: everyone, or its zone and random others if everyone is too many.
-fn content(
-    world: &mut World,
-    index: usize,
-    peers: &[Peer],
-    histories: &BTreeMap<NodeId, Stored>,
-) -> Content {
-    if peers.len() <= MOST_KNOWN {
-        let members = peers.iter().map(|peer| (*peer, true)).collect();
-        return Content { histories: histories.clone(), generation: 0, members };
-    }
-    let zone = index / ZONE * ZONE;
-    let mut members: Vec<Peer> = peers[zone..peers.len().min(zone + ZONE)].to_vec();
-    while members.len() < MOST_KNOWN {
-        members.push(peers[world.random.below(peers.len())]);
-    }
-    members.sort_unstable();
-    members.dedup();
-    let members = members.into_iter().map(|peer| (peer, true)).collect();
-    // Of rows only the zone's, without which nobody knows who is near.
-    let near = peers[zone..peers.len().min(zone + ZONE)].iter();
-    let histories = near.map(|peer| (peer.id, histories[&peer.id].clone())).collect();
-    Content { histories, generation: 0, members }
+    Peer { id, generation: GENERATION, address: address_of(index) }
 }
 
 fn listen(world: &mut World) -> Traffic {

@@ -41,6 +41,8 @@ const SLOW_PERIOD: Duration = Duration::from_secs(5);
 const STORE_DELAY: Duration = Duration::from_millis(100);
 /// The least time between two such.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// For how long after its start an agent does not complain of keys that it does not know.
+const NEW: Duration = Duration::from_secs(10);
 /// Members that a peer is told of.
 const MOST_TOLD: usize = 500;
 /// How often the ages of keys are written down again.
@@ -233,6 +235,12 @@ impl Members {
                     | OpenError::UnknownKey(_)
                     | OpenError::Damaged => Fault::Seal,
                 };
+                // Agents that have just met have yet to exchange their keys.
+                let is_new = now.saturating_duration_since(self.start) < NEW;
+                if is_new && matches!(error, OpenError::UnknownKey(_)) {
+                    self.context.faults.note(now, from.ip().into(), fault);
+                    return;
+                }
                 return self.context.report(from.ip(), fault, &error.to_string());
             }
         };
