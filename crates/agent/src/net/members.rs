@@ -526,6 +526,8 @@ impl Members {
         };
         if is_new || is_first {
             self.hand_keys_over(now);
+            // What was asked before could not be read there.
+            self.membership.ask(now, from);
         }
     }
 

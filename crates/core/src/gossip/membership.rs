@@ -261,6 +261,14 @@ impl Membership {
         self.with_foca(now, |foca, effects| foca.announce(peer, effects));
     }
 
+    /// Asks a member who is there; its answer names others.
+    pub fn ask(&mut self, now: Instant, node: NodeId) {
+        let member = self.foca.iter_members().find(|member| member.id().id == node);
+        if let Some(peer) = member.map(|member| *member.id()) {
+            self.with_foca(now, |foca, effects| foca.announce(peer, effects));
+        }
+    }
+
     /// The generation by which a node is known here; 0 if it is not.
     #[must_use]
     pub fn generation_of(&self, node: NodeId) -> u64 {
