@@ -321,6 +321,7 @@ impl Members {
     /// Does what membership wants done.
     fn perform(&mut self) {
         let now = Instant::now();
+        let mut has_come = false;
         while let Some(output) = self.membership.poll_output() {
             match output {
                 MembershipOutput::Send { to, packet } => {
@@ -329,6 +330,7 @@ impl Members {
                 }
                 MembershipOutput::Echo { to } => self.echo(now, to),
                 MembershipOutput::Up(peer) => {
+                    has_come = true;
                     info!(node = %peer.id, address = %peer.address, "member is there");
                     self.hasten_slow_round(now);
                     self.context.hint(Event::Member { peer, is_live: true });
@@ -346,6 +348,10 @@ impl Members {
                     self.context.own.store(Arc::new(own));
                 }
             }
+        }
+        // A newcomer is told of the one that came right before it. With many, each second has to do.
+        if has_come && self.membership.live_count() <= MOST_TOLD {
+            self.publish_known();
         }
         let health = u64::from(self.membership.health());
         self.context.stats.health.store(health, Ordering::Relaxed);
@@ -428,11 +434,18 @@ impl Members {
     }
 
     fn publish(&mut self) {
+        self.publish_known();
         let measured = |(peer, liveness): (Peer, Liveness)| Measured {
             peer,
             liveness,
             rtt: self.distances.rtt(peer.id),
         };
+        let members = self.membership.members().map(measured).collect();
+        self.context.hint(Event::Members(members));
+    }
+
+    /// Whom new links are told of.
+    fn publish_known(&mut self) {
         let known: Vec<(Peer, bool)> = self
             .membership
             .members()
@@ -441,8 +454,6 @@ impl Members {
             .map(|(peer, _)| (peer, true))
             .collect();
         self.context.known.store(Arc::new(self.random.choose(known, MOST_TOLD)));
-        let members = self.membership.members().map(measured).collect();
-        self.context.hint(Event::Members(members));
     }
 
     fn store_peers(&mut self) {
