@@ -16,7 +16,7 @@ use dunlin_core::model::{
     Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
     ServiceName, ZoneName,
 };
-use dunlin_core::replica::{Delta, DeltaRow, Row, RowKey, RowState, Version};
+use dunlin_core::replica::{Delta, DeltaRow, Extent, Row, RowKey, RowState, Version};
 
 /// Nodes that are written together.
 const BATCH: usize = 100;
@@ -68,8 +68,7 @@ fn history(node: u32, rows: u32) -> Result<Delta, Box<dyn Error>> {
         origin: NodeId::from_bytes(id),
         from: Version::ZERO,
         to: version,
-        head: version,
-        settled_at: version,
+        extent: Extent::up_to(version),
         floor: Version::ZERO,
         rows: all,
     })

@@ -16,7 +16,7 @@
 //! - Rows that were committed together become visible together. A delta that cannot show a whole
 //!   commit is held back ("staged") until what is missing has come.
 //! - A row of node X comes from X's own history alone; see [`MergeError::OwnHistory`].
-//! - Replicas with the same head of a history have the same digest of it.
+//! - Replicas with the same commits of a history ([`Extent`]) have the same digest of it.
 //! - The caller persists before it acknowledges; this module only computes.
 //!
 //! Shared rows (cells that any node may write, last writer wins) will ride on the same versions and
@@ -26,6 +26,7 @@ mod clock;
 mod delta;
 mod digest;
 mod encoding;
+mod extent;
 mod history;
 mod row;
 mod table;
@@ -39,6 +40,7 @@ pub use delta::{Delta, DeltaError, DeltaRow, Request};
 use digest::Summaries;
 pub use digest::{BUCKETS, bucket_of};
 pub use encoding::{DecodeError, Problem, RowDecoder};
+pub use extent::Extent;
 use history::History;
 pub use history::MergeError;
 pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
@@ -93,9 +95,9 @@ impl Replica {
     /// Changes a history, and keeps the summaries true.
     fn change<R>(&mut self, origin: NodeId, change: impl FnOnce(&mut History) -> R) -> R {
         let history = self.histories.entry(origin).or_default();
-        let before = history.settled();
+        let before = summand(origin, history);
         let result = change(history);
-        self.summaries.replace(origin, before, history.settled());
+        self.summaries.replace(origin, before, summand(origin, history));
         result
     }
 
@@ -118,8 +120,7 @@ impl Replica {
             origin: self.own,
             from: history.head(),
             to,
-            head: to,
-            settled_at: to,
+            extent: Extent::up_to(to),
             floor: history.floor(),
             rows,
         })
@@ -168,7 +169,7 @@ impl Replica {
         if delta.origin == self.own {
             return Err(MergeError::OwnHistory);
         }
-        if delta.head <= self.forgotten_up_to(delta.origin) {
+        if delta.extent.newest() <= self.forgotten_up_to(delta.origin) {
             return Ok(Vec::new());
         }
         self.change(delta.origin, |history| history.merge(delta))
@@ -235,21 +236,21 @@ impl Replica {
         self.histories.get_mut(&origin).map(|h| h.purge_tombstones(up_to)).unwrap_or_default()
     }
 
-    /// Digest of a node's visible, present rows; tombstones do not count, since peers purge them at
-    /// different times. It is that of the head which [`Replica::heads_in`] tells. O(1).
+    /// What to tell peers of a node, and to compare with what they tell: which of its commits are visible here,
+    /// and the digest of its present rows; tombstones do not count, since peers purge them at different times. At
+    /// one extent everybody has the same digest, or somebody is wrong. `None` if nothing is here. O(1).
+    #[must_use]
+    pub fn told(&self, origin: NodeId) -> Option<(&Extent, u64)> {
+        self.histories.get(&origin)?.told()
+    }
+
+    /// The digest that [`Replica::told`] tells; 0 if it tells nothing.
     #[must_use]
     pub fn digest(&self, origin: NodeId) -> u64 {
-        self.histories.get(&origin).map_or(0, |h| h.settled().1)
+        self.told(origin).map_or(0, |(_, digest)| digest)
     }
 
-    /// Head and digest of a node as [`Replica::heads_in`] tells them: that is what to tell peers, and to
-    /// compare with what they tell. Zeros if it has no head.
-    #[must_use]
-    pub fn settled(&self, origin: NodeId) -> (Version, u64) {
-        self.histories.get(&origin).map_or((Version::ZERO, 0), History::settled)
-    }
-
-    /// Digest of everything: of each node with a head its id, head and digest. Zero when empty. O(1).
+    /// Digest of everything: of each node its id and what [`Replica::told`] tells. Zero when empty. O(1).
     #[must_use]
     pub fn summary(&self) -> u64 {
         self.summaries.all()
@@ -261,26 +262,28 @@ impl Replica {
         self.summaries.bucket(bucket)
     }
 
-    /// Head and digest of each node of a bucket that has a head.
-    ///
-    /// While commits are visible that came before those they follow, it is the last head at which there
-    /// were none. So whoever tells the same head has the same digest, or one of the two is wrong.
-    pub fn heads_in(&self, bucket: usize) -> impl Iterator<Item = (NodeId, Version, u64)> {
-        let of_bucket = self.histories.iter().filter(move |(id, _)| bucket_of(**id) == bucket);
-        let settled = of_bucket.map(|(id, history)| (*id, history.settled()));
-        settled
-            .filter(|(_, (head, _))| *head > Version::ZERO)
-            .map(|(id, (head, digest))| (id, head, digest))
-    }
-
-    /// Like [`Replica::heads_in`] of several buckets, given as bits, in one walk.
-    pub fn heads_of(&self, buckets: u64) -> impl Iterator<Item = (NodeId, Version, u64)> {
+    /// [`Replica::told`] of each node of some buckets, given as bits.
+    pub fn told_in(&self, buckets: u64) -> impl Iterator<Item = (NodeId, &Extent, u64)> {
         let is_of = move |id: &NodeId| buckets >> bucket_of(*id) & 1 == 1;
         let chosen = self.histories.iter().filter(move |(id, _)| is_of(id));
         chosen.filter_map(|(id, history)| {
-            let (head, digest) = history.settled();
-            (head > Version::ZERO).then_some((*id, head, digest))
+            let (extent, digest) = history.told()?;
+            Some((*id, extent, digest))
         })
+    }
+
+    /// Whether everything that a delta brings is visible here.
+    #[must_use]
+    pub fn has(&self, delta: &Delta) -> bool {
+        self.histories.get(&delta.origin).is_some_and(|history| history.has(delta))
+    }
+
+    /// Gives up rows that are held back until others come: those are asked for anew with them. For when nobody is
+    /// left who could send the others.
+    pub fn unstage(&mut self, origin: NodeId) {
+        if let Some(history) = self.histories.get_mut(&origin) {
+            history.unstage();
+        }
     }
 
     /// Whether a node was forgotten, so that what it said so far is ignored.
@@ -297,11 +300,11 @@ impl Replica {
         newest.max(self.forgotten_up_to(origin))
     }
 
-    /// Whether a peer's head of a node is news here: of another node, not forgotten, beyond the reach.
+    /// Whether what a peer has of a node is news here: of another node, not forgotten, not all visible.
     #[must_use]
-    pub fn lacks(&self, origin: NodeId, head: Version) -> bool {
-        let reach = self.histories.get(&origin).map_or(Version::ZERO, History::reach);
-        origin != self.own && head > reach.max(self.forgotten_up_to(origin))
+    pub fn lacks(&self, origin: NodeId, extent: &Extent) -> bool {
+        let is_new = self.histories.get(&origin).is_none_or(|history| history.lacks(extent));
+        is_new && origin != self.own && extent.newest() > self.forgotten_up_to(origin)
     }
 
     /// Throws away what is known of another node's history but keeps showing its rows. The next request
@@ -323,7 +326,7 @@ impl Replica {
         let up_to = self.newest(origin);
         self.restore_forgotten(origin, up_to);
         let Some(history) = self.histories.remove(&origin) else { return Vec::new() };
-        self.summaries.replace(origin, history.settled(), (Version::ZERO, 0));
+        self.summaries.replace(origin, summand(origin, &history), 0);
         history.into_removals()
     }
 
@@ -341,4 +344,9 @@ impl Replica {
     fn forgotten_up_to(&self, origin: NodeId) -> Version {
         self.forgotten.get(&origin).copied().unwrap_or_default()
     }
+}
+
+/// What a node's history adds to the summaries.
+fn summand(origin: NodeId, history: &History) -> u64 {
+    history.told().map_or(0, |(extent, digest)| digest::of_node(origin, extent, digest))
 }

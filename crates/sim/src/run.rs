@@ -56,11 +56,13 @@ pub fn run_seed(settings: RunSettings) -> Outcome {
     let zone_count = 1 + random.below(4.min(count));
     let zones: Vec<usize> = (0..count).map(|node| node % zone_count).collect();
     let heal = Duration::from_secs_f64(60.0 * settings.minutes.max(0.2));
+    // Small frames cut what a node lacks into many pieces, between which all may happen.
+    let frame_octets = [64 * 1024, 1_000, 150][random.below(3)];
     let mut world = World::new(&WorldSettings {
         seed: random.next(),
         zones: zones.clone(),
         membership: MembershipSettings::default(),
-        exchange: ExchangeSettings::default(),
+        exchange: ExchangeSettings { frame_octets, ..ExchangeSettings::default() },
         deviation_ppm: 3_000,
         wall_offset_millis: 60_000,
         is_checked: true,

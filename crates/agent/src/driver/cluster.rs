@@ -297,7 +297,7 @@ impl Driver {
                 ExchangeOutput::Urgent { to, packet } => {
                     cluster.context.try_request(Request::Urgent { to, packet });
                 }
-                ExchangeOutput::Visible { origin, rows, .. } => {
+                ExchangeOutput::Visible { origin, rows } => {
                     cluster.note_unstored(origin, &rows);
                     for row in &rows {
                         if let (RowKey::Node, RowState::Present(row)) = (&row.key, &row.state)
@@ -368,7 +368,7 @@ impl Driver {
     pub(super) fn handle_cluster_deadline(&mut self, now: Instant) {
         let Some(cluster) = &mut self.cluster else { return };
         if cluster.exchange.next_deadline() <= now {
-            cluster.exchange.handle_deadline(now, &self.replica);
+            cluster.exchange.handle_deadline(now, &mut self.replica);
             self.perform_exchange();
         }
         if self.cluster.as_ref().is_some_and(|cluster| cluster.next_tidy <= now) {

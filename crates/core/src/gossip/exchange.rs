@@ -38,7 +38,7 @@ use view::View;
 use super::{Frame, Peer};
 use crate::model::{NodeId, NodeName, ZoneName};
 use crate::random::Random;
-use crate::replica::{Replica, Row, RowChange, RowKey, RowState, Version};
+use crate::replica::{Extent, Replica, Row, RowChange, RowKey, RowState, Version};
 
 /// Nodes whose rows are taken in at most.
 const MOST_ORIGINS: usize = 65_536;
@@ -156,8 +156,6 @@ pub enum ExchangeOutput {
         origin: NodeId,
         /// The rows, together.
         rows: Vec<RowChange>,
-        /// Whether news in it must be seen at once.
-        is_urgent: bool,
     },
     /// State the own history anew, above this version; see
     /// [`Replica::prepare_restatement`](crate::replica::Replica::prepare_restatement).
@@ -257,8 +255,9 @@ impl Exchange {
         your_generation: u64,
     ) -> Hello {
         let your_head = to.map_or(Version::ZERO, |to| replica.newest(to));
-        let settled = to.map(|to| replica.settled(to));
-        let your_digest = settled.filter(|(head, _)| *head == your_head).map_or(0, |(_, d)| d);
+        let told = to.and_then(|to| replica.told(to));
+        let is_all = |extent: &Extent| *extent == Extent::up_to(your_head);
+        let your_digest = told.filter(|(extent, _)| is_all(extent)).map_or(0, |(_, digest)| digest);
         Hello {
             minor: 0,
             peer: own,
@@ -380,7 +379,7 @@ impl Exchange {
     }
 
     /// Does what is due.
-    pub fn handle_deadline(&mut self, now: Instant, replica: &Replica) {
+    pub fn handle_deadline(&mut self, now: Instant, replica: &mut Replica) {
         self.repeat_urgent(now);
         self.ask_for_lacking(now, replica);
         if self.next_sync <= now {
@@ -489,7 +488,6 @@ impl Exchange {
                 self.view.note_zone(origin, &node.zone);
             }
         }
-        let is_urgent = rows.iter().any(|row| spread::is_bad_news(&row.key, &row.state));
-        self.outputs.push_back(ExchangeOutput::Visible { origin, rows, is_urgent });
+        self.outputs.push_back(ExchangeOutput::Visible { origin, rows });
     }
 }

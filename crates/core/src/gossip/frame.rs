@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::{Hello, Peer};
 use crate::model::NodeId;
-use crate::replica::{BUCKETS, Delta, Request, Version};
+use crate::replica::{BUCKETS, Delta, Extent, Request};
 
 /// One message on a link. A kind that is not known is passed over, and so are octets behind what is known of a
 /// kind: that is how newer versions grow.
@@ -46,13 +46,13 @@ pub enum Frame {
 }
 
 /// How far one node's history is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadEntry {
     /// Whose history.
     pub origin: NodeId,
-    /// Everything up to here is known.
-    pub head: Version,
-    /// What its rows come to; see [`Replica::digest`](crate::replica::Replica::digest).
+    /// Which of its commits are known.
+    pub extent: Extent,
+    /// What its rows come to; see [`Replica::told`](crate::replica::Replica::told).
     pub digest: u64,
 }
 

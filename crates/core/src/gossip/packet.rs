@@ -59,10 +59,7 @@ impl Packet {
                 out.extend(summary.to_le_bytes());
                 out.extend(packet);
             }
-            Self::Urgent(delta) => {
-                out.push(URGENT);
-                delta.encode(out);
-            }
+            Self::Urgent(delta) => Self::encode_urgent(delta, out),
             Self::Echo { stamp } => {
                 out.push(ECHO);
                 out.extend(stamp.to_le_bytes());
@@ -73,6 +70,12 @@ impl Packet {
                 out.extend(wall.as_millis().to_le_bytes());
             }
         }
+    }
+
+    /// Appends [`Packet::Urgent`] of this delta.
+    pub fn encode_urgent(delta: &Delta, out: &mut Vec<u8>) {
+        out.push(URGENT);
+        delta.encode(out);
     }
 
     /// Reads a packet. Octets that a newer version put behind a number are passed over.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::extent::Extent;
 use super::row::{RowKey, RowState, Version, approx_bytes};
 use crate::model::NodeId;
 
@@ -17,10 +18,11 @@ pub struct DeltaRow {
     pub state: RowState,
 }
 
-/// The rows of one node with versions above `from` up to `to`, as the sender had them.
+/// The rows of one node with versions above `from` up to `to`, as the sender had them, and, when `to` is the
+/// head of its extent, those of all commits above.
 ///
-/// Rows that were overwritten later than `to` are missing from it. The sender's rows reflect commits up
-/// to `settled_at`; who has everything up to there sees no half commit.
+/// Rows that were overwritten later are missing from it. Who has all commits that the sender's rows reflect sees
+/// no half commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
     /// Whose history.
@@ -29,10 +31,8 @@ pub struct Delta {
     pub from: Version,
     /// It covers commits up to here.
     pub to: Version,
-    /// The sender had everything up to here when it made this delta.
-    pub head: Version,
-    /// The newest commit that the sender's rows reflected: its head, or one that came early.
-    pub settled_at: Version,
+    /// The commits that the sender's rows reflected when it made this delta.
+    pub extent: Extent,
     /// The sender no longer has tombstones up to here.
     pub floor: Version,
     /// In order of version, then key.
@@ -52,21 +52,23 @@ pub struct Request {
 /// Why a delta cannot be one. The sender is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeltaError {
-    /// `from < to <= head <= settled_at` and `floor <= head` do not hold.
-    #[error(
-        "versions out of order: from {from}, to {to}, head {head}, settled at {settled_at}, floor {floor}"
-    )]
+    /// `from < to <= head` and `floor <= head` do not hold. `from` may be `to` if there is something above.
+    #[error("versions out of order: from {from}, to {to}, head {head}, floor {floor}")]
     Versions {
         /// As sent.
         from: Version,
         /// As sent.
         to: Version,
-        /// As sent.
+        /// The extent's, as sent.
         head: Version,
         /// As sent.
-        settled_at: Version,
-        /// As sent.
         floor: Version,
+    },
+    /// The ranges above the head are too many or not in order.
+    #[error("the commits above version {head} are not in order")]
+    Extent {
+        /// The extent's, as sent.
+        head: Version,
     },
     /// A row's version is outside of the delta, or rows are not in order, or one comes twice.
     #[error("row {key:?} at version {version} is out of order or range")]
@@ -90,14 +92,21 @@ impl Delta {
     /// # Errors
     /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), DeltaError> {
-        let Self { from, to, head, settled_at, floor, .. } = *self;
-        if !(from < to && to <= head && head <= settled_at && floor <= head) {
-            return Err(DeltaError::Versions { from, to, head, settled_at, floor });
+        let Self { from, to, floor, .. } = *self;
+        let head = self.extent.head();
+        let has_range = from < to || (from == to && self.brings_early());
+        if !(has_range && to <= head && floor <= head) {
+            return Err(DeltaError::Versions { from, to, head, floor });
+        }
+        if !self.extent.is_sound() {
+            return Err(DeltaError::Extent { head });
         }
         let mut last: Option<(Version, &RowKey)> = None;
         for row in &self.rows {
             let at = (row.version, &row.key);
-            if row.version <= from || row.version > to || last.is_some_and(|last| at <= last) {
+            let is_early = self.brings_early() && self.extent.contains_early(row.version);
+            let is_in_range = (from < row.version && row.version <= to) || is_early;
+            if !is_in_range || last.is_some_and(|last| at <= last) {
                 return Err(DeltaError::Order { key: row.key.clone(), version: row.version });
             }
             if !row.key.fits(&row.state) {
@@ -115,9 +124,19 @@ impl Delta {
     }
 
     /// Whether it is exactly one commit with nothing missing, so that it may be shown before what came
-    /// earlier has arrived.
+    /// earlier has arrived. Without its tombstones it would not be.
     #[must_use]
     pub fn is_one_whole_commit(&self) -> bool {
-        self.from.next() == self.to && self.settled_at == self.to
+        let is_last = self.extent.newest() == self.to;
+        self.from.next() == self.to && is_last && self.floor <= self.from
+    }
+
+    /// Whether it is the last one of what the sender has, so that it holds what came early, too.
+    pub(super) fn is_last(&self) -> bool {
+        self.to == self.extent.head()
+    }
+
+    fn brings_early(&self) -> bool {
+        self.is_last() && !self.extent.early().is_empty()
     }
 }

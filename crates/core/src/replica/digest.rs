@@ -8,6 +8,7 @@
 use twox_hash::XxHash3_64;
 
 use super::encoding;
+use super::extent::Extent;
 use super::row::{RowKey, RowState, Version};
 use crate::model::NodeId;
 
@@ -54,31 +55,28 @@ impl Summaries {
         self.buckets.get(bucket).copied().unwrap_or_default()
     }
 
-    /// Takes in that a node went from one head and digest to others.
-    pub(super) fn replace(
-        &mut self,
-        origin: NodeId,
-        before: (Version, u64),
-        after: (Version, u64),
-    ) {
-        if before == after {
-            return;
-        }
-        let difference = of_node(origin, after).wrapping_sub(of_node(origin, before));
+    /// Takes in that what a node adds, see [`of_node`], has changed.
+    pub(super) fn replace(&mut self, origin: NodeId, before: u64, after: u64) {
+        let difference = after.wrapping_sub(before);
         self.all = self.all.wrapping_add(difference);
         let bucket = &mut self.buckets[bucket_of(origin)];
         *bucket = bucket.wrapping_add(difference);
     }
 }
 
-/// What a node adds to the summaries: nothing before its first commit is here.
-fn of_node(origin: NodeId, (head, digest): (Version, u64)) -> u64 {
-    if head == Version::ZERO {
-        return 0;
-    }
+/// What a node adds to the summaries, given which of its commits are here and what its rows come to.
+pub(super) fn of_node(origin: NodeId, extent: &Extent, digest: u64) -> u64 {
     let mut octets = [0; 32];
     octets[..16].copy_from_slice(origin.as_bytes());
-    octets[16..24].copy_from_slice(&head.as_u64().to_le_bytes());
+    octets[16..24].copy_from_slice(&extent.head().as_u64().to_le_bytes());
     octets[24..].copy_from_slice(&digest.to_le_bytes());
+    if extent.early().is_empty() {
+        return XxHash3_64::oneshot(&octets);
+    }
+    let mut octets = octets.to_vec();
+    for (from, to) in extent.early() {
+        octets.extend_from_slice(&from.as_u64().to_le_bytes());
+        octets.extend_from_slice(&to.as_u64().to_le_bytes());
+    }
     XxHash3_64::oneshot(&octets)
 }

@@ -11,14 +11,15 @@
 //!
 //! Nothing else may grow: neither keys, nor what stands within a row, nor the kinds of [`Departure`].
 //!
-//! An encoded delta is the octet 1; then, in postcard, origin, `from`, `to`, `head`, `settled_at`, `floor` and
-//! the number of rows; then each row: version, and key and state with their lengths in front.
+//! An encoded delta is the octet 1; then, in postcard, origin, `from`, `to`, the extent (its head, the number of
+//! ranges above, each as two versions), `floor` and the number of rows; then each row: version, and key and state with their lengths in front.
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::delta::{Delta, DeltaRow};
+use super::extent::Extent;
 use super::row::{Departure, NewerRow, Row, RowKey, RowState, Version};
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeRow};
 
@@ -107,9 +108,9 @@ impl Delta {
     /// Appends the delta's octets. There may be more than [`Delta::MAX_OCTETS`] if one commit is that
     /// large; the receiver refuses it then.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let Self { origin, from, to, head, settled_at, floor, ref rows } = *self;
+        let Self { origin, from, to, ref extent, floor, ref rows } = *self;
         out.push(FORMAT);
-        append(&(origin, from, to, head, settled_at, floor, rows.len() as u64), out);
+        append(&(origin, from, to, extent, floor, rows.len() as u64), out);
         for row in rows {
             put_row(out, row.version, &row.key, &row.state);
         }
@@ -120,14 +121,14 @@ impl Delta {
     /// # Errors
     /// When the octets are not exactly one delta, or one of its rows is malformed.
     pub fn decode(octets: &[u8]) -> Result<Self, DecodeError> {
-        type Header = (NodeId, Version, Version, Version, Version, Version, u64);
+        type Header = (NodeId, Version, Version, Extent, Version, u64);
         if octets.len() > Self::MAX_OCTETS {
             return Err(DecodeError::TooLong { octets: octets.len() });
         }
         let Some((&FORMAT, rest)) = octets.split_first() else {
             return Err(DecodeError::Format { found: octets.first().copied() });
         };
-        let ((origin, from, to, head, settled_at, floor, count), mut rest) =
+        let ((origin, from, to, extent, floor, count), mut rest) =
             postcard::take_from_bytes::<Header>(rest).map_err(DecodeError::Header)?;
         // No count makes us reserve more than the octets could hold.
         let room = usize::try_from(count).unwrap_or(usize::MAX).min(rest.len() / LEAST_ROW_OCTETS);
@@ -144,7 +145,7 @@ impl Delta {
         if !rest.is_empty() {
             return Err(DecodeError::Rows { at: count, rows: count });
         }
-        Ok(Self { origin, from, to, head, settled_at, floor, rows })
+        Ok(Self { origin, from, to, extent, floor, rows })
     }
 }
 

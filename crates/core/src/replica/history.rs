@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::delta::{Delta, DeltaError, DeltaRow, Request};
+use super::extent::Extent;
 use super::row::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
 use super::table::Table;
 use crate::model::{CheckId, InstanceId, NodeId};
 
-/// Ranges of commits that may be known above a gap.
-const MAX_EARLY_RANGES: usize = 1024;
+/// Rows that may be visible above a gap before no more of them are taken in: they are sent in one piece.
+const MAX_EARLY_ROWS: usize = 20_000;
 /// Rows that may be held back at a time.
 const MAX_STAGED_ROWS: usize = 1_000_000;
 
@@ -39,27 +40,24 @@ pub enum MergeError {
 /// A history that is being stated anew from zero, because tombstones that this node never saw are gone.
 #[derive(Debug, Clone)]
 struct Restatement {
-    reached: Version,
+    come: Extent,
     floor: Version,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// Everything up to here is visible, and no commit up to here is half visible.
-    head: Version,
-    /// Everything up to here has come; what is above `head` is staged.
-    reach: Version,
+    /// The commits that the visible rows reflect, none of them in half.
+    visible: Extent,
+    /// The commits that have come: the visible ones, and those that are staged.
+    come: Extent,
     /// Tombstones up to here are gone.
     floor: Version,
-    /// Visible rows; whole commits that came early are among them.
+    /// Visible rows.
     rows: Table,
-    /// The last head at which no commit above it was visible, and the digest of the rows then.
-    settled: (Version, u64),
-    /// Rows held back until `reach` gets to `settled_at`.
+    /// Rows held back until all of `needed` has come.
     staged: BTreeMap<RowKey, Entry>,
-    settled_at: Version,
-    /// Ranges `(from, to]` that came above a gap.
-    early: BTreeMap<Version, Version>,
+    /// The commits that the staged rows reflect.
+    needed: Extent,
     restatement: Option<Restatement>,
     /// Set while rows are shown that are not believed: the head that they had. Only somebody who has got
     /// at least as far can tell what is true.
@@ -72,48 +70,56 @@ impl History {
         floor: Version,
         rows: impl IntoIterator<Item = (RowKey, Entry)>,
     ) -> Self {
-        let mut history = Self { head, reach: head, floor, ..Self::default() };
+        let mut history = Self { floor, ..Self::default() };
+        let mut visible = Extent::up_to(head);
         for (key, entry) in rows {
+            // Commits are stored whole, so a row above the head is of a whole one that came early.
+            visible.insert(entry.version.previous(), entry.version);
             history.rows.insert(key, entry);
         }
         history.rows.pack();
-        history.note_settled();
+        history.come = visible.clone();
+        history.visible = visible;
+        if !history.visible.is_sound() {
+            // What is left of ranges whose rows were overwritten is in too many pieces to be told to anybody.
+            history.distrust();
+        }
         history
     }
 
     pub(super) fn head(&self) -> Version {
-        self.head
+        self.visible.head()
     }
 
-    /// The last head at which no commit above it was visible, and the digest of the rows then. At one
-    /// head every replica has the same digest, or one of them is wrong.
-    pub(super) fn settled(&self) -> (Version, u64) {
-        self.settled
+    /// What to tell others: the commits that are visible here, and the digest of the rows. Who has the same
+    /// commits has the same digest, or one of the two is wrong. Nothing while the rows are not believed.
+    pub(super) fn told(&self) -> Option<(&Extent, u64)> {
+        let is_told = self.distrusted.is_none() && !self.visible.is_empty();
+        is_told.then(|| (&self.visible, self.rows.digest()))
     }
 
-    fn note_settled(&mut self) {
-        if self.rows.newest() <= self.head {
-            self.settled = (self.head, self.rows.digest());
-        }
+    /// Whether everything that a delta brings is visible.
+    pub(super) fn has(&self, delta: &Delta) -> bool {
+        let has_range = self.visible.covers_range(delta.from, delta.to);
+        has_range && (!delta.is_last() || self.visible.covers(&delta.extent))
     }
 
-    /// Everything up to here has come, be it visible or held back.
-    pub(super) fn reach(&self) -> Version {
-        self.reach
+    /// Whether something of this extent is not visible.
+    pub(super) fn lacks(&self, extent: &Extent) -> bool {
+        !self.visible.covers(extent)
     }
 
     /// The newest commit that anything here is of.
     pub(super) fn newest(&self) -> Version {
-        let early = self.early.last_key_value().map_or(Version::ZERO, |(_, to)| *to);
-        let suspect = self.distrusted.unwrap_or_default();
-        let staged = self.staged.values().map(|e| e.version).max().unwrap_or_default();
-        self.reach.max(self.settled_at).max(early).max(suspect).max(staged).max(self.rows.newest())
+        let extents = [self.come.newest(), self.needed.newest(), self.visible.newest()];
+        let known = extents.into_iter().max().unwrap_or_default();
+        known.max(self.distrusted.unwrap_or_default()).max(self.rows.newest())
     }
 
     pub(super) fn request(&self) -> Request {
         match &self.restatement {
-            Some(Restatement { reached, floor }) => Request { above: *reached, floor: *floor },
-            None => Request { above: self.reach, floor: Version::ZERO },
+            Some(Restatement { come, floor }) => Request { above: come.head(), floor: *floor },
+            None => Request { above: self.come.head(), floor: Version::ZERO },
         }
     }
 
@@ -153,82 +159,112 @@ impl History {
     ///
     /// A whole commit is shown at once, whatever came before it or is held back: news must not wait.
     pub(super) fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
-        let changes = self.take_in(delta);
-        self.note_settled();
-        changes
-    }
-
-    fn take_in(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
-        let is_whole = delta.is_one_whole_commit();
-        let mut changes = Vec::new();
-        if is_whole && delta.to > self.head.max(self.distrusted.unwrap_or_default()) {
-            changes = self.show(delta.rows.iter().map(|r| (r.key.clone(), entry_of(r))));
+        if delta.is_one_whole_commit() {
+            return self.merge_commit(delta);
         }
-        let more = if delta.floor > self.reach || self.restatement.is_some() {
+        if delta.floor > self.come.head() || self.restatement.is_some() {
             self.merge_restatement(delta)
         } else {
             self.merge_continuation(delta)
+        }
+    }
+
+    fn merge_commit(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
+        let mut changes = Vec::new();
+        // Among rows that are not believed, only what is newer than all of them can be shown.
+        let doubted = self.distrusted.map_or(Version::ZERO, |_| self.rows.newest());
+        if delta.to > self.head().max(doubted) {
+            if !self.has_room_for(delta) {
+                let reach = self.come.head();
+                return Err(MergeError::Gap { from: delta.from, reach });
+            }
+            changes = self.show(delta.rows.iter().map(|r| (r.key.clone(), entry_of(r))));
+            self.visible.insert(delta.from, delta.to);
+            self.come.insert(delta.from, delta.to);
+        }
+        let Some(begun) = &self.restatement else {
+            changes.extend(self.settle());
+            return Ok(changes);
         };
-        match more {
+        if delta.from > begun.come.head() || !self.could_complete(&begun.come, delta) {
+            return Ok(changes);
+        }
+        match self.merge_restatement(delta) {
             Ok(more) => changes.extend(more),
-            // It was shown; that it is there is not remembered, so it will be sent again.
-            Err(MergeError::Gap { .. } | MergeError::TooManyStaged) if is_whole => {}
+            Err(MergeError::Gap { .. } | MergeError::TooManyStaged) => {}
             Err(error) => return Err(error),
         }
         Ok(changes)
     }
 
+    /// Whether a commit may be shown: one that comes in its turn always, one above a gap if there are few.
+    fn has_room_for(&self, delta: &Delta) -> bool {
+        let early_rows = || self.rows.above(self.head()).take(MAX_EARLY_ROWS).count();
+        delta.from <= self.head()
+            || (self.come.early().len() < Extent::MOST_RANGES && early_rows() < MAX_EARLY_ROWS)
+    }
+
     fn merge_continuation(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
-        if delta.to <= self.reach || self.covers_early(delta) {
+        if self.come.covers(&joined(&self.come, delta)) {
             return Ok(Vec::new());
         }
-        if delta.from > self.reach && self.early.len() >= MAX_EARLY_RANGES {
-            return Err(MergeError::Gap { from: delta.from, reach: self.reach });
+        if !self.could_complete(&self.come, delta) {
+            self.unstage();
         }
-        if !delta.is_one_whole_commit() {
-            self.stage(delta)?;
+        let reach = self.come.head();
+        let come = joined(&self.come, delta);
+        if delta.from > reach || come.early().len() > Extent::MOST_RANGES {
+            return Err(MergeError::Gap { from: delta.from, reach });
         }
-        self.cover(delta.from, delta.to);
+        // Rows of commits that are visible have been overwritten, be it without a trace.
+        let visible = self.visible.clone();
+        self.stage(delta, |row| !visible.contains(row.version))?;
+        self.come = come;
         Ok(self.settle())
     }
 
-    fn covers_early(&self, delta: &Delta) -> bool {
-        let before = self.early.range(..=delta.from).next_back();
-        before.is_some_and(|(_, to)| *to >= delta.to)
+    /// Whether the sender of a delta has what is lacking of that which another one began.
+    fn could_complete(&self, come: &Extent, delta: &Delta) -> bool {
+        let mut known = come.clone();
+        known.join(&delta.extent);
+        known.covers(&self.needed)
     }
 
-    fn stage(&mut self, delta: &Delta) -> Result<(), MergeError> {
+    /// Gives up what is held back: it is asked for anew.
+    pub(super) fn unstage(&mut self) {
+        self.staged.clear();
+        self.needed = Extent::default();
+        self.come = self.visible.clone();
+        if let Some(begun) = &mut self.restatement {
+            begun.come = Extent::default();
+        }
+    }
+
+    fn stage(
+        &mut self,
+        delta: &Delta,
+        is_wanted: impl Fn(&DeltaRow) -> bool,
+    ) -> Result<(), MergeError> {
         if self.staged.len() + delta.rows.len() > MAX_STAGED_ROWS {
             return Err(MergeError::TooManyStaged);
         }
-        for row in &delta.rows {
+        for row in delta.rows.iter().filter(|row| is_wanted(row)) {
             let newer = self.staged.get(&row.key).is_none_or(|old| old.version < row.version);
             if newer {
                 self.staged.insert(row.key.clone(), entry_of(row));
             }
         }
-        self.settled_at = self.settled_at.max(delta.settled_at);
+        self.needed.join(&delta.extent);
         Ok(())
-    }
-
-    /// Notes that `(from, to]` has come, and moves the reach over what is now gapless.
-    fn cover(&mut self, from: Version, to: Version) {
-        let end = self.early.get(&from).map_or(to, |known| to.max(*known));
-        self.early.insert(from, end);
-        while let Some((&from, &to)) = self.early.first_key_value()
-            && from <= self.reach
-        {
-            self.early.pop_first();
-            self.reach = self.reach.max(to);
-        }
     }
 
     /// Shows what was held back once it is whole.
     fn settle(&mut self) -> Vec<RowChange> {
-        if self.reach < self.settled_at {
+        if self.come == self.visible || !self.come.covers(&self.needed) {
             return Vec::new();
         }
-        self.head = self.reach;
+        self.visible = self.come.clone();
+        self.needed = Extent::default();
         let staged = std::mem::take(&mut self.staged);
         let is_most = staged.len() > self.rows.len() / 2;
         let changes = self.show(staged);
@@ -258,44 +294,71 @@ impl History {
     /// The sender purged tombstones that this node never saw, so only a history stated from zero tells
     /// what is gone: rows it does not mention are.
     fn merge_restatement(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
-        // Who purged more since may miss what was deleted meanwhile: only a new start tells.
-        let under_way = self.restatement.clone().filter(|r| delta.floor <= r.floor.max(r.reached));
-        let start = Restatement { reached: Version::ZERO, floor: delta.floor };
-        let Restatement { reached, floor } = under_way.unwrap_or(start);
+        let empty = || Restatement { come: Extent::default(), floor: delta.floor };
+        let begun = self.restatement.clone().unwrap_or_else(empty);
+        let gap = |reach| Err(MergeError::Gap { from: delta.from, reach });
         // Rows of a sender that was behind the floor may have been deleted without a trace since.
-        if delta.from > reached || delta.head < floor.max(self.distrusted.unwrap_or_default()) {
-            return Err(MergeError::Gap { from: delta.from, reach: reached });
+        if delta.extent.head() < begun.floor.max(self.distrusted.unwrap_or_default()) {
+            return gap(begun.come.head());
         }
-        if reached == Version::ZERO {
-            self.staged.clear();
-            self.settled_at = Version::ZERO;
-            self.early.clear();
-            self.reach = self.head;
+        // Who purged more since may miss what was deleted meanwhile: only a new start tells. The same goes for
+        // who could not complete what another one began.
+        let goes_on = delta.floor <= begun.floor.max(begun.come.head())
+            && self.could_complete(&begun.come, delta);
+        let floor = if goes_on { begun.floor } else { begun.floor.max(delta.floor) };
+        let begun = if goes_on { begun.come } else { Extent::default() };
+        let reach = begun.head();
+        let come = joined(&begun, delta);
+        self.restatement = Some(Restatement { come: begun, floor });
+        if reach == Version::ZERO {
+            self.unstage();
         }
-        self.stage(delta)?;
-        let reached = reached.max(delta.to);
-        if reached < self.settled_at {
-            self.restatement = Some(Restatement { reached, floor });
+        if delta.from > reach || come.early().len() > Extent::MOST_RANGES {
+            return gap(reach);
+        }
+        self.stage(delta, |_| true)?;
+        if !come.covers(&self.needed) {
+            self.restatement = Some(Restatement { come, floor });
             return Ok(Vec::new());
         }
+        self.finish_restatement(come, floor)
+    }
+
+    /// Everything has come: what was not mentioned is gone.
+    fn finish_restatement(
+        &mut self,
+        come: Extent,
+        floor: Version,
+    ) -> Result<Vec<RowChange>, MergeError> {
         self.restatement = None;
         self.distrusted = None;
+        self.needed = Extent::default();
         self.floor = self.floor.max(floor);
+        let reached = come.head();
         let mut changes = self.drop_unmentioned(reached);
-        self.reach = self.reach.max(reached);
-        self.head = self.reach;
-        // At one version, too: what is stated anew may be of another mind than what was here.
         for (key, entry) in std::mem::take(&mut self.staged) {
-            if self.rows.get(&key).is_none_or(|old| old.version <= reached) {
+            // At one version, too: what is stated anew may be of another mind than what was here.
+            let is_news =
+                |old: &Entry| old.version < entry.version || !self.is_kept(old.version, reached);
+            if self.rows.get(&key).is_none_or(is_news) {
                 changes.push(self.place(key, entry));
             }
         }
+        let shown = std::mem::replace(&mut self.visible, come);
+        self.visible.join(&shown);
+        self.come = self.visible.clone();
         Ok(changes)
     }
 
-    fn drop_unmentioned(&mut self, up_to: Version) -> Vec<RowChange> {
-        let unmentioned =
-            |key: &RowKey, entry: &Entry| entry.version <= up_to && !self.staged.contains_key(key);
+    /// Whether a visible row is believed beside a history that was stated anew: it is of a whole commit above.
+    fn is_kept(&self, version: Version, reached: Version) -> bool {
+        version > reached && self.visible.contains(version)
+    }
+
+    fn drop_unmentioned(&mut self, reached: Version) -> Vec<RowChange> {
+        let unmentioned = |key: &RowKey, entry: &Entry| {
+            !self.is_kept(entry.version, reached) && !self.staged.contains_key(key)
+        };
         let gone: Vec<RowKey> = self
             .rows
             .iter()
@@ -328,14 +391,14 @@ impl History {
             .filter(|(_, state)| present(state))
             .map(|(key, state)| DeltaRow { version: to, key, state })
             .collect();
-        Delta { origin, from: Version::ZERO, to, head: to, settled_at: to, floor, rows }
+        Delta { origin, from: Version::ZERO, to, extent: Extent::up_to(to), floor, rows }
     }
 
     /// Goes on showing the rows, but asks for all of them anew and serves them to nobody meanwhile.
     pub(super) fn distrust(&mut self) {
-        let head = self.distrusted.unwrap_or_default().max(self.head);
+        let head = self.distrusted.unwrap_or_default().max(self.head());
         let rows = std::mem::take(&mut self.rows);
-        let restatement = Restatement { reached: Version::ZERO, floor: Version::ZERO };
+        let restatement = Restatement { come: Extent::default(), floor: Version::ZERO };
         *self = Self {
             rows,
             distrusted: Some(head),
@@ -350,20 +413,21 @@ impl History {
         request: Request,
         max_bytes: usize,
     ) -> Option<Delta> {
-        if request.above >= self.head {
+        let (extent, _) = self.told()?;
+        let head = extent.head();
+        if request.above >= head && extent.early().is_empty() {
             return None;
         }
         let has_tombstones = self.floor <= request.above.max(request.floor);
-        let from = if has_tombstones { request.above } else { Version::ZERO };
+        let from = if has_tombstones { request.above.min(head) } else { Version::ZERO };
         let mut rows = Vec::new();
-        let (mut bytes, mut to) = (0, self.head);
+        let (mut bytes, mut to) = (0, head);
         for (key, entry) in self.rows.above(from) {
             let last: Option<&DeltaRow> = rows.last();
             let is_new_commit = last.is_some_and(|row| row.version < entry.version);
-            if entry.version > self.head {
-                break;
-            }
-            if is_new_commit && bytes >= max_bytes {
+            // What came early may have overwritten rows of any commit, so it goes with the last of them.
+            let is_early = entry.version > head;
+            if is_new_commit && bytes >= max_bytes && !is_early {
                 to = rows.last().map_or(to, |row| row.version);
                 break;
             }
@@ -371,13 +435,11 @@ impl History {
             let (version, state) = (entry.version, entry.state.clone());
             rows.push(DeltaRow { version, key: key.clone(), state });
         }
-        // A commit that came early may have overwritten rows of commits up to the head.
-        let settled_at = self.rows.newest().max(self.head);
-        Some(Delta { origin, from, to, head: self.head, settled_at, floor: self.floor, rows })
+        Some(Delta { origin, from, to, extent: extent.clone(), floor: self.floor, rows })
     }
 
     pub(super) fn purge_tombstones(&mut self, up_to: Version) -> Vec<RowKey> {
-        let up_to = up_to.min(self.head);
+        let up_to = up_to.min(self.head());
         let gone: Vec<(Version, RowKey)> = self
             .rows
             .above(Version::ZERO)
@@ -399,6 +461,16 @@ impl History {
         let keys = self.rows.iter().filter(|(_, entry)| present(entry)).map(|(key, _)| key.clone());
         keys.map(|key| RowChange { key, state: RowState::Gone(Departure::Dropped) }).collect()
     }
+}
+
+/// What has come together with what a delta brings.
+fn joined(come: &Extent, delta: &Delta) -> Extent {
+    let mut come = come.clone();
+    come.insert(delta.from, delta.to);
+    if delta.is_last() {
+        come.join(&delta.extent);
+    }
+    come
 }
 
 fn entry_of(row: &DeltaRow) -> Entry {

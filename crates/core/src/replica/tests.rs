@@ -88,10 +88,8 @@ struct Cluster {
     sent: Vec<Delta>,
     /// The origin after each commit.
     copies: Vec<Replica>,
-    /// Commits that each peer was given by themselves.
+    /// Commits that each peer was given by themselves since it last doubted or forgot what it has.
     given: Vec<BTreeSet<Version>>,
-    /// The head that each peer had when it ceased to believe what it goes on showing.
-    disbelieved: Vec<Version>,
 }
 
 /// Value 0 deletes.
@@ -109,17 +107,18 @@ impl Cluster {
             sent: Vec::new(),
             copies: Vec::new(),
             given: vec![BTreeSet::new(); PEERS.into()],
-            disbelieved: vec![Version::ZERO; PEERS.into()],
         }
     }
 
     fn deliver(&mut self, to: u8, delta: &Delta) {
         let replica = &mut self.peers[usize::from(to)];
         let (head, before) = (replica.head(ORIGIN), shown(replica));
-        let is_forgotten = delta.head <= replica.forgotten_up_to(ORIGIN);
+        let is_forgotten = delta.extent.newest() <= replica.forgotten_up_to(ORIGIN);
+        let is_believed = replica.told(ORIGIN).is_some() || replica.rows(ORIGIN).next().is_none();
         match replica.merge(delta) {
             Ok(changes) if is_forgotten => assert_eq!(changes, []),
-            Ok(_) if delta.is_one_whole_commit() => {
+            // What is not believed may be newer: then it waits for all of it.
+            Ok(_) if delta.is_one_whole_commit() && is_believed => {
                 self.given[usize::from(to)].insert(delta.to);
             }
             Ok(_) => {}
@@ -142,15 +141,12 @@ impl Cluster {
                 self.restate(writes, is_underway_lost);
             }
             Step::Distrust { peer } => {
-                let replica = &mut self.peers[usize::from(peer)];
-                let head = &mut self.disbelieved[usize::from(peer)];
-                *head = replica.head(ORIGIN).max(*head);
-                replica.distrust(ORIGIN);
+                self.peers[usize::from(peer)].distrust(ORIGIN);
+                self.given[usize::from(peer)].clear();
             }
             Step::Forget { peer } => {
                 self.peers[usize::from(peer)].forget(ORIGIN);
                 self.given[usize::from(peer)].clear();
-                self.disbelieved[usize::from(peer)] = Version::ZERO;
             }
             Step::Purge(share) => {
                 let up_to = self.origin.head(ORIGIN).as_u64() * u64::from(share) / 255;
@@ -187,12 +183,12 @@ impl Cluster {
     fn restate(&mut self, writes: Vec<(u8, u64)>, is_underway_lost: bool) {
         let mut above = self.peers.iter().map(|peer| peer.newest(ORIGIN)).max().unwrap_or_default();
         if !is_underway_lost {
-            let underway = self.sent.iter().chain(&self.commits).map(|delta| delta.settled_at);
+            let underway = self.sent.iter().chain(&self.commits).map(|delta| delta.extent.newest());
             above = above.max(underway.max().unwrap_or_default());
         }
         let delta = self.origin.prepare_restatement(above, changes(writes));
         self.commits.retain(|lost| lost.to < delta.floor);
-        self.sent.retain(|lost| lost.settled_at < delta.floor);
+        self.sent.retain(|lost| lost.extent.newest() < delta.floor);
         self.commit(delta);
     }
 
@@ -214,21 +210,31 @@ impl Cluster {
         rows
     }
 
-    /// What a peer shows is the origin's state at its head, plus whole commits that came early.
+    /// What a peer shows is the origin's state after the commits that it says are visible.
     fn assert_no_half_commit(&self) {
-        for (n, (replica, given)) in self.peers.iter().zip(&self.given).enumerate() {
-            let head = replica.head(ORIGIN).max(self.disbelieved[n]);
-            let expected = self.fold(|v| v <= head || given.contains(&v));
-            assert_eq!(shown(replica), expected, "at head {head:?}, given {given:?}");
+        let believed = |replica: &&Replica| replica.told(ORIGIN).is_some();
+        for replica in self.peers.iter().filter(believed) {
+            let (extent, _) = replica.told(ORIGIN).unwrap();
+            assert_eq!(shown(replica), self.fold(|v| extent.contains(v)), "at {extent:?}");
         }
     }
 
-    /// Replicas that tell the same head tell the same digest.
+    /// Replicas that tell the same commits tell the same digest.
     fn assert_digests_agree(&self) {
-        let all = self.peers.iter().chain([&self.origin]).map(|replica| replica.settled(ORIGIN));
+        let all =
+            self.peers.iter().chain([&self.origin]).filter_map(|replica| replica.told(ORIGIN));
         let mut digests = BTreeMap::new();
-        for (head, digest) in all {
-            assert_eq!(*digests.entry(head).or_insert(digest), digest, "at head {head:?}");
+        for (extent, digest) in all {
+            assert_eq!(*digests.entry(extent).or_insert(digest), digest, "at {extent:?}");
+        }
+    }
+
+    /// A commit that was taken in by itself is visible, or what it wrote has been overwritten since.
+    fn assert_given_is_visible(&self, to: u8) {
+        let replica = &self.peers[usize::from(to)];
+        let Some((extent, _)) = replica.told(ORIGIN) else { return };
+        for version in &self.given[usize::from(to)] {
+            assert!(extent.contains(*version), "{version} is not in {extent:?}");
         }
     }
 
@@ -261,11 +267,12 @@ proptest! {
             cluster.take(step);
             cluster.assert_no_half_commit();
             cluster.assert_digests_agree();
+            (0..PEERS).for_each(|to| cluster.assert_given_is_visible(to));
         }
         cluster.heal();
         for replica in &cluster.peers {
             prop_assert_eq!(replica.summary(), cluster.origin.summary());
-            prop_assert_eq!(replica.settled(ORIGIN), cluster.origin.settled(ORIGIN));
+            prop_assert_eq!(replica.told(ORIGIN), cluster.origin.told(ORIGIN));
             prop_assert_eq!(replica.head(ORIGIN), cluster.origin.head(ORIGIN));
             prop_assert_eq!(shown(replica), shown(&cluster.origin));
         }
@@ -354,8 +361,8 @@ fn malformed_deltas_are_refused() {
     let mut peer = Replica::new(peer(0));
     let bad = [
         Delta { from: Version::new(1), ..good.clone() },
-        Delta { settled_at: Version::ZERO, ..good.clone() },
-        Delta { head: Version::ZERO, ..good.clone() },
+        Delta { extent: Extent::default(), ..good.clone() },
+        Delta { from: good.to, ..good.clone() },
         Delta { rows: good.rows.iter().rev().cloned().collect(), ..good.clone() },
         Delta { rows: vec![good.rows[0].clone(), good.rows[0].clone()], ..good.clone() },
         Delta {
@@ -386,8 +393,7 @@ fn assert_same(a: &Replica, b: &Replica) {
     assert_eq!(shown(a), shown(b));
     assert_eq!(a.summary(), b.summary());
     assert_eq!(a.digest(ORIGIN), b.digest(ORIGIN));
-    let bucket = bucket_of(ORIGIN);
-    assert_eq!(a.heads_in(bucket).collect::<Vec<_>>(), b.heads_in(bucket).collect::<Vec<_>>());
+    assert_eq!(a.told_in(u64::MAX).collect::<Vec<_>>(), b.told_in(u64::MAX).collect::<Vec<_>>());
 }
 
 #[test]
@@ -408,17 +414,68 @@ fn equal_contents_have_equal_digests_and_nothing_has_none() {
 }
 
 #[test]
-fn a_commit_that_came_early_does_not_change_what_is_compared() {
+fn a_commit_that_came_early_reaches_others_although_those_before_it_are_lost() {
     let mut origin = Replica::new(ORIGIN);
-    commit(&mut origin, vec![write(0, 1)]);
-    let mut peer = informed(&origin);
-    let before = peer.summary();
+    commit(&mut origin, vec![write(0, 1), write(2, 1)]);
+    let mut first = informed(&origin);
     commit(&mut origin, vec![write(1, 1)]);
-    peer.merge(&commit(&mut origin, vec![write(0, 2)])).unwrap();
-    assert_eq!(shown(&peer)[&key(0)], Version::new(3));
-    assert_eq!(peer.summary(), before);
-    sync(&mut peer, &origin);
-    assert_same(&peer, &origin);
+    first.merge(&commit(&mut origin, vec![write(0, 2)])).unwrap();
+    assert_eq!(shown(&first)[&key(0)], Version::new(3));
+    // The origin is gone for good; `first` is asked by one who has nothing, and by one who has all before the gap.
+    let mut empty = Replica::new(peer(1));
+    let mut half = Replica::new(peer(2));
+    half.merge(&first_commit(&origin)).unwrap();
+    for second in [&mut empty, &mut half] {
+        let (extent, _) = first.told(ORIGIN).unwrap();
+        assert!(second.lacks(ORIGIN, extent));
+        let delta = first.delta(ORIGIN, second.request(ORIGIN), 1).unwrap();
+        second.merge(&delta).unwrap();
+        assert_same(second, &first);
+    }
+    sync(&mut half, &origin);
+    assert_same(&half, &origin);
+}
+
+/// The first commit of the test above, as the origin sent it.
+fn first_commit(origin: &Replica) -> Delta {
+    let mut again = Replica::new(ORIGIN);
+    assert!(origin.head(ORIGIN) > Version::ZERO);
+    commit(&mut again, vec![write(0, 1), write(2, 1)])
+}
+
+#[test]
+fn what_a_sender_began_and_another_cannot_complete_is_begun_anew() {
+    let mut origin = Replica::new(ORIGIN);
+    commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    commit(&mut origin, vec![write(2, 1)]);
+    commit(&mut origin, vec![write(3, 1)]);
+    let plain = informed(&origin);
+    let mut early = plain.clone();
+    commit(&mut origin, vec![write(4, 1)]);
+    early.merge(&commit(&mut origin, vec![write(0, 2)])).unwrap();
+    let mut peer = Replica::new(peer(1));
+    let begun = early.delta(ORIGIN, peer.request(ORIGIN), 1).unwrap();
+    assert!(begun.to < begun.extent.head());
+    assert_eq!(peer.merge(&begun), Ok(vec![]), "half a commit is held back");
+    // `early` is gone for good.
+    let more = plain.delta(ORIGIN, peer.request(ORIGIN), usize::MAX).unwrap();
+    assert!(matches!(peer.merge(&more), Err(MergeError::Gap { .. })));
+    sync(&mut peer, &plain);
+    assert_same(&peer, &plain);
+}
+
+#[test]
+fn what_is_held_back_can_be_given_up() {
+    let mut origin = Replica::new(ORIGIN);
+    commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    let old = informed(&origin);
+    commit(&mut origin, vec![write(0, 2)]);
+    let mut peer = Replica::new(peer(1));
+    peer.merge(&origin.delta(ORIGIN, peer.request(ORIGIN), 1).unwrap()).unwrap();
+    assert_eq!(old.delta(ORIGIN, peer.request(ORIGIN), 1), None, "it has no more than was sent");
+    peer.unstage(ORIGIN);
+    sync(&mut peer, &old);
+    assert_same(&peer, &old);
 }
 
 #[test]
@@ -438,7 +495,7 @@ fn a_node_that_lost_its_disk_states_its_history_anew() {
     commit(&mut reborn, vec![write(0, 5)]);
     sync(&mut peer, &reborn);
     assert_same(&peer, &reborn);
-    assert!(informed(&peer).lacks(ORIGIN, Version::new(6)));
+    assert!(informed(&peer).lacks(ORIGIN, &Extent::up_to(Version::new(6))));
 }
 
 #[test]
@@ -455,13 +512,13 @@ fn a_distrusted_history_is_shown_until_a_full_answer_replaces_it() {
     peer.distrust(ORIGIN);
     assert_eq!(shown(&peer), shown(&wrong));
     assert_eq!((peer.head(ORIGIN), peer.summary()), (Version::ZERO, 0));
-    assert!(peer.lacks(ORIGIN, origin.head(ORIGIN)));
+    assert!(peer.lacks(ORIGIN, &Extent::up_to(origin.head(ORIGIN))));
     assert_eq!(peer.merge(&first), Ok(vec![]), "one commit is no answer");
     assert_eq!(peer.newest(ORIGIN), Version::new(2));
     sync(&mut peer, &origin);
     assert_same(&peer, &origin);
     assert_eq!(peer.row(ORIGIN, &key(0)), origin.row(ORIGIN, &key(0)));
-    assert!(!peer.lacks(ORIGIN, origin.head(ORIGIN)));
+    assert!(!peer.lacks(ORIGIN, &Extent::up_to(origin.head(ORIGIN))));
 }
 
 #[test]
@@ -472,12 +529,12 @@ fn what_a_forgotten_node_said_never_returns() {
     assert_eq!(peer.forget(ORIGIN).len(), 2);
     assert_eq!(peer.summary(), 0);
     assert_eq!(peer.forgotten().collect::<Vec<_>>(), [(ORIGIN, Version::new(1))]);
-    assert!(!peer.lacks(ORIGIN, Version::new(1)));
+    assert!(!peer.lacks(ORIGIN, &Extent::up_to(Version::new(1))));
     assert_eq!(peer.merge(&stale), Ok(vec![]));
     assert!(shown(&peer).is_empty());
     let back = origin.prepare_restatement(peer.newest(ORIGIN), [delete(0)]);
     origin.commit(&back);
-    assert!(peer.lacks(ORIGIN, back.to));
+    assert!(peer.lacks(ORIGIN, &back.extent));
     peer.merge(&back).unwrap();
     assert_same(&peer, &origin);
     assert_eq!(shown(&peer).len(), 1);

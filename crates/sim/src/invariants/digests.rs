@@ -1,4 +1,4 @@
-//! At one head everyone has the same rows of a node: those that it had itself when it was there.
+//! At one head, with nothing above, everyone has the same rows of a node: those that it had itself when it was there.
 //!
 //! Comparing digests would find and mend a difference some time later; this finds that there was one. Nodes whose
 //! disk was replaced may use a version twice until they have stated their history anew; they are left out.
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{BUCKETS, Version};
+use dunlin_core::replica::Version;
 
 use super::Violation;
 use crate::node::SimNode;
@@ -34,7 +34,9 @@ impl Digests {
     /// Compares everything that a node has.
     pub(super) fn look(&self, now: Duration, node: &SimNode) -> Result<(), Violation> {
         let Some(agent) = &node.agent else { return Ok(()) };
-        for (origin, head, digest) in (0..BUCKETS).flat_map(|b| agent.replica.heads_in(b)) {
+        let told = agent.replica.told_in(u64::MAX);
+        for (origin, extent, digest) in told.filter(|(_, extent, _)| extent.early().is_empty()) {
+            let head = extent.head();
             let own = self.own.get(&(origin, head));
             if !self.exempt.contains(&origin) && own.is_some_and(|own| *own != digest) {
                 let what = format!(

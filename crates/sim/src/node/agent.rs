@@ -147,7 +147,7 @@ impl Agent {
     /// Does what is due.
     pub(crate) fn handle_deadline(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.membership.handle_deadline(now);
-        self.exchange.handle_deadline(now, &self.replica);
+        self.exchange.handle_deadline(now, &mut self.replica);
         self.give_up_openings(now, out);
         if self.membership.live_count() == 0 && self.next_seeds <= now {
             self.next_seeds = now + SEED_PERIOD;
@@ -277,7 +277,7 @@ impl Agent {
                     out.push(Action::Datagram { to: index_of(peer.address), octets });
                 }
             }
-            ExchangeOutput::Visible { origin, rows, is_urgent: _ } => {
+            ExchangeOutput::Visible { origin, rows } => {
                 self.note_unstored_keys(now, origin, rows.iter().map(|row| row.key.clone()));
                 out.push(Action::Visible { origin, rows });
             }

@@ -211,8 +211,8 @@ fn outline(octets: &[u8]) -> String {
     let deltas = |deltas: &[dunlin_core::replica::Delta]| {
         let outline = deltas.iter().map(|d| {
             let origin = &d.origin.to_string()[..4];
-            let (from, to, head, settled_at) = (d.from, d.to, d.head, d.settled_at);
-            format!("{origin}({from}, {to}] head {head} settled {settled_at} floor {}", d.floor)
+            let (from, to, extent) = (d.from, d.to, &d.extent);
+            format!("{origin}({from}, {to}] of {extent:?} floor {}", d.floor)
         });
         outline.collect::<Vec<_>>().join(", ")
     };

@@ -103,7 +103,7 @@ impl Exchange {
             link.note_passed(delta.origin, delta.to);
         }
         let first_via = self.recent.via(delta.origin, delta.to);
-        if first_via.is_some() || delta.to <= replica.head(delta.origin) {
+        if first_via.is_some() || replica.has(&delta) {
             return self.note_duplicate(from, first_via, via);
         }
         let head_before = replica.head(delta.origin);
@@ -113,8 +113,9 @@ impl Exchange {
                 if has_moved || !rows.is_empty() {
                     self.tell_visible(now, delta.origin, rows);
                 }
-                if replica.lacks(delta.origin, delta.to) {
-                    self.lacking.add(delta.origin, delta.head, from, now + self.settings.grace);
+                if replica.lacks(delta.origin, &delta.extent) {
+                    let due = now + self.settings.grace;
+                    self.lacking.add(delta.origin, &delta.extent, from, due);
                 }
                 if delta.is_one_whole_commit() {
                     let delta = Arc::new(delta);
@@ -125,7 +126,7 @@ impl Exchange {
                 }
             }
             Err(MergeError::Gap { .. }) => {
-                self.lacking.add(delta.origin, delta.head, from, now + self.settings.grace);
+                self.lacking.add(delta.origin, &delta.extent, from, now + self.settings.grace);
             }
             Err(error) => self.misbehaved(from, error.to_string()),
         }
@@ -139,13 +140,13 @@ impl Exchange {
         delta: &Delta,
         replica: &Replica,
     ) -> bool {
-        if delta.head > LAST_VERSION || delta.settled_at > LAST_VERSION {
-            self.misbehaved(from, format!("version {} cannot be", delta.settled_at));
+        if delta.extent.newest() > LAST_VERSION {
+            self.misbehaved(from, format!("commits {:?} cannot be", delta.extent));
             return false;
         }
         if delta.origin == self.own {
             if delta.to > replica.head(self.own) {
-                self.compare_own(now, from, delta.head, 0, replica);
+                self.compare_own(now, from, delta.extent.newest(), 0, replica);
             }
             return false;
         }
@@ -203,7 +204,7 @@ impl Exchange {
             return;
         }
         let mut packet = Vec::new();
-        Packet::Urgent(delta.clone()).encode(&mut packet);
+        Packet::encode_urgent(delta, &mut packet);
         if packet.len() > self.settings.packet_octets {
             return;
         }
@@ -332,8 +333,13 @@ impl Exchange {
                 passed = delta.to;
                 frame.push(Arc::clone(delta));
             }
+            let request = Request { above: passed, floor: Version::ZERO };
+            if passed < replica.floor(origin) {
+                // It has to be stated from zero, which goes on where it stopped only for who wants it.
+                link.wanted.entry(origin).or_insert(request);
+                continue;
+            }
             if octets < self.settings.frame_octets && passed < replica.head(origin) {
-                let request = Request { above: passed, floor: Version::ZERO };
                 let room = self.settings.frame_octets - octets;
                 if let Some(delta) = replica.delta(origin, request, room) {
                     octets += delta.approx_octets();
@@ -360,7 +366,7 @@ impl Exchange {
             let Some(delta) = replica.delta(origin, request, room) else { continue };
             octets += delta.approx_octets();
             link.note_passed(origin, delta.to);
-            if delta.to < delta.head {
+            if delta.to < delta.extent.head() {
                 let is_restated = delta.from < request.above || request.floor > Version::ZERO;
                 let floor = if is_restated { delta.floor } else { Version::ZERO };
                 link.wanted.insert(origin, Request { above: delta.to, floor });

@@ -7,7 +7,7 @@ use super::super::{Frame, HeadEntry, Want};
 use super::link::MOST_WANTED;
 use super::{Exchange, ExchangeOutput, LAST_VERSION, MOST_ORIGINS};
 use crate::model::NodeId;
-use crate::replica::{BUCKETS, Delta, MergeError, Replica, Version};
+use crate::replica::{BUCKETS, Delta, Extent, MergeError, Replica, Version};
 
 /// How long a peer may take to send what it was asked for before another is asked.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -80,16 +80,16 @@ pub(super) struct Lacking {
 
 #[derive(Debug)]
 struct Lack {
-    head: Version,
+    extent: Extent,
     sources: Vec<NodeId>,
     due: Instant,
     asked: Option<NodeId>,
 }
 
 /// Heads were equal and rows were not.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Suspicion {
-    head: Version,
+    extent: Extent,
     mine: u64,
     since: Instant,
 }
@@ -100,20 +100,23 @@ impl Lacking {
     }
 
     pub(super) fn newest_head(&self, origin: NodeId) -> Version {
-        self.origins.get(&origin).map_or(Version::ZERO, |lack| lack.head)
+        self.origins.get(&origin).map_or(Version::ZERO, |lack| lack.extent.newest())
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Notes that a peer has a node's history up to a head.
-    pub(super) fn add(&mut self, origin: NodeId, head: Version, source: NodeId, due: Instant) {
+    /// Notes that a peer has these commits of a node's history.
+    pub(super) fn add(&mut self, origin: NodeId, extent: &Extent, source: NodeId, due: Instant) {
         let lack = self.origins.entry(origin).or_insert_with(|| {
             self.due.insert((due, origin));
-            Lack { head, sources: Vec::new(), due, asked: None }
+            Lack { extent: Extent::default(), sources: Vec::new(), due, asked: None }
         });
-        lack.head = lack.head.max(head);
+        lack.extent.join(extent);
+        if !lack.extent.is_sound() {
+            lack.extent.clone_from(extent);
+        }
         if lack.sources.len() < MOST_SOURCES && !lack.sources.contains(&source) {
             lack.sources.push(source);
         }
@@ -192,8 +195,8 @@ pub(super) fn buckets_of(replica: &Replica) -> Vec<u64> {
 }
 
 fn entries(replica: &Replica, mask: u64) -> impl Iterator<Item = HeadEntry> {
-    let heads = replica.heads_of(mask);
-    heads.map(|(origin, head, digest)| HeadEntry { origin, head, digest })
+    let told = replica.told_in(mask);
+    told.map(|(origin, extent, digest)| HeadEntry { origin, extent: extent.clone(), digest })
 }
 
 impl Exchange {
@@ -289,22 +292,24 @@ impl Exchange {
             .get(&from)
             .is_some_and(|link| now.saturating_duration_since(link.since) < YOUNG);
         for entry in heads {
-            let HeadEntry { origin, head, digest } = *entry;
-            if head > LAST_VERSION {
-                return self.misbehaved(from, format!("version {head} cannot be"));
+            let HeadEntry { origin, ref extent, digest } = *entry;
+            if extent.newest() > LAST_VERSION || !extent.is_sound() {
+                return self.misbehaved(from, format!("commits {extent:?} cannot be"));
             }
+            let told = replica.told(origin);
             if origin == self.own {
-                self.compare_own(now, from, head, digest, replica);
-            } else if replica.lacks(origin, head) {
+                self.compare_own(now, from, extent.newest(), digest, replica);
+            } else if replica.lacks(origin, extent) {
                 let known = self.origins.len() + self.lacking.len();
                 if !self.origins.contains(&origin) && known >= MOST_ORIGINS {
                     return self.misbehaved(from, format!("more than {MOST_ORIGINS} nodes"));
                 }
-                let gap = head.as_u64() - replica.head(origin).as_u64().min(head.as_u64());
+                let head = extent.head().as_u64();
+                let gap = head - replica.head(origin).as_u64().min(head);
                 let is_old = is_young || gap > FAR_BEHIND;
                 let due = if is_old { now } else { now + self.settings.grace };
-                self.lacking.add(origin, head, from, due);
-            } else if replica.settled(origin).0 == head && replica.digest(origin) != digest {
+                self.lacking.add(origin, extent, from, due);
+            } else if told.is_some_and(|(mine, other)| mine == extent && other != digest) {
                 self.suspect(now, from, entry, replica);
             } else {
                 self.lacking.suspicions.remove(&origin);
@@ -313,13 +318,12 @@ impl Exchange {
         self.ask_for_lacking(now, replica);
     }
 
-    /// Heads are equal and rows are not. If that stays so, one of both is wrong: the higher digest wins, unless
+    /// Commits are equal and rows are not. If that stays so, one of both is wrong: the higher digest wins, unless
     /// the node itself sees that it is wrong and states its history anew.
     fn suspect(&mut self, now: Instant, from: NodeId, entry: &HeadEntry, replica: &mut Replica) {
         let mine = replica.digest(entry.origin);
-        let seen = self.lacking.suspicions.get(&entry.origin).copied();
-        match seen {
-            Some(seen) if seen.head == entry.head && seen.mine == mine => {
+        match self.lacking.suspicions.get(&entry.origin) {
+            Some(seen) if seen.extent == entry.extent && seen.mine == mine => {
                 if now.saturating_duration_since(seen.since) < SUSPICION {
                     return;
                 }
@@ -327,12 +331,12 @@ impl Exchange {
                 self.stats.divergences += 1;
                 if mine < entry.digest {
                     replica.distrust(entry.origin);
-                    self.lacking.add(entry.origin, entry.head, from, now);
+                    self.lacking.add(entry.origin, &entry.extent, from, now);
                 }
             }
             Some(_) | None => {
                 if self.lacking.suspicions.len() < MOST_SUSPICIONS {
-                    let suspicion = Suspicion { head: entry.head, mine, since: now };
+                    let suspicion = Suspicion { extent: entry.extent.clone(), mine, since: now };
                     self.lacking.suspicions.insert(entry.origin, suspicion);
                 }
             }
@@ -373,7 +377,7 @@ impl Exchange {
     }
 
     /// Asks peers for what is due.
-    pub(super) fn ask_for_lacking(&mut self, now: Instant, replica: &Replica) {
+    pub(super) fn ask_for_lacking(&mut self, now: Instant, replica: &mut Replica) {
         let mut wants: BTreeMap<NodeId, Vec<Want>> = BTreeMap::new();
         for origin in self.lacking.take_due(now) {
             let Some(lack) = self.lacking.origins.get_mut(&origin) else { continue };
@@ -381,10 +385,11 @@ impl Exchange {
             if let Some(silent) = lack.asked.take() {
                 lack.sources.retain(|source| *source != silent);
                 self.lacking.release(Some(silent));
+                replica.unstage(origin);
             }
             let Some(lack) = self.lacking.origins.get(&origin) else { continue };
             let has_sources = lack.sources.iter().any(|source| self.links.contains_key(source));
-            if !has_sources || !replica.lacks(origin, lack.head) {
+            if !has_sources || !replica.lacks(origin, &lack.extent) {
                 self.lacking.remove(origin);
                 continue;
             }
@@ -460,7 +465,7 @@ impl Exchange {
     /// What was lacking has come, or some of it.
     fn follow_lack(&mut self, now: Instant, origin: NodeId, replica: &Replica) {
         let Some(lack) = self.lacking.origins.get(&origin) else { return };
-        if replica.lacks(origin, lack.head) {
+        if replica.lacks(origin, &lack.extent) {
             self.lacking.put_off(origin, now + ANSWER_TIME);
         } else {
             self.lacking.remove(origin);

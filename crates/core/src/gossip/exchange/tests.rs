@@ -196,7 +196,7 @@ impl Net {
             self.now += Duration::from_millis(50);
             let now = self.now;
             for agent in self.agents.values_mut() {
-                agent.exchange.handle_deadline(now, &agent.replica);
+                agent.exchange.handle_deadline(now, &mut agent.replica);
             }
             self.settle();
         }
@@ -362,8 +362,7 @@ fn impossible_versions_and_strangers_rows_change_nothing() {
         origin,
         from,
         to,
-        head: to,
-        settled_at: to,
+        extent: Extent::up_to(to),
         floor: Version::ZERO,
         rows: vec![crate::replica::DeltaRow {
             version: to,
@@ -373,7 +372,7 @@ fn impossible_versions_and_strangers_rows_change_nothing() {
     };
     let own = forged(id(2), Version::ZERO, Version::new(1));
     let future = forged(id(1), Version::new(u64::MAX - 1), far);
-    let heads = vec![HeadEntry { origin: id(9), head: far, digest: 0 }];
+    let heads = vec![HeadEntry { origin: id(9), extent: Extent::up_to(far), digest: 0 }];
     let frames = [
         Frame::Push(vec![future.clone()]),
         Frame::Rows(vec![future]),
@@ -427,7 +426,7 @@ fn more_nodes_than_allowed_are_refused() {
             let mut octets = [1; 16];
             octets[..4].copy_from_slice(&(n * 1000 + m).to_be_bytes());
             let origin = NodeId::from_bytes(octets);
-            HeadEntry { origin, head: Version::new(1), digest: 1 }
+            HeadEntry { origin, extent: Extent::up_to(Version::new(1)), digest: 1 }
         });
         let heads = Frame::Heads { buckets: 0, wants_reply: false, heads: heads.collect() };
         agent.exchange.handle_frame(now, id(2), heads, &mut agent.replica);

@@ -96,7 +96,7 @@ fn delta(rows: Vec<(RowKey, RowState)>) -> Delta {
     let to = Version::new(300);
     let rows = rows.into_iter().map(|(key, state)| DeltaRow { version: to, key, state }).collect();
     let (from, floor) = (Version::new(299), Version::new(2));
-    Delta { origin: ORIGIN, from, to, head: to, settled_at: to, floor, rows }
+    Delta { origin: ORIGIN, from, to, extent: Extent::up_to(to), floor, rows }
 }
 
 /// One of each, in the order of their keys.
@@ -136,7 +136,7 @@ fn each_kind_of_row_looks_like_this() {
 fn a_delta_looks_like_this() {
     let key = RowKey::Instance(id("a"));
     let delta = delta(vec![gone(key, Departure::Dropped)]);
-    let golden = "01 11111111111111111111111111111111 ab02 ac02 ac02 ac02 02 01
+    let golden = "01 11111111111111111111111111111111 ab02 ac02 ac02 00 02 01
                   ac02 03 010161 02 0101";
     assert_eq!(hex(&encoded(&delta)), hex(&octets(golden)));
 }
@@ -195,7 +195,7 @@ fn a_delta_that_claims_too_much_is_refused() {
     let good = encoded(&delta(all_kinds()));
     assert!(matches!(Delta::decode(&[]), Err(DecodeError::Format { found: None })));
     assert!(matches!(Delta::decode(&[2, 0]), Err(DecodeError::Format { found: Some(2) })));
-    let header = "01 11111111111111111111111111111111 00 01 01 01 00";
+    let header = "01 11111111111111111111111111111111 00 01 01 00 00";
     let count = octets(&format!("{header} ffffffffffffffffff01"));
     assert_eq!(Delta::decode(&count), Err(DecodeError::Rows { at: 0, rows: u64::MAX }));
     let behind = [&good[..], &[0]].concat();
