@@ -271,8 +271,7 @@ impl Members {
                 self.context.hint(Event::Urgent { from, delta });
             }
             Ok(Packet::Echo { stamp }) => {
-                let peer = self.membership.members().find(|(peer, _)| peer.id == from);
-                if let Some((peer, _)) = peer {
+                if let Some((peer, _)) = self.membership.peer(from) {
                     let wall = Timestamp::from_system(SystemTime::now());
                     self.send(now, peer, &Packet::EchoReply { stamp, wall });
                 }

@@ -223,6 +223,12 @@ impl Membership {
         })
     }
 
+    /// What is known of one node. Costs time in proportion to the number of members.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<(Peer, Liveness)> {
+        self.members().find(|(peer, _)| peer.id == node)
+    }
+
     /// Takes members from before a restart, or from a peer's list: those who are alive are made sure of by the
     /// probes that follow, those who are down are announced to from time to time.
     pub fn introduce(&mut self, now: Instant, members: impl IntoIterator<Item = (Peer, bool)>) {
@@ -263,17 +269,9 @@ impl Membership {
 
     /// Asks a member who is there; its answer names others.
     pub fn ask(&mut self, now: Instant, node: NodeId) {
-        let member = self.foca.iter_members().find(|member| member.id().id == node);
-        if let Some(peer) = member.map(|member| *member.id()) {
+        if let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) {
             self.with_foca(now, |foca, effects| foca.announce(peer, effects));
         }
-    }
-
-    /// The generation by which a node is known here; 0 if it is not.
-    #[must_use]
-    pub fn generation_of(&self, node: NodeId) -> u64 {
-        let known = self.foca.iter_membership_state().find(|member| member.id().id == node);
-        known.map_or(0, |member| member.id().generation)
     }
 
     /// Takes a packet that a peer's [`MembershipOutput::Send`] made.
@@ -303,8 +301,7 @@ impl Membership {
     /// Takes the news that a member's host refused a connection to its agent. It gets some echoes as its last
     /// chance; if it answers none, nobody lives there.
     pub fn doubt(&mut self, now: Instant, node: NodeId) {
-        let member = self.foca.iter_members().find(|member| member.id().id == node);
-        let Some(peer) = member.map(|member| *member.id()) else { return };
+        let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) else { return };
         let doubt = Doubt { peer, echoes_left: DOUBT_ECHOES, next: now };
         self.doubts.entry(node).or_insert(doubt);
         self.handle_deadline(now);
