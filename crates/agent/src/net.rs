@@ -25,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -102,6 +102,8 @@ pub(crate) struct Context {
     next_link: AtomicU64,
     stats: members::Stats,
     exchange_stats: ArcSwap<ExchangeStats>,
+    /// Links end without a word, as in a crash.
+    is_cut_off: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -232,6 +234,7 @@ impl Net {
             next_link: AtomicU64::new(1),
             stats: members::Stats::default(),
             exchange_stats: ArcSwap::default(),
+            is_cut_off: AtomicBool::new(false),
             stop,
             tasks: TaskTracker::new(),
         });
@@ -268,7 +271,7 @@ impl Context {
 
     /// Says what the own catalog comes to.
     pub(crate) fn set_summary(&self, summary: u64) {
-        self.summary.store(summary, std::sync::atomic::Ordering::Relaxed);
+        self.summary.store(summary, Ordering::Relaxed);
     }
 
     /// Says which links there are.
@@ -308,6 +311,11 @@ impl Context {
         while self.lanes.load().is_empty() {
             ticks.tick().await;
         }
+    }
+
+    /// From now on links end without a word, as in a crash.
+    pub(crate) fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::Relaxed);
     }
 
     /// Waits until everything has ended; the stop token must have been cancelled.

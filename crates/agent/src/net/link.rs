@@ -170,6 +170,9 @@ async fn write_all(
         running.context.report(running.node, Fault::Stream, &error.to_string());
     }
     running.closed.cancel();
+    if running.context.is_cut_off.load(Ordering::Relaxed) {
+        return;
+    }
     // The peer may be gone already.
     let _ = tokio::time::timeout(Duration::from_millis(200), stream.shutdown()).await;
 }
@@ -243,25 +246,26 @@ async fn read_all(
                     // Not read meanwhile, so that the peer's own queue fills and not this agent's.
                     tokio::time::sleep(allowance.take(Instant::now(), octets.len())).await;
                     if !take(&running, &octets).await {
-                        return;
+                        return false;
                     }
                 }
-                Ok(None) => return,
+                // TLS says so (RFC 8446 §6.1): the agent lives, or has stopped and said goodbye by itself.
+                Ok(None) => return false,
                 Err(error) => {
                     running.context.report(running.node, Fault::Stream, &error.to_string());
-                    return;
+                    return true;
                 }
             }
         }
     };
-    let is_ended_there = tokio::select! {
+    let is_broken = tokio::select! {
         () = closed.cancelled() => false,
-        () = frames => true,
+        is_broken = frames => is_broken,
         () = fenced_off(&running) => false,
     };
     running.closed.cancel();
     running.context.tell(Event::Closed { node: running.node, link: running.id }).await;
-    if is_ended_there {
+    if is_broken {
         // Its host may have closed the stream because its agent died.
         connect::verify(Arc::clone(&running.context), running.peer).await;
     }
