@@ -22,7 +22,7 @@ pub mod seal;
 pub mod tls;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,7 +39,7 @@ use tracing::{debug, warn};
 use self::event::{Arrived, Event, PATIENCE, Request};
 pub(crate) use self::fault::Fault;
 use self::fault::{Culprit, Faults};
-use self::fence::Fence;
+use self::fence::{Fence, Side};
 use self::tls::SharedCredentials;
 use crate::handle::Shared;
 
@@ -86,7 +86,7 @@ pub(crate) struct Context {
     own: ArcSwap<Peer>,
     credentials: Arc<SharedCredentials>,
     shared: Arc<Shared>,
-    fence: Option<Arc<Fence>>,
+    side: Side,
     faults: Faults,
     events: mpsc::Sender<Event>,
     frames: mpsc::Sender<Arrived>,
@@ -111,20 +111,6 @@ pub(crate) struct Context {
 impl Context {
     fn own(&self) -> Peer {
         **self.own.load()
-    }
-
-    fn own_ip(&self) -> IpAddr {
-        self.advertise.ip()
-    }
-
-    /// Whether nothing that is sent from there arrives here.
-    fn is_fenced_from(&self, there: IpAddr) -> bool {
-        self.fence.as_ref().is_some_and(|fence| fence.blocks(there, self.own_ip()))
-    }
-
-    /// Whether nothing that is sent from here arrives there.
-    fn is_fenced_off(&self, there: IpAddr) -> bool {
-        self.fence.as_ref().is_some_and(|fence| fence.blocks(self.own_ip(), there))
     }
 
     /// Counts a fault, and logs it unless that was done within the last minute.
@@ -222,7 +208,7 @@ impl Net {
             own: ArcSwap::from_pointee(own),
             credentials,
             shared,
-            fence,
+            side: Side { fence, here: settings.advertise.ip() },
             faults: Faults::default(),
             events,
             frames,

@@ -211,7 +211,7 @@ async fn accept(
     remote: SocketAddr,
     stranger: Stranger,
 ) -> Result<(), ConnectError> {
-    if context.is_fenced_off(remote.ip()) {
+    if context.side.is_mute_to(remote.ip()) {
         return Ok(());
     }
     if !speaks(&stream).await? {
@@ -300,7 +300,7 @@ pub(super) async fn dial(
 }
 
 async fn connect(context: &Context, address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    if context.is_fenced_off(address.ip()) {
+    if context.side.is_mute_to(address.ip()) {
         return Err(ConnectError::Late);
     }
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };

@@ -308,10 +308,12 @@ async fn take(running: &Running, octets: &[u8]) -> bool {
 
 /// Ends when the peer is fenced off; never in production, where there is no fence.
 async fn fenced_off(running: &Running) {
-    let Some(fence) = &running.context.fence else { return std::future::pending().await };
-    let (here, there) = (running.context.own_ip(), running.remote.ip());
+    let (side, there) = (&running.context.side, running.remote.ip());
+    if side.fence.is_none() {
+        return std::future::pending().await;
+    }
     let mut ticks = tokio::time::interval(FENCE_PERIOD);
-    while !fence.blocks(here, there) && !fence.blocks(there, here) {
+    while !side.is_mute_to(there) && !side.is_deaf_to(there) {
         ticks.tick().await;
     }
 }

@@ -215,7 +215,7 @@ impl Members {
             let stats = &self.context.stats;
             stats.received.fetch_add(1, Ordering::Relaxed);
             stats.received_octets.fetch_add(octets as u64, Ordering::Relaxed);
-            if !self.context.is_fenced_from(from.ip()) {
+            if !self.context.side.is_deaf_to(from.ip()) {
                 self.receive(&mut buffer[..octets], from);
             }
         }
@@ -377,7 +377,7 @@ impl Members {
     }
 
     fn send_encoded(&mut self, to: Peer, packet: &[u8]) {
-        if self.context.is_fenced_off(to.address.ip()) {
+        if self.context.side.is_mute_to(to.address.ip()) {
             return;
         }
         self.plain.clear();
