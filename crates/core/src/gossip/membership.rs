@@ -27,6 +27,8 @@ const DOUBT_ECHOES: u8 = 3;
 const WORST_HEALTH: u32 = 8;
 /// Members that are asked who is there by an agent that was thought to be down.
 const CATCH_UP_FROM: usize = 3;
+/// Members that are down to which the cluster is announced at a time.
+const CALLED: usize = 2;
 /// Members that are remembered as down at most; the longest-known are kept.
 const MOST_MEMBERS: usize = 65_536;
 
@@ -126,6 +128,11 @@ pub struct Membership {
     sized_for: usize,
     /// When news of a member's end is to be pushed to others without waiting for the next probe.
     push_at: Option<Instant>,
+    /// When members that are down are called by an agent that knows no live one.
+    call_at: Option<Instant>,
+    /// Calls until now; who is called goes round.
+    called: usize,
+    has_left: bool,
     outputs: VecDeque<MembershipOutput>,
 }
 
@@ -189,6 +196,9 @@ impl Membership {
             has_heard: false,
             sized_for: 1,
             push_at: None,
+            call_at: None,
+            called: 0,
+            has_left: false,
             outputs: VecDeque::new(),
         }
     }
@@ -309,6 +319,7 @@ impl Membership {
 
     /// Tells the others that this agent stops in good order.
     pub fn leave(&mut self, now: Instant) {
+        self.has_left = true;
         self.with_foca(now, |foca, effects| foca.leave_cluster(effects));
     }
 
@@ -327,6 +338,9 @@ impl Membership {
             self.push_at = None;
             self.with_foca(now, |foca, effects| foca.gossip(effects));
         }
+        if self.call_at.is_some_and(|at| at <= now) {
+            self.call_the_lost(now);
+        }
     }
 
     /// When [`Membership::handle_deadline`] is due next.
@@ -334,7 +348,7 @@ impl Membership {
     pub fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
         let doubt = self.doubts.values().map(|doubt| doubt.next).min();
-        [timer, doubt, self.push_at].into_iter().flatten().min()
+        [timer, doubt, self.push_at, self.call_at].into_iter().flatten().min()
     }
 
     /// The next thing to do or to tell.
@@ -452,6 +466,9 @@ impl Membership {
             });
         }
         self.follow_size();
+        let is_alone = self.live_count() == 0 && self.foca.iter_membership_state().len() > 0;
+        let call_at = self.call_at.unwrap_or(now + self.settings.announce_down);
+        self.call_at = (is_alone && !self.has_left).then_some(call_at);
         if is_renewed {
             self.trust_suspects(now);
             self.catch_up(now);
@@ -478,6 +495,21 @@ impl Membership {
         let first = usize::try_from(self.submitted).unwrap_or(0);
         for at in (first..).take(live.len().min(CATCH_UP_FROM)) {
             let peer = live[at % live.len()];
+            self.with_foca(now, |foca, effects| foca.announce(peer, effects));
+        }
+    }
+
+    /// Announces the agent to members that are down, as foca does while some are live. Without any, foca's clocks
+    /// stand still: two that lost each other and know nobody else would wait for each other for ever.
+    fn call_the_lost(&mut self, now: Instant) {
+        self.call_at = None;
+        let own = self.own().id;
+        // A former life of this agent may be among them.
+        let lost: Vec<Peer> =
+            self.members().map(|(peer, _)| peer).filter(|peer| peer.id != own).collect();
+        for _ in 0..lost.len().min(CALLED) {
+            let peer = lost[self.called % lost.len()];
+            self.called = self.called.wrapping_add(1);
             self.with_foca(now, |foca, effects| foca.announce(peer, effects));
         }
     }
@@ -511,7 +543,7 @@ fn configuration(settings: &MembershipSettings, size: usize) -> foca::Config {
         max_packet_size: count(settings.packet_octets),
         notify_down_members: true,
         periodic_announce: periodic(Duration::from_secs(30), 1),
-        periodic_announce_to_down_members: periodic(settings.announce_down, 2),
+        periodic_announce_to_down_members: periodic(settings.announce_down, CALLED),
         periodic_gossip: periodic(Duration::from_millis(200), 3),
     }
 }

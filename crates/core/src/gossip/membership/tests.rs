@@ -160,6 +160,43 @@ fn a_member_that_was_cut_off_suspects_nobody_for_ever() {
     }
 }
 
+/// Of these members each holds all others for down. Then the network is well again.
+fn strangers(count: u8) -> Net {
+    let mut net = Net::new(count);
+    net.cut_off.extend(1..=count);
+    net.pass(Duration::from_secs(30));
+    for n in 1..=count {
+        assert!(net.all_see(n, Liveness::Down), "{n}");
+    }
+    net.cut_off.clear();
+    net
+}
+
+#[test]
+fn members_that_hold_each_other_for_down_find_each_other_without_a_seed() {
+    for count in 2..=5 {
+        let mut net = strangers(count);
+        // The one that the others had joined never comes back.
+        net.stopped.extend((count > 2).then_some(1));
+        net.pass(Duration::from_secs(30));
+        for n in (1..=count).filter(|n| count == 2 || *n > 1) {
+            assert!(net.all_see(n, Liveness::Alive), "{n} of {count}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_has_left_calls_nobody() {
+    let mut net = Net::new(2);
+    net.stopped.insert(2);
+    net.pass(Duration::from_secs(10));
+    assert!(net.member(1).next_deadline().is_some());
+    let now = net.now;
+    net.member(1).leave(now);
+    net.step();
+    assert_eq!(net.member(1).call_at, None);
+}
+
 #[test]
 fn whose_host_refuses_and_who_answers_no_echo_is_down_within_half_a_second() {
     let mut net = Net::new(3);
