@@ -297,7 +297,6 @@ impl Membership {
         self.handle_heard(from);
         let mut effects = Effects::default();
         let result = self.foca.handle_data(packet, &mut effects);
-        self.wake_foca(&mut effects);
         self.perform(now, effects);
         result.map_err(PacketError)
     }
@@ -427,15 +426,7 @@ impl Membership {
         let mut effects = Effects::default();
         // What foca can complain of here are its own bookkeeping's hiccups after a pause; it goes on by itself.
         let _ = act(&mut self.foca, &mut effects);
-        self.wake_foca(&mut effects);
         self.perform(now, effects);
-    }
-
-    /// Lets foca notice whether it has live members. When it takes on a new identity it stops all its timers and
-    /// looks at its members only with the next packet; two that renew at the same time and lose one packet would
-    /// wait for each other for ever.
-    fn wake_foca(&mut self, effects: &mut Effects) {
-        let _ = self.foca.apply_many(std::iter::empty(), false, effects);
     }
 
     fn perform(&mut self, now: Instant, effects: Effects) {
@@ -478,6 +469,10 @@ impl Membership {
     /// Takes the suspicions of a former identity back: the fault may have been this agent's, and foca stops the
     /// timers that would end them, so that members which are well would stay suspect for ever. A member that is
     /// gone fails its next probe.
+    ///
+    /// Also where nobody is suspected, since it lets foca notice that it has live members: with a new identity foca
+    /// looks at them only when the next packet comes, and two that renew at the same time and lose what they have to
+    /// say of it would wait for each other for ever.
     fn trust_suspects(&mut self, now: Instant) {
         let suspects = self.foca.iter_members().filter(|member| member.state() == State::Suspect);
         // Only a higher incarnation outdoes a suspicion; the member itself outdoes this one when it has to.
