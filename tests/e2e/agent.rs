@@ -12,8 +12,12 @@ use crate::wait::{until, until_some};
 
 /// The binary under test: the release build under `cargo xtask test`, else the one cargo just built.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("DUNLIN_BIN")
-        .map_or_else(|| env!("CARGO_BIN_EXE_dunlin").into(), PathBuf::from)
+    std::env::var_os("DUNLIN_BIN").map_or_else(debug_binary, PathBuf::from)
+}
+
+/// The binary that cargo built with this test, so that what is compiled for tests alone is in it.
+pub(crate) fn debug_binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_dunlin").into()
 }
 
 /// Whether a tool is there. Without it: a failure in CI, a loud word elsewhere.
@@ -70,6 +74,7 @@ pub(crate) struct Agent {
     pub(crate) api: SocketAddr,
     pub(crate) dns: SocketAddr,
     pub(crate) environment: Vec<(String, String)>,
+    pub(crate) program: PathBuf,
     process: Option<Process>,
 }
 
@@ -80,7 +85,7 @@ impl Agent {
         std::fs::create_dir(dir.path().join("services.d")).unwrap();
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (api, dns) = (address(free_port()), address(free_port()));
-        Self { dir, api, dns, environment: vec![], process: None }
+        Self { dir, api, dns, environment: vec![], program: binary(), process: None }
     }
 
     pub(crate) fn start() -> Self {
@@ -94,7 +99,7 @@ impl Agent {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         command
             .env("DUNLIN_NODE__NAME", "n1")
             .env("DUNLIN_NODE__ADDRESS", "127.0.0.1")

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, debug_binary};
 use crate::wait::{PATIENCE, until};
 
 /// The words that the agent tells its supervisor.
@@ -43,6 +43,28 @@ fn readiness_watchdog_reload_and_stop_are_told() {
     process.signal("-TERM");
     supervisor.expect("STOPPING=1");
     assert!(process.0.wait().unwrap().success());
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "parts can be made to hang in debug builds alone")]
+fn an_agent_with_a_part_that_hangs_says_so_and_then_starts_itself_anew() {
+    let mut agent = Agent::place();
+    agent.program = debug_binary();
+    let fault = agent.dir.path().join("fault");
+    agent.environment.push(("DUNLIN_FAULT".into(), fault.display().to_string()));
+    agent.boot();
+    agent.register("web-1", r#"{"service":"web","port":80}"#);
+    let answered = |agent: &Agent| agent.dig(&["+short", "web.dunlin.internal"]);
+    std::fs::write(&fault, "the driver").unwrap();
+    until("it is not ready", || agent.curl(&["/readyz"]).0 != 200);
+    until("it says what hangs", || agent.log().contains("a part of the agent hangs"));
+    assert!(agent.log().contains("the driver has not moved"), "{}", agent.log());
+    assert_eq!(answered(&agent).trim(), "127.0.0.1", "what is known is answered meanwhile");
+    until("it starts itself anew", || agent.log().contains("the agent starts itself anew"));
+    until("it is ready again", || agent.curl(&["/readyz"]).0 == 200);
+    assert_eq!(answered(&agent).trim(), "127.0.0.1");
+    assert_eq!(agent.process().0.try_wait().unwrap(), None, "it is the same process");
+    agent.register("web-2", r#"{"service":"web","port":81}"#);
 }
 
 #[test]

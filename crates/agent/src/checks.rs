@@ -20,6 +20,9 @@ use dunlin_core::model::{CheckKind, CheckSpec, CheckStatus, InstanceId, ServiceN
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+#[cfg(test)]
+pub(crate) use self::connect::Anyone;
+
 /// What a run needs to know.
 #[derive(Debug, Clone)]
 pub struct Request {

@@ -22,10 +22,10 @@ pub mod seal;
 pub mod tls;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -39,7 +39,7 @@ use tracing::{debug, warn};
 use self::event::{Arrived, Event, PATIENCE, Request};
 pub(crate) use self::fault::Fault;
 use self::fault::{Culprit, Faults};
-use self::fence::Fence;
+use self::fence::{Fence, Side};
 use self::tls::SharedCredentials;
 use crate::handle::Shared;
 
@@ -86,7 +86,7 @@ pub(crate) struct Context {
     own: ArcSwap<Peer>,
     credentials: Arc<SharedCredentials>,
     shared: Arc<Shared>,
-    fence: Option<Arc<Fence>>,
+    side: Side,
     faults: Faults,
     events: mpsc::Sender<Event>,
     frames: mpsc::Sender<Arrived>,
@@ -102,6 +102,8 @@ pub(crate) struct Context {
     next_link: AtomicU64,
     stats: members::Stats,
     exchange_stats: ArcSwap<ExchangeStats>,
+    /// Links end without a word, as in a crash.
+    is_cut_off: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -109,20 +111,6 @@ pub(crate) struct Context {
 impl Context {
     fn own(&self) -> Peer {
         **self.own.load()
-    }
-
-    fn own_ip(&self) -> IpAddr {
-        self.advertise.ip()
-    }
-
-    /// Whether nothing that is sent from there arrives here.
-    fn is_fenced_from(&self, there: IpAddr) -> bool {
-        self.fence.as_ref().is_some_and(|fence| fence.blocks(there, self.own_ip()))
-    }
-
-    /// Whether nothing that is sent from here arrives there.
-    fn is_fenced_off(&self, there: IpAddr) -> bool {
-        self.fence.as_ref().is_some_and(|fence| fence.blocks(self.own_ip(), there))
     }
 
     /// Counts a fault, and logs it unless that was done within the last minute.
@@ -220,7 +208,7 @@ impl Net {
             own: ArcSwap::from_pointee(own),
             credentials,
             shared,
-            fence,
+            side: Side { fence, here: settings.advertise.ip() },
             faults: Faults::default(),
             events,
             frames,
@@ -232,6 +220,7 @@ impl Net {
             next_link: AtomicU64::new(1),
             stats: members::Stats::default(),
             exchange_stats: ArcSwap::default(),
+            is_cut_off: AtomicBool::new(false),
             stop,
             tasks: TaskTracker::new(),
         });
@@ -268,7 +257,7 @@ impl Context {
 
     /// Says what the own catalog comes to.
     pub(crate) fn set_summary(&self, summary: u64) {
-        self.summary.store(summary, std::sync::atomic::Ordering::Relaxed);
+        self.summary.store(summary, Ordering::Relaxed);
     }
 
     /// Says which links there are.
@@ -308,6 +297,11 @@ impl Context {
         while self.lanes.load().is_empty() {
             ticks.tick().await;
         }
+    }
+
+    /// From now on links end without a word, as in a crash.
+    pub(crate) fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::Relaxed);
     }
 
     /// Waits until everything has ended; the stop token must have been cancelled.

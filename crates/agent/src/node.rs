@@ -353,6 +353,9 @@ impl Node {
     pub async fn kill(self) {
         info!("agent is killed");
         self.shared().set_ready(false);
+        if let Some(cluster) = &self.net {
+            cluster.context.cut_off();
+        }
         self.driver.abort();
         if let Some(cluster) = &self.net {
             cluster.stop.cancel();

@@ -89,6 +89,8 @@ impl Vitals {
 
     /// A part lives. A part that has never beaten is not looked for.
     pub(crate) fn beat(&self, part: Part) {
+        #[cfg(debug_assertions)]
+        fault::hang_if_told(part);
         self.beats[part as usize].store(self.now(), Ordering::Relaxed);
     }
 
@@ -208,6 +210,30 @@ pub(crate) async fn beat_for_runtime(shared: Arc<Shared>, stop: CancellationToke
         shared.vitals.beat(Part::Runtime);
     }
     shared.vitals.end(Part::Runtime);
+}
+
+/// Makes a part hang, for a test of what follows. Not in release builds.
+#[cfg(debug_assertions)]
+mod fault {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+
+    use super::Part;
+
+    /// The file that tells which part is to hang.
+    static FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("DUNLIN_FAULT").map(PathBuf::from));
+
+    /// Never returns if the file names this part. Takes the file away, so that the agent that starts anew is well.
+    pub(super) fn hang_if_told(part: Part) {
+        let Some(file) = &*FILE else { return };
+        let is_told = std::fs::read_to_string(file).is_ok_and(|name| name == part.as_str());
+        if is_told && std::fs::remove_file(file).is_ok() {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use std::convert::Infallible;
 
 use rand::TryRng;
 
+/// 2⁶⁴ divided by the golden ratio, made odd. Its multiples modulo 2⁶⁴ are the most evenly spread of all.
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// SplitMix64 (Steele, Lea, Flood 2014). Not for secrets. Specified here rather than taken from a library, so
 /// that a seed replays the same run for ever.
 #[derive(Debug, Clone)]
@@ -19,19 +22,18 @@ impl Random {
     }
 
     /// 64 random bits.
+    #[inline]
     #[allow(
         clippy::should_implement_trait,
         reason = "it never ends, so an iterator would only get in the way"
     )]
     pub fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.state = self.state.wrapping_add(GOLDEN);
+        mix(self.state)
     }
 
     /// A number below `end`; 0 if `end` is 0. The bias of one in 2^48 does not matter here.
+    #[inline]
     pub fn below(&mut self, end: usize) -> usize {
         let wide = u128::from(self.next()) * (end as u128);
         usize::try_from(wide >> 64).unwrap_or(0)
@@ -39,10 +41,7 @@ impl Random {
 
     /// From 0 to just below 1.
     pub fn fraction(&mut self) -> f64 {
-        const STEPS: f64 = (1_u64 << 53) as f64;
-        #[allow(clippy::cast_precision_loss, reason = "53 bits fit an f64")]
-        let bits = (self.next() >> 11) as f64;
-        bits / STEPS
+        unit(self.next())
     }
 
     /// Up to `wanted` of the items, in random order.
@@ -55,6 +54,23 @@ impl Random {
         items.truncate(wanted);
         items
     }
+}
+
+/// SplitMix64's last step, by which numbers that differ little come to differ in all their bits.
+#[inline]
+pub(crate) fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The upper 53 bits as a number from 0 to just below 1; 53 bits are what an f64 holds exactly.
+#[inline]
+pub(crate) fn unit(bits: u64) -> f64 {
+    const STEPS: f64 = (1_u64 << 53) as f64;
+    #[allow(clippy::cast_precision_loss, reason = "53 bits fit an f64")]
+    let bits = (bits >> 11) as f64;
+    bits / STEPS
 }
 
 /// For libraries that ask for a source of random numbers.

@@ -34,6 +34,15 @@ fn says(host: &Host, words: &[&str]) {
     });
 }
 
+/// Gives the fifth a certificate that expired an hour ago.
+fn certify_expired(lab: &Lab) {
+    let hour = Duration::from_secs(3600);
+    let now = SystemTime::now();
+    let validity = Validity { not_before: now - 5 * hour, not_after: now - hour };
+    let issued = lab.authority.issue("n5", "z2", validity);
+    lab.host(5).certify(lab.authority.certificate(), &issued);
+}
+
 /// Nobody of the four has let the fifth in.
 fn stays_out(lab: &Lab) {
     throughout(secs(3), || {
@@ -88,11 +97,7 @@ fn an_agent_whose_authority_only_the_others_lack_hears_that_it_was_refused() {
 #[test]
 fn an_expired_certificate_is_refused_until_there_is_a_new_one() {
     let mut lab = Lab::place();
-    let hour = Duration::from_secs(3600);
-    let now = SystemTime::now();
-    let validity = Validity { not_before: now - 5 * hour, not_after: now - hour };
-    let issued = lab.authority.issue("n5", "z2", validity);
-    lab.host(5).certify(lab.authority.certificate(), &issued);
+    certify_expired(&lab);
     boot_four(&mut lab);
     // By its own clock it is still valid.
     lab.host_mut(5).set_clock("-2h");
@@ -119,11 +124,7 @@ fn an_agent_with_the_certificate_of_another_node_does_not_start() {
 #[test]
 fn an_agent_whose_certificate_has_expired_answers_alone_and_says_so() {
     let mut lab = Lab::place();
-    let hour = Duration::from_secs(3600);
-    let now = SystemTime::now();
-    let validity = Validity { not_before: now - 5 * hour, not_after: now - hour };
-    let issued = lab.authority.issue("n5", "z2", validity);
-    lab.host(5).certify(lab.authority.certificate(), &issued);
+    certify_expired(&lab);
     boot_four(&mut lab);
     lab.host_mut(5).boot();
     within(secs(10), "n5 says that it has expired", || lab.host(5).problems().contains("expired"));

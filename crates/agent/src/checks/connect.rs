@@ -93,7 +93,7 @@ impl Tls {
         Ok(if verify {
             builder.with_root_certificates(Arc::clone(self.roots())).with_no_client_auth()
         } else {
-            let anyone = Arc::new(Anyone { provider });
+            let anyone = Arc::new(Anyone::new(provider));
             builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
         })
     }
@@ -110,8 +110,14 @@ impl Tls {
 
 /// Takes any certificate: for checks whose owner switched verification off.
 #[derive(Debug)]
-struct Anyone {
+pub(crate) struct Anyone {
     provider: Arc<CryptoProvider>,
+}
+
+impl Anyone {
+    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self { provider }
+    }
 }
 
 impl ServerCertVerifier for Anyone {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dunlin_core::catalog::NodeStatus;
 use dunlin_core::gossip::{Exchange, ExchangeOutput, Liveness, Peer};
 use dunlin_core::model::{NodeId, NodeName};
-use dunlin_core::replica::{Delta, Replica, Row, RowChange, RowKey, RowState, Version};
+use dunlin_core::replica::{Delta, Replica, Row, RowChange, RowKey, Version};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -217,7 +217,6 @@ impl Driver {
         cluster.generations.insert(node, hello.peer.generation);
         let known_generation = hello.your_generation;
         cluster.context.try_request(Request::Meet { peer: hello.peer, known_generation });
-        cluster.context.try_request(Request::Zone(node, hello.zone.clone()));
         cluster.exchange.handle_link(now, hello, is_dialed, &self.replica);
     }
 
@@ -299,14 +298,6 @@ impl Driver {
                 }
                 ExchangeOutput::Visible { origin, rows } => {
                     cluster.note_unstored(origin, &rows);
-                    for row in &rows {
-                        if let (RowKey::Node, RowState::Present(row)) = (&row.key, &row.state)
-                            && let Row::Node(node) = row.known()
-                        {
-                            let request = Request::Zone(origin, node.zone.clone());
-                            cluster.context.try_request(request);
-                        }
-                    }
                     if !rows.is_empty() {
                         visible.push((origin, rows));
                     }

@@ -32,7 +32,8 @@ const STRANGERS: usize = 64;
 /// Connections that are not links yet, per address (IPv6: per network of 64 bits, which one host may have whole).
 const HANDSHAKES_PER_ADDRESS: usize = 8;
 /// How far the wall clocks of two agents may be apart, in milliseconds, for a generation to be believed.
-const MOST_AHEAD: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+const MOST_AHEAD: u64 = MOST_AHEAD_YEARS * 365 * 24 * 60 * 60 * 1000;
+const MOST_AHEAD_YEARS: u64 = 10;
 /// The kernel gives a stream up when what was sent is not acknowledged for so long.
 const USER_TIMEOUT: Duration = Duration::from_secs(8);
 /// Octets that the kernel holds for a slow peer: few, so that urgent frames do not wait behind many others.
@@ -210,7 +211,7 @@ async fn accept(
     remote: SocketAddr,
     stranger: Stranger,
 ) -> Result<(), ConnectError> {
-    if context.is_fenced_off(remote.ip()) {
+    if context.side.is_mute_to(remote.ip()) {
         return Ok(());
     }
     if !speaks(&stream).await? {
@@ -223,10 +224,6 @@ async fn accept(
     drop(stranger);
     let (mut stream, mut reader) = (TlsStream::Server(stream), Reader::default());
     let hello = read_hello(context, &mut stream, &mut reader, &identity).await?;
-    let hello = judge(context, hello)?;
-    if hello.peer.id == context.own().id {
-        return Err(ConnectError::Hello("the agent has dialled itself".to_owned()));
-    }
     let own = match own_hello(context, Some(hello.peer.id)).await {
         Err(ConnectError::Full) => {
             debug!(%remote, "enough links are open; the peer is told of others");
@@ -290,15 +287,11 @@ pub(super) async fn dial(
         let own = own_hello(context, expected).await?;
         write_frame(&mut stream, Frame::Hello(*own).encode()).await?;
         let hello = read_hello(context, &mut stream, &mut reader, &identity).await?;
-        let hello = judge(context, hello)?;
         if let Some(expected) = expected.filter(|expected| *expected != hello.peer.id) {
             return Err(ConnectError::Hello(format!(
                 "{address} is no longer the address of node {expected}: node {} ({}) answers there",
                 hello.peer.id, hello.name
             )));
-        }
-        if hello.peer.id == context.own().id {
-            return Err(ConnectError::Hello("the agent has dialled itself".to_owned()));
         }
         open(context, hello, true, address, stream, reader).await;
         Ok(())
@@ -307,7 +300,7 @@ pub(super) async fn dial(
 }
 
 async fn connect(context: &Context, address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    if context.is_fenced_off(address.ip()) {
+    if context.side.is_mute_to(address.ip()) {
         return Err(ConnectError::Late);
     }
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
@@ -363,6 +356,7 @@ fn refused(error: io::Error) -> ConnectError {
     ConnectError::Tls(tls::explain(&error))
 }
 
+/// Reads what the peer says first. What it returns can be true.
 async fn read_hello(
     context: &Context,
     stream: &mut TlsStream<TcpStream>,
@@ -375,7 +369,7 @@ async fn read_hello(
     })?;
     match Frame::decode(&octets) {
         Ok(Frame::Hello(hello)) if hello.name == identity.node && hello.zone == identity.zone => {
-            Ok(Box::new(hello))
+            judge(context, Box::new(hello))
         }
         Ok(Frame::Hello(hello)) => Err(ConnectError::Hello(format!(
             "the peer says that it is node {} of zone {}; its certificate is for node {} of zone {}",
@@ -422,9 +416,13 @@ fn judge_hello(
     if hello.peer.generation > latest {
         let generation = hello.peer.generation;
         return Err(format!(
-            "node {} says that its generation is {generation}, more than a day ahead of this clock",
+            "node {} says that its generation is {generation}, more than {MOST_AHEAD_YEARS} years ahead of this \
+             clock",
             hello.name
         ));
+    }
+    if id == own {
+        return Err("the agent has dialled itself".to_owned());
     }
     if hello.to != Some(own) || hello.your_generation > latest {
         hello.your_generation = 0;
@@ -481,10 +479,23 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_meets_itself_opens_no_link() {
+        let mut own = hello(NOW, 0, None);
+        own.peer.id = OWN;
+        let name = own.name.clone();
+        let error = judge_hello(own.clone(), Some(&name), OWN, NOW).unwrap_err();
+        assert!(error.contains("dialled itself"), "{error}");
+        let other = NodeName::parse("c").unwrap();
+        let error = judge_hello(own, Some(&other), OWN, NOW).unwrap_err();
+        assert!(error.contains("which is node c's"), "another node with our id: {error}");
+    }
+
+    #[test]
     fn a_generation_far_ahead_of_the_clock_is_not_believed() {
         let latest = NOW + MOST_AHEAD;
         assert!(judge_hello(hello(latest, 0, None), None, OWN, NOW).is_ok());
-        assert!(judge_hello(hello(latest + 1, 0, None), None, OWN, NOW).is_err());
+        let error = judge_hello(hello(latest + 1, 0, None), None, OWN, NOW).unwrap_err();
+        assert!(error.contains("more than 10 years ahead"), "{error}");
         let believed =
             |yours, to| judge_hello(hello(NOW, yours, to), None, OWN, NOW).unwrap().your_generation;
         assert_eq!(believed(latest, Some(OWN)), latest);

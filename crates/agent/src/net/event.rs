@@ -113,8 +113,6 @@ pub(crate) enum Request {
         /// The packet.
         packet: std::sync::Arc<[u8]>,
     },
-    /// In which zone a node stands.
-    Zone(NodeId, ZoneName),
     /// A member's host refused a connection.
     Doubt(NodeId),
     /// Tell the others that this agent stops, and say when that is done.

@@ -7,12 +7,34 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
 /// Cuts addresses off from each other until it is healed.
 #[derive(Debug, Default)]
 pub struct Fence(ArcSwapOption<Cuts>);
+
+/// A fence as one agent sees it.
+#[derive(Debug)]
+pub(super) struct Side {
+    /// None in production.
+    pub(super) fence: Option<Arc<Fence>>,
+    /// The agent's own address.
+    pub(super) here: IpAddr,
+}
+
+impl Side {
+    /// Whether nothing that is sent from there arrives here.
+    pub(super) fn is_deaf_to(&self, there: IpAddr) -> bool {
+        self.fence.as_ref().is_some_and(|fence| fence.blocks(there, self.here))
+    }
+
+    /// Whether nothing that is sent from here arrives there.
+    pub(super) fn is_mute_to(&self, there: IpAddr) -> bool {
+        self.fence.as_ref().is_some_and(|fence| fence.blocks(self.here, there))
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 struct Cuts {
@@ -125,6 +147,18 @@ mod tests {
         fence.partition(&[vec![ip(2)], vec![ip(3)]]);
         assert!(fence.blocks(ip(1), ip(2)) && fence.blocks(ip(3), ip(2)));
         assert!(!fence.blocks(ip(1), ip(3)), "the later partition took the place of the earlier");
+    }
+
+    #[test]
+    fn one_side_of_a_cut_is_deaf_and_the_other_mute() {
+        let fence = Arc::new(Fence::new());
+        let side = |last| Side { fence: Some(Arc::clone(&fence)), here: ip(last) };
+        let (from, to) = (side(1), side(2));
+        fence.cut(ip(1), ip(2));
+        assert!(from.is_mute_to(ip(2)) && !from.is_deaf_to(ip(2)));
+        assert!(to.is_deaf_to(ip(1)) && !to.is_mute_to(ip(1)));
+        let open = Side { fence: None, here: ip(1) };
+        assert!(!open.is_mute_to(ip(2)) && !open.is_deaf_to(ip(2)));
     }
 
     #[test]

@@ -170,6 +170,9 @@ async fn write_all(
         running.context.report(running.node, Fault::Stream, &error.to_string());
     }
     running.closed.cancel();
+    if running.context.is_cut_off.load(Ordering::Relaxed) {
+        return;
+    }
     // The peer may be gone already.
     let _ = tokio::time::timeout(Duration::from_millis(200), stream.shutdown()).await;
 }
@@ -243,25 +246,26 @@ async fn read_all(
                     // Not read meanwhile, so that the peer's own queue fills and not this agent's.
                     tokio::time::sleep(allowance.take(Instant::now(), octets.len())).await;
                     if !take(&running, &octets).await {
-                        return;
+                        return false;
                     }
                 }
-                Ok(None) => return,
+                // TLS says so (RFC 8446 §6.1): the agent lives, or has stopped and said goodbye by itself.
+                Ok(None) => return false,
                 Err(error) => {
                     running.context.report(running.node, Fault::Stream, &error.to_string());
-                    return;
+                    return true;
                 }
             }
         }
     };
-    let is_ended_there = tokio::select! {
+    let is_broken = tokio::select! {
         () = closed.cancelled() => false,
-        () = frames => true,
+        is_broken = frames => is_broken,
         () = fenced_off(&running) => false,
     };
     running.closed.cancel();
     running.context.tell(Event::Closed { node: running.node, link: running.id }).await;
-    if is_ended_there {
+    if is_broken {
         // Its host may have closed the stream because its agent died.
         connect::verify(Arc::clone(&running.context), running.peer).await;
     }
@@ -304,10 +308,12 @@ async fn take(running: &Running, octets: &[u8]) -> bool {
 
 /// Ends when the peer is fenced off; never in production, where there is no fence.
 async fn fenced_off(running: &Running) {
-    let Some(fence) = &running.context.fence else { return std::future::pending().await };
-    let (here, there) = (running.context.own_ip(), running.remote.ip());
+    let (side, there) = (&running.context.side, running.remote.ip());
+    if side.fence.is_none() {
+        return std::future::pending().await;
+    }
     let mut ticks = tokio::time::interval(FENCE_PERIOD);
-    while !fence.blocks(here, there) && !fence.blocks(there, here) {
+    while !side.is_mute_to(there) && !side.is_deaf_to(there) {
         ticks.tick().await;
     }
 }

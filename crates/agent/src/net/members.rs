@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand;
+use dunlin_core::catalog::CatalogView;
 use dunlin_core::gossip::{
     Distances, Frame, Lane, Liveness, Membership, MembershipOutput, Outgoing, Packet, Peer,
 };
@@ -107,7 +108,6 @@ struct Members {
     socket: UdpSocket,
     membership: Membership,
     distances: Distances,
-    zones: BTreeMap<NodeId, ZoneName>,
     keyring: Keyring,
     sealer: Sealer,
     stamper: Stamper,
@@ -145,7 +145,6 @@ impl Members {
             socket,
             membership,
             distances: Distances::default(),
-            zones: BTreeMap::new(),
             sealer: Sealer::new(&keyring, now),
             keyring,
             stamper: Stamper::new(own.id, u64::try_from(nanos).unwrap_or_default()),
@@ -216,7 +215,7 @@ impl Members {
             let stats = &self.context.stats;
             stats.received.fetch_add(1, Ordering::Relaxed);
             stats.received_octets.fetch_add(octets as u64, Ordering::Relaxed);
-            if !self.context.is_fenced_from(from.ip()) {
+            if !self.context.side.is_deaf_to(from.ip()) {
                 self.receive(&mut buffer[..octets], from);
             }
         }
@@ -272,8 +271,7 @@ impl Members {
                 self.context.hint(Event::Urgent { from, delta });
             }
             Ok(Packet::Echo { stamp }) => {
-                let peer = self.membership.members().find(|(peer, _)| peer.id == from);
-                if let Some((peer, _)) = peer {
+                if let Some((peer, _)) = self.membership.peer(from) {
                     let wall = Timestamp::from_system(SystemTime::now());
                     self.send(now, peer, &Packet::EchoReply { stamp, wall });
                 }
@@ -283,7 +281,7 @@ impl Members {
                 let rtt = since_start.checked_sub(Duration::from_nanos(stamp));
                 if let Some(rtt) = rtt {
                     self.compare_clocks(from, wall, rtt);
-                    self.distances.handle_rtt(from, self.zones.get(&from).cloned(), rtt);
+                    self.distances.handle_rtt(from, rtt);
                 }
             }
             Err(error) => self.context.report(ip, Fault::Packet, &error.to_string()),
@@ -307,7 +305,6 @@ impl Members {
                     self.send_encoded(peer, &packet);
                 }
             }
-            Request::Zone(node, zone) => _ = self.zones.insert(node, zone),
             Request::Doubt(node) => self.membership.doubt(now, node),
             Request::Leave(done) => {
                 self.membership.leave(now);
@@ -380,7 +377,7 @@ impl Members {
     }
 
     fn send_encoded(&mut self, to: Peer, packet: &[u8]) {
-        if self.context.is_fenced_off(to.address.ip()) {
+        if self.context.side.is_mute_to(to.address.ip()) {
             return;
         }
         self.plain.clear();
@@ -410,8 +407,6 @@ impl Members {
         for peer in linked.into_iter().chain(self.random.choose(others, ECHOES)) {
             self.echo(now, peer);
         }
-        self.zones
-            .retain(|node, _| lanes.contains_key(node) || self.distances.rtt(*node).is_some());
         self.publish();
         self.look_for_firewall(now);
         self.rotate_keys(now);
@@ -427,8 +422,7 @@ impl Members {
     fn slow_round(&mut self, now: Instant) {
         self.next_slow_round = now + SLOW_PERIOD;
         self.last_stored = Some(now);
-        let own = self.context.shared.identity.zone.clone();
-        let zones = self.distances.nearest_zones(&own);
+        let zones = nearest_zones(&mut self.distances, &self.context.shared.view.load());
         self.context.hint(Event::NearestZones(zones));
         self.store_peers();
     }
@@ -601,6 +595,13 @@ impl Members {
     }
 }
 
+/// Rows say in which zone a node stands, whether there is a link to it or not.
+fn nearest_zones(distances: &mut Distances, view: &CatalogView) -> Vec<ZoneName> {
+    let zones: BTreeMap<NodeId, &ZoneName> =
+        view.nodes().map(|node| (node.id, &node.row.zone)).collect();
+    distances.nearest_zones(&view.topology().own_zone, |node| zones.get(&node).copied())
+}
+
 fn random_secret() -> Option<Secret> {
     let mut octets = [0; 32];
     rand::fill(&mut octets).ok()?;
@@ -620,4 +621,39 @@ fn load_keys(path: &std::path::Path, now: Instant) -> Keyring {
         keyring.rotate(now, secret);
     }
     keyring
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_core::catalog::{NodeStatus, NodeView, Topology};
+    use dunlin_core::model::{NodeName, NodePhase, NodeRow};
+
+    use super::*;
+
+    #[test]
+    fn a_member_without_a_link_counts_for_its_zone() {
+        let zone = |name| ZoneName::parse(name).unwrap();
+        let node = |n: u8, zone_name| {
+            let row = NodeRow {
+                name: NodeName::parse(&format!("n{n}")).unwrap(),
+                zone: zone(zone_name),
+                address: IpAddr::from([127, 0, 0, n]),
+                serves_dns: false,
+                meta: BTreeMap::new(),
+                phase: NodePhase::Active,
+            };
+            let (id, status) = (NodeId::from_bytes([n; 16]), NodeStatus::Alive);
+            NodeView { id, row: Arc::new(row), status }
+        };
+        let topology = Topology { own_zone: zone("here"), nearest_zones: Vec::new() };
+        let mut view = CatalogView::empty(topology, 1);
+        let mut distances = Distances::default();
+        // None of them has a link: there is nothing here that knows of links.
+        for (n, zone_name, millis) in [(1, "here", 1), (2, "far", 80), (3, "near", 9)] {
+            let node = node(n, zone_name);
+            distances.handle_rtt(node.id, Duration::from_millis(millis));
+            view.put_node(node);
+        }
+        assert_eq!(nearest_zones(&mut distances, &view), [zone("near"), zone("far")]);
+    }
 }

@@ -1,10 +1,12 @@
 //! The order of records in an answer: random, heavier ones more often in front.
 
+use crate::random::Random;
+
 /// A small generator and the space to shuffle in. Each worker owns one, so that shuffling neither
-/// locks nor allocates. Not for secrets: it is SplitMix64 (Steele, Lea, Flood 2014).
+/// locks nor allocates. Not for secrets.
 #[derive(Debug, Clone)]
 pub struct Shuffler {
-    state: u64,
+    random: Random,
     order: Vec<u16>,
     keys: Vec<(f64, u16)>,
 }
@@ -13,21 +15,12 @@ impl Shuffler {
     /// A generator that replays the same orders for the same seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { state: seed, order: Vec::new(), keys: Vec::new() }
+        Self { random: Random::new(seed), order: Vec::new(), keys: Vec::new() }
     }
 
-    fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`, which is not 0. The bias of one in 2^48 does not matter here.
+    /// A number below `end`, which is not 0.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        let wide = u128::from(self.draw()) * (end as u128);
-        usize::try_from(wide >> 64).unwrap_or(0)
+        self.random.below(end)
     }
 
     /// The first `wanted` places of a uniform random permutation of `first..first + count`.
@@ -58,7 +51,7 @@ impl Shuffler {
         for (index, weight) in (first..).zip(weights) {
             // 53 bits above zero, so that the logarithm is finite.
             #[allow(clippy::cast_precision_loss, reason = "53 bits fit an f64")]
-            let unit = ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+            let unit = ((self.random.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
             let wait = -unit.ln();
             let key = if weight == 0 {
                 // The longest wait of a weight of at least 1 is ln(2^53), below 37.

@@ -15,28 +15,22 @@ const CLEARLY_NEARER: f64 = 0.2;
 /// Round-trip times and what follows from them.
 #[derive(Debug, Default)]
 pub struct Distances {
-    members: BTreeMap<NodeId, Measured>,
+    /// Smoothed round-trip times.
+    members: BTreeMap<NodeId, Duration>,
     order: Vec<ZoneName>,
 }
 
-#[derive(Debug, Clone)]
-struct Measured {
-    zone: Option<ZoneName>,
-    smoothed: Duration,
-}
-
 impl Distances {
-    /// Takes a measured round-trip time. The zone is none while it is not known.
-    pub fn handle_rtt(&mut self, node: NodeId, zone: Option<ZoneName>, rtt: Duration) {
-        if let Some(known) = self.members.get_mut(&node) {
-            known.zone = zone.or(known.zone.take());
-            known.smoothed = known.smoothed.mul_f64(1.0 - GAIN) + rtt.mul_f64(GAIN);
+    /// Takes a measured round-trip time.
+    pub fn handle_rtt(&mut self, node: NodeId, rtt: Duration) {
+        if let Some(smoothed) = self.members.get_mut(&node) {
+            *smoothed = smoothed.mul_f64(1.0 - GAIN) + rtt.mul_f64(GAIN);
             return;
         }
         if self.members.len() >= MOST_MEASURED {
             self.members.pop_first();
         }
-        self.members.insert(node, Measured { zone, smoothed: rtt });
+        self.members.insert(node, rtt);
     }
 
     /// Forgets a member that is gone.
@@ -47,16 +41,20 @@ impl Distances {
     /// The smoothed round-trip time of a member.
     #[must_use]
     pub fn rtt(&self, node: NodeId) -> Option<Duration> {
-        self.members.get(&node).map(|measured| measured.smoothed)
+        self.members.get(&node).copied()
     }
 
     /// Zones but the own, nearest first. A zone is as far as the median of its measured members; the order
-    /// stays as it was unless a zone is clearly nearer.
-    pub fn nearest_zones(&mut self, own: &ZoneName) -> Vec<ZoneName> {
+    /// stays as it was unless a zone is clearly nearer. `zone_of` says where a member stands, if that is known.
+    pub fn nearest_zones<'a>(
+        &mut self,
+        own: &ZoneName,
+        zone_of: impl Fn(NodeId) -> Option<&'a ZoneName>,
+    ) -> Vec<ZoneName> {
         let mut times: BTreeMap<&ZoneName, Vec<Duration>> = BTreeMap::new();
-        for measured in self.members.values() {
-            if let Some(zone) = measured.zone.as_ref().filter(|zone| *zone != own) {
-                times.entry(zone).or_default().push(measured.smoothed);
+        for (node, smoothed) in &self.members {
+            if let Some(zone) = zone_of(*node).filter(|zone| *zone != own) {
+                times.entry(zone).or_default().push(*smoothed);
             }
         }
         let median = |mut times: Vec<Duration>| {
@@ -97,35 +95,60 @@ mod tests {
         ZoneName::parse(name).unwrap()
     }
 
-    fn measure(distances: &mut Distances, node: u8, name: &str, millis: u64) {
-        let rtt = Duration::from_millis(millis);
-        distances.handle_rtt(NodeId::from_bytes([node; 16]), Some(zone(name)), rtt);
+    /// Distances, and the zones that members are known to stand in.
+    #[derive(Default)]
+    struct World {
+        distances: Distances,
+        zones: BTreeMap<NodeId, ZoneName>,
+    }
+
+    impl World {
+        fn measure(&mut self, node: u8, name: &str, millis: u64) {
+            let node = NodeId::from_bytes([node; 16]);
+            self.zones.insert(node, zone(name));
+            self.distances.handle_rtt(node, Duration::from_millis(millis));
+        }
+
+        fn nearest_to_here(&mut self) -> Vec<ZoneName> {
+            self.distances.nearest_zones(&zone("here"), |node| self.zones.get(&node))
+        }
     }
 
     #[test]
     fn zones_come_in_the_order_of_their_median_round_trip() {
-        let mut distances = Distances::default();
+        let mut world = World::default();
         for (node, name, millis) in
             [(1, "far", 90), (2, "near", 5), (3, "near", 400), (4, "near", 6), (5, "here", 1)]
         {
-            measure(&mut distances, node, name, millis);
+            world.measure(node, name, millis);
         }
-        assert_eq!(distances.nearest_zones(&zone("here")), [zone("near"), zone("far")]);
+        assert_eq!(world.nearest_to_here(), [zone("near"), zone("far")]);
+    }
+
+    #[test]
+    fn a_zone_that_becomes_known_after_the_round_trip_counts() {
+        let mut world = World::default();
+        world.measure(1, "a", 50);
+        let late = NodeId::from_bytes([2; 16]);
+        world.distances.handle_rtt(late, Duration::from_millis(5));
+        assert_eq!(world.nearest_to_here(), [zone("a")]);
+        world.zones.insert(late, zone("b"));
+        assert_eq!(world.nearest_to_here(), [zone("b"), zone("a")]);
     }
 
     #[test]
     fn noise_does_not_change_the_order() {
-        let mut distances = Distances::default();
-        measure(&mut distances, 1, "a", 100);
-        measure(&mut distances, 2, "b", 110);
-        assert_eq!(distances.nearest_zones(&zone("here")), [zone("a"), zone("b")]);
+        let mut world = World::default();
+        world.measure(1, "a", 100);
+        world.measure(2, "b", 110);
+        assert_eq!(world.nearest_to_here(), [zone("a"), zone("b")]);
         for _ in 0..50 {
-            measure(&mut distances, 2, "b", 90);
+            world.measure(2, "b", 90);
         }
-        assert_eq!(distances.nearest_zones(&zone("here")), [zone("a"), zone("b")]);
+        assert_eq!(world.nearest_to_here(), [zone("a"), zone("b")]);
         for _ in 0..50 {
-            measure(&mut distances, 2, "b", 20);
+            world.measure(2, "b", 20);
         }
-        assert_eq!(distances.nearest_zones(&zone("here")), [zone("b"), zone("a")]);
+        assert_eq!(world.nearest_to_here(), [zone("b"), zone("a")]);
     }
 }

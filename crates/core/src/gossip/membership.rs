@@ -27,6 +27,8 @@ const DOUBT_ECHOES: u8 = 3;
 const WORST_HEALTH: u32 = 8;
 /// Members that are asked who is there by an agent that was thought to be down.
 const CATCH_UP_FROM: usize = 3;
+/// Members that are down to which the cluster is announced at a time.
+const CALLED: usize = 2;
 /// Members that are remembered as down at most; the longest-known are kept.
 const MOST_MEMBERS: usize = 65_536;
 
@@ -126,6 +128,11 @@ pub struct Membership {
     sized_for: usize,
     /// When news of a member's end is to be pushed to others without waiting for the next probe.
     push_at: Option<Instant>,
+    /// When members that are down are called by an agent that knows no live one.
+    call_at: Option<Instant>,
+    /// Calls until now; who is called goes round.
+    called: usize,
+    has_left: bool,
     outputs: VecDeque<MembershipOutput>,
 }
 
@@ -189,6 +196,9 @@ impl Membership {
             has_heard: false,
             sized_for: 1,
             push_at: None,
+            call_at: None,
+            called: 0,
+            has_left: false,
             outputs: VecDeque::new(),
         }
     }
@@ -221,6 +231,12 @@ impl Membership {
             };
             (*member.id(), liveness)
         })
+    }
+
+    /// What is known of one node. Costs time in proportion to the number of members.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<(Peer, Liveness)> {
+        self.members().find(|(peer, _)| peer.id == node)
     }
 
     /// Takes members from before a restart, or from a peer's list: those who are alive are made sure of by the
@@ -263,17 +279,9 @@ impl Membership {
 
     /// Asks a member who is there; its answer names others.
     pub fn ask(&mut self, now: Instant, node: NodeId) {
-        let member = self.foca.iter_members().find(|member| member.id().id == node);
-        if let Some(peer) = member.map(|member| *member.id()) {
+        if let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) {
             self.with_foca(now, |foca, effects| foca.announce(peer, effects));
         }
-    }
-
-    /// The generation by which a node is known here; 0 if it is not.
-    #[must_use]
-    pub fn generation_of(&self, node: NodeId) -> u64 {
-        let known = self.foca.iter_membership_state().find(|member| member.id().id == node);
-        known.map_or(0, |member| member.id().generation)
     }
 
     /// Takes a packet that a peer's [`MembershipOutput::Send`] made.
@@ -289,7 +297,6 @@ impl Membership {
         self.handle_heard(from);
         let mut effects = Effects::default();
         let result = self.foca.handle_data(packet, &mut effects);
-        self.wake_foca(&mut effects);
         self.perform(now, effects);
         result.map_err(PacketError)
     }
@@ -303,8 +310,7 @@ impl Membership {
     /// Takes the news that a member's host refused a connection to its agent. It gets some echoes as its last
     /// chance; if it answers none, nobody lives there.
     pub fn doubt(&mut self, now: Instant, node: NodeId) {
-        let member = self.foca.iter_members().find(|member| member.id().id == node);
-        let Some(peer) = member.map(|member| *member.id()) else { return };
+        let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) else { return };
         let doubt = Doubt { peer, echoes_left: DOUBT_ECHOES, next: now };
         self.doubts.entry(node).or_insert(doubt);
         self.handle_deadline(now);
@@ -312,6 +318,7 @@ impl Membership {
 
     /// Tells the others that this agent stops in good order.
     pub fn leave(&mut self, now: Instant) {
+        self.has_left = true;
         self.with_foca(now, |foca, effects| foca.leave_cluster(effects));
     }
 
@@ -330,6 +337,9 @@ impl Membership {
             self.push_at = None;
             self.with_foca(now, |foca, effects| foca.gossip(effects));
         }
+        if self.call_at.is_some_and(|at| at <= now) {
+            self.call_the_lost(now);
+        }
     }
 
     /// When [`Membership::handle_deadline`] is due next.
@@ -337,7 +347,7 @@ impl Membership {
     pub fn next_deadline(&self) -> Option<Instant> {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
         let doubt = self.doubts.values().map(|doubt| doubt.next).min();
-        [timer, doubt, self.push_at].into_iter().flatten().min()
+        [timer, doubt, self.push_at, self.call_at].into_iter().flatten().min()
     }
 
     /// The next thing to do or to tell.
@@ -416,15 +426,7 @@ impl Membership {
         let mut effects = Effects::default();
         // What foca can complain of here are its own bookkeeping's hiccups after a pause; it goes on by itself.
         let _ = act(&mut self.foca, &mut effects);
-        self.wake_foca(&mut effects);
         self.perform(now, effects);
-    }
-
-    /// Lets foca notice whether it has live members. When it takes on a new identity it stops all its timers and
-    /// looks at its members only with the next packet; two that renew at the same time and lose one packet would
-    /// wait for each other for ever.
-    fn wake_foca(&mut self, effects: &mut Effects) {
-        let _ = self.foca.apply_many(std::iter::empty(), false, effects);
     }
 
     fn perform(&mut self, now: Instant, effects: Effects) {
@@ -455,6 +457,9 @@ impl Membership {
             });
         }
         self.follow_size();
+        let is_alone = self.live_count() == 0 && self.foca.iter_membership_state().len() > 0;
+        let call_at = self.call_at.unwrap_or(now + self.settings.announce_down);
+        self.call_at = (is_alone && !self.has_left).then_some(call_at);
         if is_renewed {
             self.trust_suspects(now);
             self.catch_up(now);
@@ -464,6 +469,10 @@ impl Membership {
     /// Takes the suspicions of a former identity back: the fault may have been this agent's, and foca stops the
     /// timers that would end them, so that members which are well would stay suspect for ever. A member that is
     /// gone fails its next probe.
+    ///
+    /// Also where nobody is suspected, since it lets foca notice that it has live members: with a new identity foca
+    /// looks at them only when the next packet comes, and two that renew at the same time and lose what they have to
+    /// say of it would wait for each other for ever.
     fn trust_suspects(&mut self, now: Instant) {
         let suspects = self.foca.iter_members().filter(|member| member.state() == State::Suspect);
         // Only a higher incarnation outdoes a suspicion; the member itself outdoes this one when it has to.
@@ -481,6 +490,21 @@ impl Membership {
         let first = usize::try_from(self.submitted).unwrap_or(0);
         for at in (first..).take(live.len().min(CATCH_UP_FROM)) {
             let peer = live[at % live.len()];
+            self.with_foca(now, |foca, effects| foca.announce(peer, effects));
+        }
+    }
+
+    /// Announces the agent to members that are down, as foca does while some are live. Without any, foca's clocks
+    /// stand still: two that lost each other and know nobody else would wait for each other for ever.
+    fn call_the_lost(&mut self, now: Instant) {
+        self.call_at = None;
+        let own = self.own().id;
+        // A former life of this agent may be among them.
+        let lost: Vec<Peer> =
+            self.members().map(|(peer, _)| peer).filter(|peer| peer.id != own).collect();
+        for _ in 0..lost.len().min(CALLED) {
+            let peer = lost[self.called % lost.len()];
+            self.called = self.called.wrapping_add(1);
             self.with_foca(now, |foca, effects| foca.announce(peer, effects));
         }
     }
@@ -514,7 +538,7 @@ fn configuration(settings: &MembershipSettings, size: usize) -> foca::Config {
         max_packet_size: count(settings.packet_octets),
         notify_down_members: true,
         periodic_announce: periodic(Duration::from_secs(30), 1),
-        periodic_announce_to_down_members: periodic(settings.announce_down, 2),
+        periodic_announce_to_down_members: periodic(settings.announce_down, CALLED),
         periodic_gossip: periodic(Duration::from_millis(200), 3),
     }
 }

@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-/// 2⁶⁴ divided by the golden ratio, made odd. Its multiples modulo 2⁶⁴ are the most evenly spread of all.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+use crate::random::{GOLDEN, mix, unit};
 
 /// Draws phases and jitter from a seed.
 #[derive(Debug)]
@@ -24,28 +23,15 @@ impl Jitter {
     pub(super) fn phase(&mut self, interval: Duration) -> Duration {
         self.drawn = self.drawn.wrapping_add(1);
         let point = mix(self.seed).wrapping_add(self.drawn.wrapping_mul(GOLDEN));
-        interval.mul_f64(fraction(point))
+        interval.mul_f64(unit(point))
     }
 
     /// The interval, up to a twentieth shorter or longer.
     pub(super) fn around(&mut self, interval: Duration) -> Duration {
         self.drawn = self.drawn.wrapping_add(1);
         let point = mix(self.seed.wrapping_add(self.drawn.wrapping_mul(GOLDEN)));
-        interval.mul_f64(0.95 + fraction(point) / 10.0)
+        interval.mul_f64(0.95 + unit(point) / 10.0)
     }
-}
-
-/// The upper 53 bits as a number from 0 to just below 1; 53 bits are what an f64 holds exactly.
-fn fraction(point: u64) -> f64 {
-    const STEPS: f64 = (1_u64 << 53) as f64;
-    (point >> 11) as f64 / STEPS
-}
-
-/// SplitMix64's finalizer (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ impl Agent {
                 self.membership.handle_heard(from.id);
                 let sent = self.started + Duration::from_nanos(stamp);
                 let rtt = now.saturating_duration_since(sent);
-                self.distances.handle_rtt(from.id, None, rtt);
+                self.distances.handle_rtt(from.id, rtt);
             }
             Err(error) => {
                 let problem = error.to_string();

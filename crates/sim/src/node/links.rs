@@ -169,7 +169,8 @@ impl Agent {
     }
 
     fn hello(&self, to: Option<NodeId>) -> Hello {
-        let known = to.map_or(0, |to| self.membership.generation_of(to));
+        let known = to.and_then(|to| self.membership.peer(to));
+        let known = known.map_or(0, |(peer, _)| peer.generation);
         let name = self.identity.name.clone();
         self.exchange.hello(&self.replica, self.membership.own(), name, to, known)
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificate::SERVER_NAME;
 use super::issue::{self, Issued, Validity, create_ca, create_certificate};
 use super::*;
+use crate::checks::Anyone;
 
 /// Generous: only reached when something is broken.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -238,6 +239,7 @@ fn plain_client(
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let anyone = Arc::new(Anyone::new(Arc::clone(&provider)));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .unwrap()
@@ -250,7 +252,7 @@ fn plain_client(
         }
         None => builder.with_no_client_auth(),
     };
-    config.dangerous().set_certificate_verifier(Arc::new(Gullible));
+    config.dangerous().set_certificate_verifier(anyone);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config
 }
@@ -272,50 +274,6 @@ async fn knock(server: &Credentials, client: ClientConfig) -> (String, String) {
         }
     };
     tokio::time::timeout(DEADLINE, async { tokio::join!(accept, connect) }).await.unwrap()
-}
-
-#[derive(Debug)]
-struct Gullible;
-
-mod gullible {
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    impl ServerCertVerifier for super::Gullible {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-        }
-    }
 }
 
 #[test]

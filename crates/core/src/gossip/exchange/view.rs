@@ -40,6 +40,14 @@ pub(super) struct View {
     rotated: Instant,
 }
 
+/// How many links this agent opens.
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    /// The cluster is small enough for links between all.
+    is_mesh: bool,
+    links: usize,
+}
+
 /// What is to be done for the active view.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -157,17 +165,16 @@ impl View {
         random: &mut Random,
     ) -> Plan {
         self.next = now + PERIOD;
-        let is_full = self.members.len() > settings.mesh && dialed.len() >= settings.dials;
+        let aim = self.aim(settings);
+        let is_full = !aim.is_mesh && dialed.len() >= aim.links;
         let dial = if is_full && !self.has_sought {
             Vec::new()
         } else {
-            self.plan_dials(now, settings, dialed.len(), is_linked, random)
+            self.plan_dials(now, aim, dialed.len(), is_linked, random)
         };
-        let is_mesh = self.members.len() <= settings.mesh;
-        let wanted = if is_mesh { self.members.len() } else { settings.dials };
         let is_turn = now.saturating_duration_since(self.rotated) >= settings.rotation;
-        let has_too_many = dialed.len() > wanted;
-        if is_turn && !is_mesh && !dialed.is_empty() {
+        let has_too_many = dialed.len() > aim.links;
+        if is_turn && !aim.is_mesh && !dialed.is_empty() {
             self.rotated = now;
             return Plan { dial, close: Some(dialed[random.below(dialed.len())].1) };
         }
@@ -178,20 +185,23 @@ impl View {
         Plan { dial, close: close.map(|(_, node)| *node) }
     }
 
+    fn aim(&self, settings: &ExchangeSettings) -> Aim {
+        let is_mesh = self.members.len() <= settings.mesh;
+        Aim { is_mesh, links: if is_mesh { self.members.len() } else { settings.dials } }
+    }
+
     /// Whom to dial. Looks at every member.
     fn plan_dials(
         &mut self,
         now: Instant,
-        settings: &ExchangeSettings,
+        aim: Aim,
         dialed: usize,
         is_linked: impl Fn(NodeId) -> bool,
         random: &mut Random,
     ) -> Vec<Peer> {
         let is_dialling = |known: &Known| known.dialled.is_some_and(|at| now < at + DIAL_TIME);
         let under_way = self.members.values().filter(|known| is_dialling(known)).count();
-        let is_mesh = self.members.len() <= settings.mesh;
-        let wanted = if is_mesh { self.members.len() } else { settings.dials };
-        let missing = wanted.saturating_sub(under_way + dialed);
+        let missing = aim.links.saturating_sub(under_way + dialed);
         let can_dial = |known: &&Known| {
             !is_linked(known.peer.id) && !is_dialling(known) && known.not_before <= now
         };
@@ -207,8 +217,9 @@ impl View {
         }
         // Three near for one far, so that zones hang together by many links and most news stays near.
         let wanted_far = if near.is_empty() { missing } else { missing.div_ceil(4) };
-        let far = random.choose(far, if is_mesh { missing } else { wanted_far });
-        let near = random.choose(near, missing.saturating_sub(if is_mesh { 0 } else { far.len() }));
+        let far = random.choose(far, if aim.is_mesh { missing } else { wanted_far });
+        let near =
+            random.choose(near, missing.saturating_sub(if aim.is_mesh { 0 } else { far.len() }));
         dial.extend(near.into_iter().chain(far));
         for peer in &dial {
             if let Some(known) = self.members.get_mut(&peer.id) {

@@ -96,6 +96,17 @@ impl Net {
         }
     }
 
+    /// What a member has to send arrives, and nothing else happens.
+    fn deliver(&mut self, from: u8) {
+        let now = self.now;
+        while let Some(output) = self.member(from).poll_output() {
+            if let MembershipOutput::Send { to, packet } = output {
+                let to = self.member(to.id.as_bytes()[0]);
+                to.handle_packet(now, peer(from).id, &packet).unwrap();
+            }
+        }
+    }
+
     fn liveness(&self, of: u8, seen_by: u8) -> Option<Liveness> {
         let mut members = self.members[&seen_by].members();
         members.find(|(p, _)| p.id == peer(of).id).map(|(_, liveness)| liveness)
@@ -158,6 +169,68 @@ fn a_member_that_was_cut_off_suspects_nobody_for_ever() {
             assert!(net.all_see(n, Liveness::Alive), "{n}, when 2 was cut off for {millis} ms");
         }
     }
+}
+
+/// Of these members each holds all others for down. Then the network is well again.
+fn strangers(count: u8) -> Net {
+    let mut net = Net::new(count);
+    net.cut_off.extend(1..=count);
+    net.pass(Duration::from_secs(30));
+    for n in 1..=count {
+        assert!(net.all_see(n, Liveness::Down), "{n}");
+    }
+    net.cut_off.clear();
+    net
+}
+
+#[test]
+fn members_that_hold_each_other_for_down_find_each_other_without_a_seed() {
+    for count in 2..=5 {
+        let mut net = strangers(count);
+        // The one that the others had joined never comes back.
+        net.stopped.extend((count > 2).then_some(1));
+        net.pass(Duration::from_secs(30));
+        for n in (1..=count).filter(|n| count == 2 || *n > 1) {
+            assert!(net.all_see(n, Liveness::Alive), "{n} of {count}");
+        }
+    }
+}
+
+#[test]
+fn two_that_renew_at_the_same_time_and_hear_nothing_of_it_find_each_other_again() {
+    let mut net = Net::new(3);
+    let now = net.now;
+    // 3 holds both for down, tells both at the same moment, and dies.
+    net.member(3).introduce(now, [(peer(1), false), (peer(2), false)]);
+    for n in [1, 2] {
+        net.member(n).ask(now, peer(3).id);
+        net.deliver(n);
+    }
+    net.deliver(3);
+    net.stopped.insert(3);
+    for n in [1, 2] {
+        assert_eq!(net.member(n).own().generation, 2);
+        // What they have to say of it is lost.
+        while net.member(n).poll_output().is_some() {}
+    }
+    net.pass(Duration::from_secs(30));
+    for (of, seen_by) in [(1, 2), (2, 1)] {
+        let new = net.members[&of].own();
+        let seen = net.members[&seen_by].peer(new.id);
+        assert_eq!(seen, Some((new, Liveness::Alive)), "{of} seen by {seen_by}");
+    }
+}
+
+#[test]
+fn an_agent_that_has_left_calls_nobody() {
+    let mut net = Net::new(2);
+    net.stopped.insert(2);
+    net.pass(Duration::from_secs(10));
+    assert!(net.member(1).next_deadline().is_some());
+    let now = net.now;
+    net.member(1).leave(now);
+    net.step();
+    assert_eq!(net.member(1).call_at, None);
 }
 
 #[test]
