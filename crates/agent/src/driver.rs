@@ -105,8 +105,6 @@ pub struct Driver {
     seed: u64,
     net_events: mpsc::Receiver<NetEvent>,
     net_frames: mpsc::Receiver<Arrived>,
-    /// Nodes to be forgotten on disk, each with its last version.
-    forgotten: Vec<(NodeId, Version)>,
     /// Whether stopping tells the others that this node leaves.
     leaves_on_stop: bool,
     heads_published: Instant,
@@ -124,7 +122,7 @@ impl Driver {
     pub async fn run(mut self) {
         while !self.stop.is_cancelled() {
             self.shared.vitals.beat(Part::Driver);
-            self.take_events().await;
+            self.take_events();
             self.perform_outputs();
             self.begin_batch().await;
             self.perform_outputs();
@@ -152,8 +150,8 @@ impl Driver {
                 let (now, wall) = clocks();
                 self.catalog.handle_probe(now, wall, &service, &key, answered);
             }
-            Some(event) = self.net_events.recv() => self.take_event(event).await,
-            Some(frame) = self.net_frames.recv() => self.take_frames(frame).await,
+            Some(event) = self.net_events.recv() => self.take_event(event),
+            Some(frame) = self.net_frames.recv() => self.take_frames(frame),
             Some(guard) = self.reloads.recv() => self.catalog.set_guard(guard),
             1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {
                 // What needs no disk does not wait for one.

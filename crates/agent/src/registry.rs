@@ -24,6 +24,8 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use thiserror::Error;
 
+use crate::store::ProviderWrite;
+
 /// Providers that one agent knows at a time.
 const MAX_PROVIDERS: usize = 10_000;
 
@@ -95,6 +97,14 @@ impl Statement {
     fn empty(now: Timestamp) -> Self {
         let (wanted, suppressed) = (OrdMap::new(), BTreeSet::new());
         Self { wanted, suppressed, ttl: None, error: None, changed: now, is_stored: false }
+    }
+
+    /// Takes a registration in force from its row. Only its checks are stored elsewhere, if it has any.
+    fn restore_row(&mut self, row: &Instance) {
+        let instance = Instance { mode: Mode::Active, ..row.clone() };
+        let checks = self.wanted.get(&row.id).map(|stored| stored.checks.clone());
+        let registration = Registration { instance, checks: checks.unwrap_or_default() };
+        self.wanted.insert(row.id.clone(), Arc::new(registration));
     }
 }
 
@@ -171,7 +181,16 @@ impl Registry {
         self.modes.get(id).cloned().unwrap_or_default()
     }
 
-    /// Puts back stored statements, with the holders and modes that the node's own rows tell.
+    /// Whether the node's own row says all of a registration, so that it need not be stored once more.
+    fn is_told_by_row(&self, provider: &ProviderId, registration: &Registration) -> bool {
+        let Registration { instance, checks } = registration;
+        checks.is_empty()
+            && instance.provider == *provider
+            && instance.mode == Mode::Active
+            && self.holders.get(&instance.id) == Some(provider)
+    }
+
+    /// Puts back stored statements, with the registrations, holders and modes that the node's own rows tell.
     #[must_use]
     pub fn restore(
         now: Timestamp,
@@ -186,6 +205,9 @@ impl Registry {
             registry.statements.insert(provider, statement);
         }
         for row in rows {
+            if let Some(statement) = registry.statements.get_mut(&row.provider) {
+                statement.restore_row(row);
+            }
             registry.holders.insert(row.id.clone(), row.provider.clone());
             if row.mode != Mode::Active {
                 registry.modes.insert(row.id.clone(), row.mode.clone());
@@ -444,14 +466,14 @@ impl Registry {
     }
 }
 
-/// What must be stored so that a provider's statement is found again after a restart.
+/// What must be stored so that a provider's statement is found again after a restart: all that rows do not
+/// tell. What is no longer stated is always removed, since it may still be stored from when rows did not tell.
 #[must_use]
 pub fn stored_differences(
     before: &Registry,
     after: &Registry,
     provider: &ProviderId,
-) -> Vec<crate::store::ProviderWrite> {
-    use crate::store::ProviderWrite;
+) -> Vec<ProviderWrite> {
     let (old, new) = (before.statements.get(provider), after.statements.get(provider));
     let Some(new) = new else {
         return old.map(|_| ProviderWrite::Remove(provider.clone())).into_iter().collect();
@@ -460,15 +482,20 @@ pub fn stored_differences(
     if old.is_none_or(|old| !old.is_stored || old.ttl != new.ttl) {
         writes.push(ProviderWrite::Put(provider.clone(), new.ttl));
     }
-    let none = OrdMap::new();
-    let old = old.map_or(&none, |old| &old.wanted);
-    writes.extend(old.diff(&new.wanted).map(|item| match item {
-        DiffItem::Add(_, registration) | DiffItem::Update { new: (_, registration), .. } => {
-            let registration = Box::new((**registration).clone());
-            ProviderWrite::PutRegistration(provider.clone(), registration)
+    let was_stored = |id: &InstanceId| {
+        let old = old.and_then(|old| old.wanted.get(id));
+        old.is_some_and(|old| !before.is_told_by_row(provider, old))
+    };
+    for id in touched(old, Some(new)) {
+        match new.wanted.get(&id) {
+            Some(registration) if !after.is_told_by_row(provider, registration) => {
+                let registration = Box::new((**registration).clone());
+                writes.push(ProviderWrite::PutRegistration(provider.clone(), registration));
+            }
+            Some(_) if !was_stored(&id) => {}
+            Some(_) | None => writes.push(ProviderWrite::RemoveRegistration(provider.clone(), id)),
         }
-        DiffItem::Remove(id, _) => ProviderWrite::RemoveRegistration(provider.clone(), id.clone()),
-    }));
+    }
     writes
 }
 

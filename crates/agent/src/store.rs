@@ -91,7 +91,8 @@ pub struct StoredProvider {
     pub provider: ProviderId,
     /// How long its statement holds, if not for good.
     pub ttl: Option<Duration>,
-    /// All its instances.
+    /// Its registrations, those excepted of which the node's own rows say everything. Where there is a row of
+    /// this provider, it is newer than what is here of its instance.
     pub registrations: Vec<Registration>,
 }
 
@@ -117,9 +118,9 @@ pub struct Stored {
 pub enum ProviderWrite {
     /// Note the provider.
     Put(ProviderId, Option<Duration>),
-    /// Note one of its registrations.
+    /// Note one of its registrations that the node's own rows do not tell.
     PutRegistration(ProviderId, Box<Registration>),
-    /// Forget one of its registrations.
+    /// Forget one of its registrations, if it was noted.
     RemoveRegistration(ProviderId, InstanceId),
     /// Forget it with all its registrations.
     Remove(ProviderId),

@@ -11,6 +11,7 @@ pub mod limits;
 mod meta;
 mod name;
 mod node;
+mod text;
 mod time;
 
 pub use check::{

@@ -6,7 +6,7 @@ use std::time::Instant;
 use dunlin_api::Event;
 use dunlin_core::model::{InstanceId, NodePhase, ProviderId, Registration};
 use dunlin_core::replica::{
-    Change, Delta, DeltaRow, Departure, Entry, RowChange, RowKey, RowState,
+    Change, Delta, DeltaRow, Departure, Entry, RowChange, RowKey, RowState, Version,
 };
 use tracing::{error, info, warn};
 
@@ -52,14 +52,11 @@ pub(super) struct InFlight {
     pub(super) stored: Stored,
     draft: Draft,
     delta: Option<Delta>,
-    /// Above which version the own history is stated anew, if it is.
-    restated: Option<dunlin_core::replica::Version>,
     remote: Remote,
-    forgotten: Vec<(dunlin_core::model::NodeId, dunlin_core::replica::Version)>,
     /// The registry as it was, should the disk refuse.
     before: Registry,
     observed: BTreeMap<RowKey, RowState>,
-    purged: Option<dunlin_core::replica::Version>,
+    purged: Option<Version>,
 }
 
 impl std::fmt::Debug for InFlight {
@@ -124,11 +121,8 @@ impl Driver {
         let is_rested = self.retry_at.is_none();
         let is_due = self.provider_deadlines.values().any(|at| *at <= now);
         let has_remote = self.cluster.as_ref().is_some_and(Cluster::wants_to_store);
-        let is_own_wish = !self.observed.is_empty()
-            || !self.expired.is_empty()
-            || !self.forgotten.is_empty()
-            || has_remote
-            || is_due;
+        let is_own_wish =
+            !self.observed.is_empty() || !self.expired.is_empty() || has_remote || is_due;
         let is_wanted = !self.waiting.is_empty() || (is_own_wish && is_rested);
         if self.in_flight.is_some() || !is_wanted {
             return;
@@ -193,24 +187,19 @@ impl Driver {
                 .filter(|(key, _)| is_of_now(key))
                 .map(|(key, state)| Change { key: key.clone(), state: state.clone() }),
         );
-        let restated = self.cluster.as_mut().and_then(|cluster| cluster.restate.take());
-        let delta = match restated {
+        let mut batch = Batch::default();
+        let remote = self.take_remote(&mut batch);
+        let delta = match remote.restated {
             Some(above) => Some(self.replica.prepare_restatement(above, changes)),
             None => self.replica.prepare(changes),
         };
         let purged = self.purgeable();
-        let remote = self.take_remote();
-        let forgotten = std::mem::take(&mut self.forgotten);
-        let mut batch = Batch {
-            deltas: Vec::new(),
-            histories: remote.histories.clone(),
-            providers: std::mem::take(&mut draft.writes),
-            purge: purged.map(|version| (self.own, version)),
-            forget: forgotten.clone(),
-            peers: remote.peers.clone(),
-        };
+        batch.providers = std::mem::take(&mut draft.writes);
+        batch.purge = purged.map(|version| (self.own, version));
         match &delta {
-            Some(delta) if restated.is_some() => batch.histories.push(whole_history(delta)),
+            Some(delta) if remote.restated.is_some() => {
+                batch.histories.push(whole_history(delta));
+            }
             Some(delta) => batch.deltas.push(delta.clone()),
             None => {}
         }
@@ -221,34 +210,13 @@ impl Driver {
         match self.store.begin(batch).await {
             Ok(stored) => {
                 self.shared.vitals.set_storing(true);
-                self.in_flight = Some(InFlight {
-                    stored,
-                    draft,
-                    delta,
-                    restated,
-                    remote,
-                    forgotten,
-                    before,
-                    observed,
-                    purged,
-                });
+                self.in_flight =
+                    Some(InFlight { stored, draft, delta, remote, before, observed, purged });
             }
             Err(error) => {
-                self.forgotten.extend(forgotten);
-                self.put_back_cluster(restated, remote);
+                self.put_back(remote);
                 self.give_up(before, draft, observed, &error);
             }
-        }
-    }
-
-    fn put_back_cluster(
-        &mut self,
-        restated: Option<dunlin_core::replica::Version>,
-        remote: Remote,
-    ) {
-        self.put_back(remote);
-        if let Some(cluster) = &mut self.cluster {
-            cluster.restate = cluster.restate.max(restated);
         }
     }
 
@@ -256,33 +224,25 @@ impl Driver {
     pub(super) fn end_batch(&mut self, result: Result<(), StoreError>) {
         let Some(in_flight) = self.in_flight.take() else { return };
         self.shared.vitals.set_storing(false);
-        let InFlight {
-            draft, delta, restated, remote, forgotten, before, observed, purged, ..
-        } = in_flight;
+        let InFlight { draft, delta, remote, before, observed, purged, .. } = in_flight;
         match result {
             Ok(()) => {
                 if self.retry_at.take().is_some() {
                     info!("the disk takes changes again");
                 }
                 self.shared.problems.clear(SUBJECT);
-                self.note_stored(&remote);
+                self.note_stored(remote);
                 self.apply(draft, delta, purged);
             }
             Err(error) => {
-                self.forgotten.extend(forgotten);
-                self.put_back_cluster(restated, remote);
+                self.put_back(remote);
                 self.give_up(before, draft, observed, &error);
             }
         }
     }
 
     /// Shows what is stored, then acknowledges it.
-    fn apply(
-        &mut self,
-        draft: Draft,
-        delta: Option<Delta>,
-        purged: Option<dunlin_core::replica::Version>,
-    ) {
+    fn apply(&mut self, draft: Draft, delta: Option<Delta>, purged: Option<Version>) {
         let (now, wall) = clocks();
         if let Some(version) = purged {
             self.replica.purge_tombstones(self.own, version);

@@ -17,7 +17,7 @@ use crate::handle::MemberInfo;
 use crate::net::event::{Arrived, Event, Measured, Request};
 use crate::net::link::Link;
 use crate::net::{Context, Fault};
-use crate::store::HistoryWrite;
+use crate::store::{Batch, HistoryWrite};
 
 /// Events of the network taken in before anything else is looked at.
 const MOST_EVENTS: usize = 256;
@@ -44,19 +44,25 @@ pub(crate) struct Cluster {
     unstored: BTreeMap<NodeId, BTreeSet<RowKey>>,
     stored_heads: BTreeMap<NodeId, Version>,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
-    pub(super) restate: Option<Version>,
+    /// Above which version the own history is to be stated anew, if it is.
+    restate: Option<Version>,
+    /// Nodes to be forgotten on disk, each with its last version.
+    forgotten: Vec<(NodeId, Version)>,
     /// Since when nodes with rows are not among the live.
     gone_since: BTreeMap<NodeId, Instant>,
     started: Instant,
     next_tidy: Instant,
 }
 
-/// What a batch stores of other nodes, to be put back should the disk refuse.
+/// What a batch stores for the cluster, to be put back should the disk refuse.
 #[derive(Debug, Default)]
 pub(super) struct Remote {
-    pub(super) histories: Vec<HistoryWrite>,
-    pub(super) peers: Option<Vec<(NodeId, Vec<u8>)>>,
+    /// Above which version the own history is stated anew, if it is.
+    pub(super) restated: Option<Version>,
+    keys: Vec<(NodeId, BTreeSet<RowKey>)>,
     heads: Vec<(NodeId, Version)>,
+    peers: Option<Vec<(NodeId, Vec<u8>)>>,
+    forgotten: Vec<(NodeId, Version)>,
 }
 
 impl Cluster {
@@ -77,6 +83,7 @@ impl Cluster {
             stored_heads,
             peers: None,
             restate: None,
+            forgotten: Vec::new(),
             gone_since: BTreeMap::new(),
             started: now,
             next_tidy: now + TIDY_PERIOD,
@@ -89,7 +96,8 @@ impl Cluster {
 
     /// Whether something is to be stored that nobody waits for.
     pub(super) fn wants_to_store(&self) -> bool {
-        !self.unstored.is_empty() || self.peers.is_some() || self.restate.is_some()
+        let Self { unstored, peers, restate, forgotten, .. } = self;
+        !unstored.is_empty() || peers.is_some() || restate.is_some() || !forgotten.is_empty()
     }
 
     fn drop_link(&mut self, node: NodeId) {
@@ -122,19 +130,19 @@ impl Cluster {
 
 impl Driver {
     /// Takes in what the network has to tell, before anything else: bad news is among it.
-    pub(super) async fn take_events(&mut self) {
+    pub(super) fn take_events(&mut self) {
         let mut statuses = Vec::new();
         for _ in 0..MOST_EVENTS {
             let Ok(event) = self.net_events.try_recv() else { break };
-            self.handle_event(event, &mut statuses).await;
+            self.handle_event(event, &mut statuses);
         }
         self.show_statuses(&statuses);
     }
 
     /// Takes in one event that was waited for, and those behind it.
-    pub(super) async fn take_event(&mut self, event: Event) {
+    pub(super) fn take_event(&mut self, event: Event) {
         let mut statuses = Vec::new();
-        self.handle_event(event, &mut statuses).await;
+        self.handle_event(event, &mut statuses);
         self.show_statuses(&statuses);
     }
 
@@ -145,7 +153,7 @@ impl Driver {
         }
     }
 
-    async fn handle_event(&mut self, event: Event, statuses: &mut Vec<(NodeId, NodeStatus)>) {
+    fn handle_event(&mut self, event: Event, statuses: &mut Vec<(NodeId, NodeStatus)>) {
         let (now, _) = clocks();
         let Some(cluster) = &mut self.cluster else { return };
         match event {
@@ -252,14 +260,14 @@ impl Driver {
     }
 
     /// Merges frames, a few at a time, and shows their rows together.
-    pub(super) async fn take_frames(&mut self, first: Arrived) {
+    pub(super) fn take_frames(&mut self, first: Arrived) {
         let start = Instant::now();
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(Arrived { from, link, frame }) = next {
             if !self.has_link(from, link) {
                 // Its first frames may come before the news that it is open.
-                self.take_events().await;
+                self.take_events();
             }
             if self.has_link(from, link)
                 && let Some(cluster) = &mut self.cluster
@@ -367,66 +375,55 @@ impl Driver {
         }
     }
 
-    /// What the next batch stores of other nodes.
-    pub(super) fn take_remote(&mut self) -> Remote {
+    /// Puts into a batch what is to be stored for the cluster.
+    pub(super) fn take_remote(&mut self, batch: &mut Batch) -> Remote {
         let Some(cluster) = &mut self.cluster else { return Remote::default() };
-        let mut remote = Remote { peers: cluster.peers.take(), ..Remote::default() };
+        let mut remote = Remote {
+            restated: cluster.restate.take(),
+            peers: cluster.peers.take(),
+            forgotten: std::mem::take(&mut cluster.forgotten),
+            ..Remote::default()
+        };
+        batch.forget.clone_from(&remote.forgotten);
+        batch.peers.clone_from(&remote.peers);
         let mut room = MOST_STORED;
         while room > 0
             && let Some((origin, mut keys)) = cluster.unstored.pop_first()
         {
-            let mut rest = BTreeSet::new();
+            let mut head = self.replica.head(origin);
             if keys.len() > room
                 && let Some(first) = keys.iter().nth(room).cloned()
             {
-                rest = keys.split_off(&first);
+                cluster.unstored.insert(origin, keys.split_off(&first));
+                // The head says that all up to it is stored, so it waits for the last row.
+                head = cluster.stored_heads.get(&origin).copied().unwrap_or_default();
             }
             room -= keys.len().min(room);
-            // The head says that all up to it is stored, so it waits for the last row.
-            let is_whole = rest.is_empty();
-            let stored = cluster.stored_heads.get(&origin).copied().unwrap_or(Version::ZERO);
-            let head = if is_whole { self.replica.head(origin) } else { stored };
-            let floor = self.replica.floor(origin).min(head);
-            let mut write = HistoryWrite {
-                origin,
-                head,
-                floor,
-                rows: Vec::with_capacity(keys.len()),
-                gone: Vec::new(),
-                replaces_all: false,
-            };
-            for key in keys {
-                match self.replica.entry(origin, &key) {
-                    Some(entry) => write.rows.push((key, entry.clone())),
-                    None => write.gone.push(key),
-                }
-            }
+            batch.histories.push(write_of(&self.replica, origin, head, &keys));
             remote.heads.push((origin, head));
-            remote.histories.push(write);
-            if !is_whole {
-                cluster.unstored.insert(origin, rest);
-            }
+            remote.keys.push((origin, keys));
         }
         remote
     }
 
     /// The disk took it.
-    pub(super) fn note_stored(&mut self, remote: &Remote) {
+    pub(super) fn note_stored(&mut self, remote: Remote) {
         if let Some(cluster) = &mut self.cluster {
-            let heads = remote.heads.iter().copied();
             // What was forgotten meanwhile is not on disk any more.
             let is_known = |(origin, _): &(NodeId, Version)| !self.replica.is_forgotten(*origin);
-            cluster.stored_heads.extend(heads.filter(is_known));
+            cluster.stored_heads.extend(remote.heads.into_iter().filter(is_known));
         }
     }
 
     /// The disk refused it: it is to be stored another time.
     pub(super) fn put_back(&mut self, remote: Remote) {
         let Some(cluster) = &mut self.cluster else { return };
+        cluster.restate = cluster.restate.max(remote.restated);
         cluster.peers = cluster.peers.take().or(remote.peers);
-        for write in remote.histories {
-            let keys = cluster.unstored.entry(write.origin).or_default();
-            keys.extend(write.rows.into_iter().map(|(key, _)| key).chain(write.gone));
+        cluster.forgotten.extend(remote.forgotten);
+        let is_known = |(origin, _): &(NodeId, _)| !self.replica.is_forgotten(*origin);
+        for (origin, keys) in remote.keys.into_iter().filter(is_known) {
+            cluster.unstored.entry(origin).or_default().extend(keys);
         }
     }
 
@@ -473,8 +470,8 @@ impl Driver {
         let up_to = self.replica.newest(origin);
         self.replica.forget(origin);
         self.catalog.forget(now, wall, origin);
-        self.forgotten.push((origin, up_to));
         if let Some(cluster) = &mut self.cluster {
+            cluster.forgotten.push((origin, up_to));
             cluster.unstored.remove(&origin);
             cluster.stored_heads.remove(&origin);
             cluster.gone_since.remove(&origin);
@@ -493,6 +490,30 @@ impl Driver {
         cluster.context.try_request(Request::Leave(done));
         let _ = tokio::time::timeout(Duration::from_millis(500), left).await;
     }
+}
+
+/// What is to be stored of some rows of a node, as they are now.
+fn write_of(
+    replica: &Replica,
+    origin: NodeId,
+    head: Version,
+    keys: &BTreeSet<RowKey>,
+) -> HistoryWrite {
+    let mut write = HistoryWrite {
+        origin,
+        head,
+        floor: replica.floor(origin).min(head),
+        rows: Vec::with_capacity(keys.len()),
+        gone: Vec::new(),
+        replaces_all: false,
+    };
+    for key in keys {
+        match replica.entry(origin, key) {
+            Some(entry) => write.rows.push((key.clone(), entry.clone())),
+            None => write.gone.push(key.clone()),
+        }
+    }
+    write
 }
 
 /// The queues of an agent without a cluster: closed.

@@ -163,7 +163,6 @@ impl Driver {
             cluster: None,
             net_events,
             net_frames,
-            forgotten: Vec::new(),
             leaves_on_stop: settings.leaves_on_stop,
             heads_published: now,
             tasks: TaskTracker::new(),

@@ -143,7 +143,94 @@ fn a_provider_that_failed_at_first_is_stored_when_it_is_mended() {
     let before = registry.clone();
     state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();
     let writes = stored_differences(&before, &registry, &provider("file:x"));
-    assert!(writes.contains(&crate::store::ProviderWrite::Put(provider("file:x"), None)));
+    assert!(writes.contains(&ProviderWrite::Put(provider("file:x"), None)));
+}
+
+/// What the disk would hold of a registry: the statements, and the own rows.
+#[derive(Default)]
+struct Disk {
+    providers: BTreeMap<ProviderId, BTreeMap<InstanceId, Registration>>,
+    rows: Vec<Arc<Instance>>,
+}
+
+impl Disk {
+    fn store(&mut self, before: &Registry, after: &Registry, from: &str) {
+        for write in stored_differences(before, after, &provider(from)) {
+            match write {
+                ProviderWrite::Put(id, _) => _ = self.providers.entry(id).or_default(),
+                ProviderWrite::PutRegistration(id, one) => {
+                    let noted = self.providers.get_mut(&id).unwrap();
+                    noted.insert(one.instance.id.clone(), *one);
+                }
+                ProviderWrite::RemoveRegistration(id, gone) => {
+                    self.providers.get_mut(&id).unwrap().remove(&gone);
+                }
+                ProviderWrite::Remove(id) => _ = self.providers.remove(&id),
+            }
+        }
+        let rows = after.instance_ids().filter_map(|id| after.registration(id));
+        self.rows = rows.map(|r| Arc::new(r.instance.clone())).collect();
+    }
+
+    fn noted(&self) -> usize {
+        self.providers.values().map(BTreeMap::len).sum()
+    }
+
+    fn restored(&self) -> Registry {
+        let statements = self.providers.iter();
+        let statements =
+            statements.map(|(id, noted)| (id.clone(), None, noted.values().cloned().collect()));
+        Registry::restore(NOW, statements, &self.rows)
+    }
+}
+
+fn of(from: &str, mut one: Registration) -> Registration {
+    one.instance.provider = provider(from);
+    one
+}
+
+fn with_check(mut one: Registration) -> Registration {
+    let kind = dunlin_core::model::CheckKind::Tcp { target: None };
+    let check = dunlin_core::model::CheckId::parse("tcp").unwrap();
+    one.checks = vec![dunlin_core::model::CheckSpec::with_defaults(check, kind)];
+    one
+}
+
+#[test]
+fn what_rows_tell_is_not_stored_twice_and_is_found_again() {
+    let (x, y) = (|one| of("http:x", one), |one| of("http:y", one));
+    let (mut registry, mut disk) = (Registry::default(), Disk::default());
+    let mut step = |noted: usize, from: &str, change: &dyn Fn(&mut Registry)| {
+        let before = registry.clone();
+        change(&mut registry);
+        disk.store(&before, &registry, from);
+        assert_eq!(disk.noted(), noted, "after {from}");
+        let restored = disk.restored();
+        for (provider, _) in registry.providers() {
+            assert!(registry.stated(provider).eq(restored.stated(provider)), "{provider}");
+        }
+        // What was taken out is stated again after a restart.
+        let has_taken_out = registry.reports().iter().any(|report| !report.suppressed.is_empty());
+        assert!(has_taken_out || registry.instance_ids().eq(restored.instance_ids()));
+    };
+    let say = |from: &'static str, set: Vec<Registration>| {
+        move |registry: &mut Registry| _ = state(registry, from, set.clone()).unwrap()
+    };
+    let [a, b, a2, checked] =
+        [registration("a", 1), registration("b", 2), registration("a", 3), registration("a", 4)];
+    step(0, "http:x", &say("http:x", vec![x(a.clone()), x(b.clone())]));
+    step(0, "http:x", &say("http:x", vec![x(a2.clone()), x(b.clone())]));
+    // Another provider holds it, or it has checks: a row does not tell.
+    step(1, "http:y", &say("http:y", vec![y(a.clone())]));
+    step(2, "http:x", &say("http:x", vec![x(with_check(checked.clone())), x(b.clone())]));
+    step(1, "http:x", &say("http:x", vec![x(checked), x(b.clone())]));
+    // The heir's is stored from before, and outdated by its row from now on.
+    step(1, "http:x", &say("http:x", vec![x(b.clone())]));
+    step(1, "http:y", &say("http:y", vec![y(a2)]));
+    step(0, "http:y", &say("http:y", vec![]));
+    // What was taken out has no row.
+    step(1, "http:x", &|registry| _ = registry.suppress(NOW, &id("b")));
+    step(0, "http:x", &say("http:x", vec![]));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::limits::ID_OCTETS;
+use super::text::serde_as_text;
 
 /// Why a text is not an id. The caller's input is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -53,9 +54,10 @@ fn check_id(text: &str) -> Result<(), IdError> {
 macro_rules! id_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
+
+        serde_as_text!($name);
 
         impl $name {
             /// Takes 1 to 128 octets of letters, digits and `. _ : @ -`; case counts.
@@ -197,12 +199,14 @@ impl ProviderKind {
 }
 
 /// A host-local source of instances, written `kind:name`, e.g. `file:web.toml`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderId {
     kind: ProviderKind,
-    name: Arc<str>,
+    /// With the kind in front.
+    text: Arc<str>,
 }
+
+serde_as_text!(ProviderId);
 
 impl ProviderId {
     /// Names a provider of a kind.
@@ -211,13 +215,17 @@ impl ProviderId {
     /// When the name is not a valid id.
     pub fn new(kind: ProviderKind, name: &str) -> Result<Self, IdError> {
         check_id(name)?;
-        Ok(Self { kind, name: name.into() })
+        Ok(Self::of(kind, name))
     }
 
     /// The provider behind `PUT /api/instances/ID`.
     #[must_use]
     pub fn api() -> Self {
-        Self { kind: ProviderKind::Api, name: "instances".into() }
+        Self::of(ProviderKind::Api, "instances")
+    }
+
+    fn of(kind: ProviderKind, name: &str) -> Self {
+        Self { kind, text: [kind.as_str(), ":", name].concat().into() }
     }
 
     /// Parses `kind:name`.
@@ -240,7 +248,13 @@ impl ProviderId {
     /// Its name within its kind.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.text[self.kind.as_str().len() + 1..]
+    }
+
+    /// Its text, with its kind in front.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 }
 
@@ -259,7 +273,7 @@ impl From<ProviderId> for String {
 
 impl fmt::Display for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind.as_str(), self.name)
+        f.write_str(&self.text)
     }
 }
 

@@ -3,20 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 type Pair = (Arc<str>, Arc<str>);
 
 /// Free pairs, by key. A large catalog holds them for each instance, mostly none or few, so they are kept
 /// in as little room as they need.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(from = "BTreeMap<Arc<str>, Arc<str>>", into = "BTreeMap<Arc<str>, Arc<str>>")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "BTreeMap<Arc<str>, Arc<str>>")]
 pub struct Meta(Option<Arc<[Pair]>>);
 
 impl Meta {
     /// The pairs, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.0.iter().flat_map(|pairs| pairs.iter()).map(|(key, value)| (key, value))
+    }
+}
+
+impl Serialize for Meta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.0.as_deref().unwrap_or_default();
+        serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
     }
 }
 

@@ -6,10 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::limits::{LABEL_OCTETS, NAME_OCTETS, SERVICE_LABELS};
+use super::text::serde_as_text;
 
 /// Labels with a meaning of their own in the domain; neither a zone nor a label of a service.
 pub const RESERVED_LABELS: [&str; 3] = ["any", "node", "local"];
@@ -70,9 +70,10 @@ pub enum NameError {
 }
 
 /// One part of a name: 1 to 63 octets, lower case.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label(Arc<str>);
+
+serde_as_text!(Label);
 
 impl Label {
     /// Parses one label, folding upper case.
@@ -124,9 +125,10 @@ fn refuse_reserved(label: &str) -> Result<(), NameError> {
 }
 
 /// A service's name: one to four labels, most specific first: `service[.job[.env[.product]]]`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(Arc<str>);
+
+serde_as_text!(ServiceName);
 
 impl ServiceName {
     /// Parses a dotted name, folding upper case.
@@ -168,9 +170,10 @@ impl ServiceName {
 macro_rules! label_newtype {
     ($(#[$doc:meta])* $name:ident, $parse:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Label);
+
+        serde_as_text!($name);
 
         impl $name {
             /// Parses one label.

@@ -175,11 +175,14 @@ impl RowKey {
 
 impl Ord for RowKey {
     fn cmp(&self, other: &Self) -> Ordering {
-        if let (Self::Other(a), Self::Other(b)) = (self, other) {
-            return a.cmp(b);
-        }
         // The octets hold each text's length in front of it.
         let by_length = |a: &str, b: &str| a.len().cmp(&b.len()).then_with(|| a.cmp(b));
+        match (self, other) {
+            (Self::Other(a), Self::Other(b)) => return a.cmp(b),
+            // Most rows are instances.
+            (Self::Instance(a), Self::Instance(b)) => return by_length(a.as_str(), b.as_str()),
+            _ => {}
+        }
         let ((kind, id, check), (other_kind, other_id, other_check)) =
             (self.parts(), other.parts());
         kind.cmp(&other_kind)

@@ -44,11 +44,19 @@ impl Table {
 
     /// Puts a row; returns the one that it replaces.
     pub(super) fn insert(&mut self, key: RowKey, entry: Entry) -> Option<Entry> {
-        let old = self.remove(&key);
         self.digest = self.digest.wrapping_add(digest::of_row(entry.version, &key, &entry.state));
-        self.by_version.insert((entry.version, key.clone()));
-        self.rows.insert(key, entry);
-        old
+        let Some(place) = self.rows.get_mut(&key) else {
+            self.by_version.insert((entry.version, key.clone()));
+            self.rows.insert(key, entry);
+            return None;
+        };
+        let version = entry.version;
+        let old = std::mem::replace(place, entry);
+        self.digest = self.digest.wrapping_sub(digest::of_row(old.version, &key, &old.state));
+        // The very same text goes on being shared by both orders.
+        let (_, key) = self.by_version.take(&(old.version, key))?;
+        self.by_version.insert((version, key));
+        Some(old)
     }
 
     /// Packs the rows: trees that grew in order are half empty. Worth it when most of them are new.
