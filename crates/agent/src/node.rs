@@ -13,7 +13,7 @@ use dunlin_core::catalog::{CatalogView, GuardOverride, GuardSettings};
 use dunlin_core::config::Config;
 use dunlin_core::dns::Domain;
 use dunlin_core::gossip::{MembershipSettings, Peer};
-use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow};
+use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow, Timestamp};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -160,6 +160,7 @@ impl Node {
         let (store, node_id, stored) = Store::open(&settings.data_dir)?;
         let damage = stored.moved_aside.clone();
         let peers = known_peers(&stored.peers);
+        let gone = stored.gone.clone();
         let credentials = credentials(&settings)?;
         let driver_settings = driver_settings(&settings, node_id);
         let restored = driver::restore(&driver_settings, node_id, stored);
@@ -186,7 +187,7 @@ impl Node {
         let watched = credentials.clone();
         let net = match (bound.cluster, credentials) {
             (Some(sockets), Some(credentials)) => {
-                let sources = ClusterSources { sockets, credentials, peers };
+                let sources = ClusterSources { sockets, credentials, peers, gone };
                 Some(join(&settings, sources, &shared, &mut driver)?)
             }
             _ => None,
@@ -425,6 +426,7 @@ struct ClusterSources {
     sockets: net::Bound,
     credentials: Arc<SharedCredentials>,
     peers: Vec<(Peer, bool)>,
+    gone: Vec<(NodeId, Timestamp)>,
 }
 
 /// Starts the network and joins the driver with it.
@@ -434,7 +436,7 @@ fn join(
     shared: &Arc<Shared>,
     driver: &mut Driver,
 ) -> Result<Cluster, NodeError> {
-    let ClusterSources { sockets, credentials, peers } = sources;
+    let ClusterSources { sockets, credentials, peers, gone } = sources;
     let config = &settings.config.cluster;
     let listen = sockets.local_addr()?;
     let own = shared.identity.node_id;
@@ -467,7 +469,7 @@ fn join(
         stop.clone(),
     )?;
     let context = Arc::clone(net.context());
-    driver.join(net, &down);
+    driver.join(net, &down, &gone);
     info!(%listen, "agents can reach this one");
     Ok(Cluster { context, stop })
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::model::limits::INSTANCES_PER_NODE;
+use dunlin_core::model::limits::{INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE};
 use dunlin_core::model::{
     Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp,
 };
@@ -52,6 +52,14 @@ pub enum RegistryError {
     /// The node would have more instances than it may.
     #[error("the node would have {found} instances; at most {INSTANCES_PER_NODE} are allowed")]
     TooManyInstances {
+        /// How many.
+        found: usize,
+    },
+    /// The node's instances would be too large, all together.
+    #[error(
+        "the node's instances would take {found} octets; at most {INSTANCE_OCTETS_PER_NODE} are allowed"
+    )]
+    TooLarge {
         /// How many.
         found: usize,
     },
@@ -114,6 +122,8 @@ pub struct Registry {
     statements: OrdMap<ProviderId, Statement>,
     holders: OrdMap<InstanceId, ProviderId>,
     modes: OrdMap<InstanceId, Mode>,
+    /// About how many the instances in force take, all together.
+    octets: usize,
 }
 
 /// A provider's report.
@@ -218,6 +228,7 @@ impl Registry {
         for id in &ids {
             registry.settle_holder(id);
         }
+        registry.octets = ids.iter().map(|id| octets_of(registry.registration(id).as_ref())).sum();
         registry
     }
 
@@ -419,7 +430,9 @@ impl Registry {
         let mut effects = Vec::new();
         for id in touched {
             self.settle_holder(&id);
-            match (before.registration(&id), self.registration(&id)) {
+            let (old, new) = (before.registration(&id), self.registration(&id));
+            self.octets = self.octets + octets_of(new.as_ref()) - octets_of(old.as_ref());
+            match (old, new) {
                 (Some(old), Some(new)) if old == new => {}
                 (_, Some(new)) => effects.push(Effect::Upsert(new)),
                 (Some(_), None) => {
@@ -433,6 +446,12 @@ impl Registry {
             let found = self.holders.len();
             *self = before;
             return Err(RegistryError::TooManyInstances { found });
+        }
+        // A node states all it has in one piece when it must, and a piece has a limit.
+        if self.octets > INSTANCE_OCTETS_PER_NODE.max(before.octets) {
+            let found = self.octets;
+            *self = before;
+            return Err(RegistryError::TooLarge { found });
         }
         Ok(effects)
     }
@@ -464,6 +483,10 @@ impl Registry {
             }
         }
     }
+}
+
+fn octets_of(registration: Option<&Arc<Registration>>) -> usize {
+    registration.map_or(0, |registration| registration.instance.approx_octets())
 }
 
 /// What must be stored so that a provider's statement is found again after a restart: all that rows do not

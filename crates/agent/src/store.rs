@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration};
+use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration, Timestamp};
 use dunlin_core::replica::{Delta, Entry, RowKey, Version};
 use rusqlite::{Connection, OpenFlags, params};
 use thiserror::Error;
@@ -109,6 +109,8 @@ pub struct Stored {
     pub forgotten: Vec<(NodeId, Version)>,
     /// What [`Batch::peers`] last held.
     pub peers: Vec<(NodeId, Vec<u8>)>,
+    /// What [`Batch::gone`] last held.
+    pub gone: Vec<(NodeId, Timestamp)>,
     /// Where a damaged database was moved, and what was wrong with it.
     pub moved_aside: Option<String>,
 }
@@ -158,19 +160,22 @@ pub struct Batch {
     pub purge: Option<(NodeId, Version)>,
     /// All that membership wants to know at the next start, for each agent; replaces what was stored.
     pub peers: Option<Vec<(NodeId, Vec<u8>)>>,
+    /// Since when nodes with rows are gone; replaces what was stored.
+    pub gone: Option<Vec<(NodeId, Timestamp)>>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { forget, deltas, histories, providers, purge, peers } = self;
+        let Self { forget, deltas, histories, providers, purge, peers, gone } = self;
         forget.is_empty()
             && deltas.is_empty()
             && histories.is_empty()
             && providers.is_empty()
             && purge.is_none()
             && peers.is_none()
+            && gone.is_none()
     }
 }
 
@@ -367,6 +372,7 @@ fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
         providers: load_providers(&connection)?,
         forgotten: histories::load_forgotten(&connection)?,
         peers: load_peers(&connection)?,
+        gone: load_gone(&connection)?,
         moved_aside: None,
     };
     let reserve = index.saturating_add(INDEX_RESERVE);
@@ -403,6 +409,14 @@ fn load_peers(connection: &Connection) -> Result<Vec<(NodeId, Vec<u8>)>, StoreEr
     Ok(peers.collect::<Result<_, _>>()?)
 }
 
+fn load_gone(connection: &Connection) -> Result<Vec<(NodeId, Timestamp)>, StoreError> {
+    let mut gone = connection.prepare("SELECT origin, since_ms FROM gone ORDER BY 1")?;
+    let gone = gone.query_map([], |row| {
+        Ok((NodeId::from_bytes(row.get(0)?), Timestamp::from_millis(row.get(1)?)))
+    })?;
+    Ok(gone.collect::<Result<_, _>>()?)
+}
+
 fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
     while let Some((batch, done)) = queue.blocking_recv() {
         // Nobody waits for the answer when the agent is stopping; the batch is stored all the same.
@@ -430,6 +444,9 @@ fn write_batch(connection: &mut Connection, batch: &Batch) -> Result<(), StoreEr
     if let Some(peers) = &batch.peers {
         write_peers(&transaction, peers)?;
     }
+    if let Some(gone) = &batch.gone {
+        write_gone(&transaction, gone)?;
+    }
     transaction.commit()?;
     Ok(())
 }
@@ -440,6 +457,15 @@ fn write_peers(connection: &Connection, peers: &[(NodeId, Vec<u8>)]) -> Result<(
         connection.prepare_cached("INSERT OR REPLACE INTO peers (id, body) VALUES (?, ?)")?;
     for (id, body) in peers {
         put.execute(params![id.as_bytes(), body])?;
+    }
+    Ok(())
+}
+
+fn write_gone(connection: &Connection, gone: &[(NodeId, Timestamp)]) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM gone")?.execute([])?;
+    let mut put = connection.prepare_cached("INSERT INTO gone (origin, since_ms) VALUES (?, ?)")?;
+    for (origin, since) in gone {
+        put.execute(params![origin.as_bytes(), since.as_millis()])?;
     }
     Ok(())
 }

@@ -106,9 +106,9 @@ impl From<RegistryError> for RequestError {
             RegistryError::DuplicateId(_) => {
                 Self::Invalid { error: text, hint: "give each instance its own id".to_owned() }
             }
-            RegistryError::TooManyInstances { .. } | RegistryError::TooManyProviders => {
-                Self::Invalid { error: text, hint: String::new() }
-            }
+            RegistryError::TooManyInstances { .. }
+            | RegistryError::TooLarge { .. }
+            | RegistryError::TooManyProviders => Self::Invalid { error: text, hint: String::new() },
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dunlin_core::catalog::NodeStatus;
 use dunlin_core::gossip::{Exchange, ExchangeOutput, Liveness, Peer};
-use dunlin_core::model::{NodeId, NodeName};
+use dunlin_core::model::{NodeId, NodeName, Timestamp};
 use dunlin_core::replica::{Delta, Replica, Row, RowChange, RowKey, Version};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -29,6 +29,8 @@ const MERGE_TIME: Duration = Duration::from_millis(2);
 const MOST_STORED: usize = 2_000;
 /// Time between two looks for nodes that are gone for good.
 const TIDY_PERIOD: Duration = Duration::from_secs(5);
+/// A node is forgotten after it was not seen for this long since the start, however long it was gone before.
+const SEEN_GONE: Duration = Duration::from_secs(600);
 /// After a start, for how long rows of a node that no member knows are believed.
 const BELIEVED: Duration = Duration::from_secs(10);
 
@@ -48,10 +50,21 @@ pub(crate) struct Cluster {
     restate: Option<Version>,
     /// Nodes to be forgotten on disk, each with its last version.
     forgotten: Vec<(NodeId, Version)>,
-    /// Since when nodes with rows are not among the live.
-    gone_since: BTreeMap<NodeId, Instant>,
+    /// Nodes with rows that are not among the live.
+    gone: BTreeMap<NodeId, Gone>,
+    /// Whether that is to be stored.
+    has_gone_changed: bool,
     started: Instant,
     next_tidy: Instant,
+}
+
+/// Since when a node is gone.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    /// Be it that this agent was stopped meanwhile.
+    since: Timestamp,
+    /// As this agent has seen since its start.
+    seen: Instant,
 }
 
 /// What a batch stores for the cluster, to be put back should the disk refuse.
@@ -63,6 +76,7 @@ pub(super) struct Remote {
     heads: Vec<(NodeId, Version)>,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     forgotten: Vec<(NodeId, Version)>,
+    has_gone_changed: bool,
 }
 
 impl Cluster {
@@ -71,8 +85,10 @@ impl Cluster {
         context: Arc<Context>,
         exchange: Exchange,
         stored_heads: BTreeMap<NodeId, Version>,
+        gone: &[(NodeId, Timestamp)],
         now: Instant,
     ) -> Self {
+        let gone = gone.iter().map(|(node, since)| (*node, Gone { since: *since, seen: now }));
         Self {
             context,
             exchange,
@@ -84,7 +100,8 @@ impl Cluster {
             peers: None,
             restate: None,
             forgotten: Vec::new(),
-            gone_since: BTreeMap::new(),
+            gone: gone.collect(),
+            has_gone_changed: false,
             started: now,
             next_tidy: now + TIDY_PERIOD,
         }
@@ -96,8 +113,9 @@ impl Cluster {
 
     /// Whether something is to be stored that nobody waits for.
     pub(super) fn wants_to_store(&self) -> bool {
-        let Self { unstored, peers, restate, forgotten, .. } = self;
-        !unstored.is_empty() || peers.is_some() || restate.is_some() || !forgotten.is_empty()
+        let Self { unstored, peers, restate, forgotten, has_gone_changed, .. } = self;
+        let has_more = peers.is_some() || restate.is_some() || *has_gone_changed;
+        !unstored.is_empty() || !forgotten.is_empty() || has_more
     }
 
     fn drop_link(&mut self, node: NodeId) {
@@ -116,7 +134,7 @@ impl Cluster {
         self.exchange.handle_member(now, peer, is_live, replica);
         if is_live {
             self.live.insert(peer.id);
-            self.gone_since.remove(&peer.id);
+            self.has_gone_changed |= self.gone.remove(&peer.id).is_some();
         } else {
             self.live.remove(&peer.id);
         }
@@ -382,8 +400,11 @@ impl Driver {
             restated: cluster.restate.take(),
             peers: cluster.peers.take(),
             forgotten: std::mem::take(&mut cluster.forgotten),
+            has_gone_changed: std::mem::take(&mut cluster.has_gone_changed),
             ..Remote::default()
         };
+        let gone = || cluster.gone.iter().map(|(node, gone)| (*node, gone.since)).collect();
+        batch.gone = remote.has_gone_changed.then(gone);
         batch.forget.clone_from(&remote.forgotten);
         batch.peers.clone_from(&remote.peers);
         let mut room = MOST_STORED;
@@ -421,6 +442,7 @@ impl Driver {
         cluster.restate = cluster.restate.max(remote.restated);
         cluster.peers = cluster.peers.take().or(remote.peers);
         cluster.forgotten.extend(remote.forgotten);
+        cluster.has_gone_changed |= remote.has_gone_changed;
         let is_known = |(origin, _): &(NodeId, _)| !self.replica.is_forgotten(*origin);
         for (origin, keys) in remote.keys.into_iter().filter(is_known) {
             cluster.unstored.entry(origin).or_default().extend(keys);
@@ -446,14 +468,22 @@ impl Driver {
             .partition(|origin| cluster.live.contains(origin));
         let mut taken: BTreeSet<NodeName> = live.into_iter().filter_map(name_of).collect();
         taken.insert(self.shared.identity.node.clone());
+        let wall = clocks().1;
         for origin in &gone {
-            cluster.gone_since.entry(*origin).or_insert(now);
+            cluster.gone.entry(*origin).or_insert_with(|| {
+                cluster.has_gone_changed = true;
+                Gone { since: wall, seen: now }
+            });
         }
         let is_replaced =
             |origin: &NodeId| name_of(*origin).is_some_and(|name| taken.contains(&name));
         let is_over = |origin: &NodeId| {
-            let since = cluster.gone_since.get(origin);
-            since.is_some_and(|at| now.saturating_duration_since(*at) >= self.reap_after)
+            let gone = cluster.gone.get(origin);
+            gone.is_some_and(|Gone { since, seen }| {
+                let is_seen =
+                    now.saturating_duration_since(*seen) >= SEEN_GONE.min(self.reap_after);
+                is_seen && wall.since(*since) >= self.reap_after
+            })
         };
         let (over, rest): (Vec<NodeId>, Vec<NodeId>) =
             gone.into_iter().partition(|origin| is_over(origin) || is_replaced(origin));
@@ -474,7 +504,7 @@ impl Driver {
             cluster.forgotten.push((origin, up_to));
             cluster.unstored.remove(&origin);
             cluster.stored_heads.remove(&origin);
-            cluster.gone_since.remove(&origin);
+            cluster.has_gone_changed |= cluster.gone.remove(&origin).is_some();
             cluster.generations.remove(&origin);
             cluster.exchange.forget(origin);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dunlin_core::catalog::{Catalog, GuardSettings, NodeStatus, Topology};
 use dunlin_core::gossip::{Exchange, ExchangeSettings};
 use dunlin_core::health::Scheduler;
-use dunlin_core::model::{Instance, NodeId, NodePhase, NodeRow, ProviderId};
+use dunlin_core::model::{Instance, NodeId, NodePhase, NodeRow, ProviderId, Timestamp};
 use dunlin_core::replica::{Change, Departure, Replica, Row, RowKey, RowState};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
@@ -174,7 +174,7 @@ impl Driver {
 
     /// Joins the driver with the network. Members that were down when the agent last stopped still are until they
     /// say otherwise.
-    pub(crate) fn join(&mut self, net: Net, down: &[NodeId]) {
+    pub(crate) fn join(&mut self, net: Net, down: &[NodeId], gone: &[(NodeId, Timestamp)]) {
         let (now, wall) = clocks();
         let zone = self.shared.identity.zone.clone();
         let settings = ExchangeSettings::default();
@@ -183,7 +183,7 @@ impl Driver {
         context.set_summary(self.replica.summary());
         // All that is here at this point comes from the disk.
         let stored = self.replica.heads().collect();
-        self.cluster = Some(Cluster::new(context, exchange, stored, now));
+        self.cluster = Some(Cluster::new(context, exchange, stored, gone, now));
         (self.net_events, self.net_frames) = (net.events, net.frames);
         let statuses: Vec<_> = down.iter().map(|id| (*id, NodeStatus::Down)).collect();
         self.catalog.handle_statuses(now, wall, &statuses);

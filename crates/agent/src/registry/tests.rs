@@ -8,6 +8,10 @@ use dunlin_core::model::{Instance, InstanceFields, ServiceName};
 use super::*;
 
 fn registration(id: &str, port: i64) -> Registration {
+    registration_with(id, port, BTreeMap::new())
+}
+
+fn registration_with(id: &str, port: i64, meta: BTreeMap<String, String>) -> Registration {
     let fields = InstanceFields {
         id: InstanceId::parse(id).unwrap(),
         service: ServiceName::parse("web").unwrap(),
@@ -15,7 +19,7 @@ fn registration(id: &str, port: i64) -> Registration {
         port,
         weight: 100,
         tags: vec![],
-        meta: BTreeMap::new(),
+        meta,
         provider: ProviderId::api(),
     };
     Registration::new(Instance::new(fields).unwrap(), vec![]).unwrap()
@@ -240,4 +244,23 @@ fn too_many_instances_are_refused_whole() {
     let error = state(&mut registry, "http:x", many).unwrap_err();
     assert!(matches!(error, RegistryError::TooManyInstances { .. }));
     assert!(registry.is_empty());
+}
+
+#[test]
+fn instances_that_are_too_large_all_together_are_refused() {
+    let large = |n: usize| {
+        let pairs = (0..64).map(|pair| (format!("k{pair}"), "v".repeat(4_000)));
+        registration_with(&format!("i{n}"), 1, pairs.collect())
+    };
+    let fitting = INSTANCE_OCTETS_PER_NODE / large(0).instance.approx_octets();
+    let mut registry = Registry::default();
+    state(&mut registry, "http:x", (0..fitting).map(large).collect()).unwrap();
+    let error = state(&mut registry, "http:y", vec![large(fitting)]).unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { .. }), "{error}");
+    state(&mut registry, "http:x", (1..fitting).map(large).collect()).unwrap();
+    state(&mut registry, "http:y", vec![large(fitting)]).unwrap();
+    for provider in ["http:x", "http:y"] {
+        state(&mut registry, provider, vec![]).unwrap();
+    }
+    assert_eq!(registry.octets, 0);
 }

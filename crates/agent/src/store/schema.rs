@@ -45,8 +45,9 @@ const MIGRATIONS: [&str; 4] = [
     CREATE TABLE peers (id BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
     ",
     // Registrations are stored only so far as the own rows do not tell them. Those that are here do no harm:
-    // what a row tells counts. An older Dunlin would miss the others, so it must not open the file.
-    "",
+    // what a row tells counts. An older Dunlin would miss the others, so it must not open the file. Since when
+    // nodes are gone is counted on after a start.
+    "CREATE TABLE gone (origin BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) WITHOUT ROWID;",
 ];
 
 /// The schema that this Dunlin writes.

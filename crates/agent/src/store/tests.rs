@@ -295,6 +295,16 @@ async fn a_forgotten_node_leaves_a_marker_and_may_come_back() {
 }
 
 #[tokio::test]
+async fn since_when_nodes_are_gone_is_replaced_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let gone = |n| (NodeId::from_bytes([n; 16]), Timestamp::from_millis(n.into()));
+    for all in [vec![gone(1), gone(2)], vec![gone(2)], vec![]] {
+        let batch = Batch { gone: Some(all.clone()), ..Batch::default() };
+        assert_eq!(write_and_reopen(dir.path(), batch).await.gone, all);
+    }
+}
+
+#[tokio::test]
 async fn peers_are_replaced_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();
     let peer = |n| (NodeId::from_bytes([n; 16]), vec![n; 3]);

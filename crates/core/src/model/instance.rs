@@ -138,6 +138,15 @@ pub struct InstanceFields {
 }
 
 impl Instance {
+    /// About how many octets it takes on the wire and on disk.
+    #[must_use]
+    pub fn approx_octets(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 1).sum();
+        let meta: usize = self.meta.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+        let names = self.id.as_str().len() + self.service.as_str().len();
+        names + self.provider.name().len() + 40 + tags + meta
+    }
+
     /// The weight when none is given.
     pub const DEFAULT_WEIGHT: u16 = 100;
 

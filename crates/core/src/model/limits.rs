@@ -22,6 +22,8 @@ pub const META_PAIR_OCTETS: usize = 4096;
 pub const CHECKS_PER_INSTANCE: usize = 16;
 /// Instances that one node registers.
 pub const INSTANCES_PER_NODE: usize = 10_000;
+/// Octets that the instances of one node take, all together.
+pub const INSTANCE_OCTETS_PER_NODE: usize = 32 << 20;
 /// Octets of a check's output that are kept; the rest is cut.
 pub const CHECK_OUTPUT_OCTETS: usize = 4096;
 /// Octets of a maintenance reason.

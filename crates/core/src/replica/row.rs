@@ -232,12 +232,7 @@ impl Row {
                 let meta: usize = node.meta.iter().map(pair).sum();
                 node.name.as_str().len() + node.zone.as_str().len() + 24 + meta
             }
-            Self::Instance(instance) => {
-                let tags: usize = instance.tags.iter().map(|t| t.len() + 1).sum();
-                let names = instance.id.as_str().len() + instance.service.as_str().len();
-                let meta: usize = instance.meta.iter().map(pair).sum();
-                names + instance.provider.name().len() + 40 + tags + meta
-            }
+            Self::Instance(instance) => instance.approx_octets(),
             Self::Check(check) => check.output.len() + 16,
             Self::Newer(newer) => newer.known.approx_bytes() + newer.rest.len(),
             Self::Other(octets) => octets.len() + 1,
