@@ -25,8 +25,6 @@ const SETS: u64 = 100;
 const SETS_PER_SECOND: u32 = 10;
 const SAMPLES: usize = 100;
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// How long agents that agree are left alone, until all is on the disk.
-const SETTLE: Duration = Duration::from_secs(3);
 const PROBE: &str = "probe.api.prod.shop";
 
 /// The second agent joins, has instances of services of the first, and changes a thousand a second: in the rounds, by
@@ -49,7 +47,9 @@ pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
             Ok(agent.instances(&mut client)? >= wanted)
         })?;
     }
-    thread::sleep(SETTLE);
+    for agent in [measured, changing] {
+        process::wait_until_idle(agent.pid()?)?;
+    }
     let questions = Questions::new(Asked::Both(Spread::Uniform), SERVICES, USUAL_PAYLOAD);
     let row = |what: &str, unit, goal| Row::new(format!("100,000 × 3, {what}"), unit, goal);
     let mut quiet = row("quiet: processor time", Unit::Micros, Goal::None);
@@ -57,6 +57,7 @@ pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
     let mut used = Vec::new();
     let mut memory = Vec::new();
     for _ in 0..setup.rounds {
+        process::wait_until_idle(farm.dunlin().pid)?;
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         quiet.add(Kind::Dunlin, found.micros_per_answer());
         quiet_memory.add(Kind::Dunlin, resident(farm)?);

@@ -106,6 +106,9 @@ impl Farm {
         for server in &farm.servers {
             server.wait_until_ready(&home)?;
         }
+        for server in &farm.servers {
+            process::wait_until_idle(server.pid)?;
+        }
         Ok(farm)
     }
 

@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use crate::run::Cmd;
 
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+const IDLE_FOR: Duration = Duration::from_millis(500);
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running server. Dropped, it is ended with all its children.
 pub(super) struct Process {
@@ -97,6 +99,22 @@ pub(super) fn processor_time(pid: u32) -> Result<Duration> {
         nanos += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// Waits, not without end, until a process and its children have nothing to do.
+pub(super) fn wait_until_idle(pid: u32) -> Result<()> {
+    let deadline = Instant::now() + IDLE_WITHIN;
+    let mut before = processor_time(pid)?;
+    while Instant::now() < deadline {
+        thread::sleep(IDLE_FOR);
+        let now = processor_time(pid)?;
+        if now - before < IDLE_FOR / 50 {
+            return Ok(());
+        }
+        before = now;
+    }
+    println!("process {pid} is still at work {IDLE_WITHIN:?} after what it was given to do");
+    Ok(())
 }
 
 /// Resident octets of a process; of several that share memory, each page counts once.
