@@ -7,6 +7,7 @@
 //! The [guard](GuardSettings) sits between the two: what the rows say is gone is not always gone.
 
 mod guard;
+mod hints;
 mod nodes;
 mod refresh;
 mod subscriptions;
@@ -26,7 +27,7 @@ use nodes::{Names, NodeRecord};
 use refresh::Dirty;
 pub use subscriptions::{Interest, SubscriptionId, Subscriptions};
 pub use view::{
-    CatalogView, Endpoint, GuardMark, NodeView, Scope, ServiceView, Standing, Topology,
+    CatalogView, Endpoint, GuardMark, Named, NodeView, Scope, ServiceView, Standing, Topology,
 };
 
 use crate::model::{

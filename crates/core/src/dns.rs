@@ -13,6 +13,7 @@
 //!
 //! The way through: [`Query::parse`] → [`resolve`] → [`Answer::write`]; [`respond`] does all three.
 
+mod absent;
 mod answer;
 mod domain;
 mod query;
@@ -24,6 +25,7 @@ mod shuffle;
 #[cfg(test)]
 mod tests;
 
+pub use absent::{AbsentNames, no_such_name};
 pub use answer::{Answer, Depends, Written};
 pub use domain::{Domain, DomainError};
 pub use query::{Edns, Query, QuestionKey, Rcode, Reject};

@@ -5,6 +5,7 @@
 
 mod agent;
 mod cluster;
+pub(crate) mod dns;
 mod start;
 mod stats;
 
@@ -20,13 +21,13 @@ pub(crate) struct Args {
     /// How often to measure; the table shows medians.
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// cluster: these rows alone.
+    /// cluster, dns: these rows alone.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
     /// cluster: how many agents, where a row does not need a certain number.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=100))]
     agents: Option<u8>,
-    /// cluster: fewer samples, for trying.
+    /// cluster, dns: fewer samples, for trying.
     #[arg(long)]
     quick: bool,
     /// Measure the release binary that is there, whatever it was built from.
@@ -47,6 +48,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[
     Bench { name: "start", about: start::ABOUT, run: |args| start::run(args.runs) },
     Bench { name: "cluster", about: cluster::ABOUT, run: cluster::run },
+    Bench { name: "dns", about: dns::ABOUT, run: dns::run },
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {

@@ -19,6 +19,7 @@ mod test;
 mod verify;
 mod workspace;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -47,6 +48,9 @@ enum Command {
     Sim(sim::Args),
     /// Check the house rules alone (a step of verify).
     Rules,
+    /// A bare UDP echo, which the bench of the DNS server runs beside it.
+    #[command(hide = true)]
+    Echo { listen: SocketAddr },
 }
 
 fn main() -> ExitCode {
@@ -68,5 +72,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Rules => rules::check(),
+        Command::Echo { listen } => bench::dns::serve_echo(listen),
     }
 }

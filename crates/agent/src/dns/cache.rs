@@ -1,13 +1,17 @@
 //! A worker's encoded answers: found by question, checked against the view, bounded.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::dns::{Answer, QuestionKey};
 
-/// Octets of all answers and keys that one worker keeps.
-const MAX_OCTETS: usize = 32 << 20;
+use super::datagrams::BATCH;
+
+/// Octets of all answers that one worker keeps: those of 10,000 services with 30 instances each.
+const MAX_OCTETS: usize = 64 << 20;
+/// Of all workers together, which have the same answers: on a host of many processors each keeps less.
+const MAX_OCTETS_OF_ALL: usize = 512 << 20;
 
 struct Kept {
     answer: Answer,
@@ -15,31 +19,73 @@ struct Kept {
     seen: u64,
 }
 
+/// A question with its hash.
+pub(super) struct Wanted {
+    pub(super) key: QuestionKey,
+    hash: u64,
+}
+
 /// Answers by question. At its limit it starts anew: filling up takes at least as many different
 /// existing names, and an answer costs some microseconds to make again.
+///
+/// Where an answer stands is kept apart from the answers, so that this fits a processor's nearest caches.
 pub(super) struct AnswerCache {
-    /// The hash is keyed at random: questions come from strangers.
-    kept: HashMap<Box<[u8]>, Kept, RandomState>,
+    /// Keyed at random: questions come from strangers.
+    hashing: RandomState,
+    /// Places in `kept` by the hash of the question. Of two questions with one hash, the later one stays.
+    places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    kept: Vec<Kept>,
     octets: usize,
     max_entries: usize,
+    max_octets: usize,
 }
 
 impl AnswerCache {
-    pub(super) fn new(max_entries: usize) -> Self {
-        Self { kept: HashMap::default(), octets: 0, max_entries }
+    pub(super) fn new(max_entries: usize, workers: usize) -> Self {
+        Self {
+            hashing: RandomState::new(),
+            places: HashMap::default(),
+            kept: Vec::new(),
+            octets: 0,
+            max_entries,
+            max_octets: MAX_OCTETS.min(MAX_OCTETS_OF_ALL / workers.max(1)),
+        }
     }
 
     pub(super) fn clear(&mut self) {
+        self.places.clear();
         self.kept.clear();
         self.octets = 0;
     }
 
+    /// A question as this cache looks for it.
+    pub(super) fn wanted(&self, key: QuestionKey) -> Wanted {
+        Wanted { hash: self.hashing.hash_one(key.as_bytes()), key }
+    }
+
+    /// Touches the answers to several questions. More are kept than the processor's caches hold, and two short
+    /// loops make it wait for all of them at once, where answering would wait for one after the other.
+    pub(super) fn bring_near<'a>(&self, wanted: impl Iterator<Item = &'a Wanted>) {
+        let mut places = [None; BATCH];
+        for (place, wanted) in places.iter_mut().zip(wanted) {
+            *place = self.places.get(&wanted.hash).copied();
+        }
+        for place in places.into_iter().flatten() {
+            self.kept[place as usize].answer.touch();
+        }
+    }
+
     /// The answer to a question, if it is here and still true.
-    pub(super) fn find(&mut self, key: &QuestionKey, view: &CatalogView) -> Option<&Answer> {
-        let kept = self.kept.get_mut(key.as_bytes())?;
+    pub(super) fn find(
+        &mut self,
+        Wanted { hash, key }: &Wanted,
+        view: &CatalogView,
+    ) -> Option<&Answer> {
+        let place = *self.places.get(hash)?;
+        let kept = self.kept.get_mut(place as usize).filter(|kept| kept.answer.is_for(key))?;
         let index = view.index();
         if kept.seen != index {
-            if !kept.answer.depends().is_current(view) {
+            if !kept.answer.depends().is_current(view, kept.seen) {
                 return None;
             }
             kept.seen = index;
@@ -47,18 +93,41 @@ impl AnswerCache {
         Some(&kept.answer)
     }
 
-    pub(super) fn keep(&mut self, key: &QuestionKey, view: &CatalogView, answer: Answer) {
+    pub(super) fn keep(&mut self, wanted: &Wanted, view: &CatalogView, answer: Answer) {
         if !answer.is_worth_keeping() || self.max_entries == 0 {
             return;
         }
-        let octets = answer.octets() + key.as_bytes().len();
-        if self.kept.len() >= self.max_entries || self.octets + octets > MAX_OCTETS {
+        if self.kept.len() >= self.max_entries || self.octets + answer.octets() > self.max_octets {
             self.clear();
         }
-        self.octets += octets;
+        self.octets += answer.octets();
+        let next = u32::try_from(self.kept.len()).expect("answers fill some megabytes at most");
+        let place = *self.places.entry(wanted.hash).or_insert(next);
         let kept = Kept { answer, seen: view.index() };
-        if let Some(old) = self.kept.insert(key.as_bytes().into(), kept) {
-            self.octets -= old.answer.octets() + key.as_bytes().len();
+        match self.kept.get_mut(place as usize) {
+            Some(old) => {
+                self.octets -= old.answer.octets();
+                *old = kept;
+            }
+            None => self.kept.push(kept),
         }
+    }
+}
+
+/// Hands on what is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, _octets: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -85,6 +85,10 @@ impl DnsStats {
         }
     }
 
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     pub(super) fn worker(&self, index: usize) -> &Counters {
         self.workers.get(index).unwrap_or(&self.shared)
     }

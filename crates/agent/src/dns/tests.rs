@@ -394,19 +394,19 @@ async fn replies_do_not_wait_for_an_upstream_behind_them() {
 #[test]
 fn a_full_cache_starts_anew() {
     let view = view_with("web", &[[10, 0, 0, 1]]);
-    let mut cache = cache::AnswerCache::new(2);
+    let mut cache = cache::AnswerCache::new(2, 1);
     let names = ["web.dunlin.internal", "web.z1.dunlin.internal", "web.any.dunlin.internal"];
     let packets = names.map(|name| question(1, name, rtype::A));
-    let keys = packets.each_ref().map(|packet| {
+    let wanted = packets.each_ref().map(|packet| {
         let query = Query::parse(packet).unwrap();
-        let key = QuestionKey::of(&query);
-        match resolve(&query, &key, &view, &settings()) {
-            Resolution::Answer(answer) => cache.keep(&key, &view, answer),
-            Resolution::Forward => panic!("forwarded"),
+        let wanted = cache.wanted(QuestionKey::of(&query));
+        match resolve(&query, &wanted.key, &view, &settings()) {
+            Resolution::Answer(answer) => cache.keep(&wanted, &view, answer),
+            Resolution::NoSuchName | Resolution::Forward => panic!("it is a service"),
         }
-        key
+        wanted
     });
-    let found = keys.each_ref().map(|key| cache.find(key, &view).is_some());
+    let found = wanted.each_ref().map(|wanted| cache.find(wanted, &view).is_some());
     assert_eq!(found, [false, false, true]);
 }
 

@@ -4,17 +4,17 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use std::{io, thread};
+use std::{array, io, thread};
 
 use arc_swap::{ArcSwap, Cache};
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::dns::{
-    Answer, Outcome, Query, QuestionKey, Rcode, Resolution, Settings, Shuffler, Transport, Written,
-    resolve,
+    AbsentNames, Answer, Outcome, Query, QuestionKey, Rcode, Reject, Resolution, Settings,
+    Shuffler, Transport, Written, resolve,
 };
 use tokio::sync::mpsc;
 
-use super::cache::AnswerCache;
+use super::cache::{AnswerCache, Wanted};
 use super::datagrams::{BATCH, Exchange};
 use super::forward::{Job, ReplyTo};
 use super::random_seed;
@@ -41,7 +41,8 @@ pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, s
         view: Cache::new(Arc::clone(&shared.view)),
         settings: Cache::new(Arc::clone(&shared.settings)),
         last_settings: shared.settings.load_full(),
-        answers: AnswerCache::new(max_entries),
+        answers: AnswerCache::new(max_entries, shared.stats.workers()),
+        absent: AbsentNames::default(),
         shuffler: Shuffler::new(random_seed()),
         counters: shared.stats.worker(index),
     };
@@ -60,14 +61,22 @@ pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, s
             }
         };
         add(&answerer.counters.udp_queries, count as u64);
-        for (at, reply) in replies.iter_mut().enumerate().take(count) {
-            let outcome = answerer.answer(exchange.packet(at), reply);
+        answerer.refresh();
+        let asked: [_; BATCH] =
+            array::from_fn(|at| (at < count).then(|| answerer.read(exchange.packet(at))));
+        answerer.answers.bring_near(asked.iter().flatten().flatten().map(|asked| &asked.wanted));
+        for (at, (asked, reply)) in asked.iter().flatten().zip(&mut replies).enumerate() {
+            let packet = exchange.packet(at);
+            let outcome = match asked {
+                Ok(asked) => answerer.answer(asked, reply),
+                Err(reject) => answerer.reject(*reject, packet, reply),
+            };
             if outcome == Outcome::Forward {
                 let job = exchange.peer(at).map(|peer| Job {
-                    packet: exchange.packet(at).to_vec(),
+                    packet: packet.to_vec(),
                     reply_to: ReplyTo::Udp { socket: Arc::clone(socket), peer },
                 });
-                answerer.hand_over(job, &shared.forward, exchange.packet(at), reply);
+                answerer.hand_over(job, &shared.forward, packet, reply);
             }
         }
         let dropped = exchange.send(socket, &replies[..count]);
@@ -82,55 +91,76 @@ struct Answerer<'a> {
     settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     last_settings: Arc<Settings>,
     answers: AnswerCache,
+    absent: AbsentNames,
     shuffler: Shuffler,
     counters: &'a Counters,
 }
 
+/// A question that is well-formed.
+struct Asked<'p> {
+    query: Query<'p>,
+    wanted: Wanted,
+}
+
 impl Answerer<'_> {
-    /// Writes the reply to a packet, or leaves `out` empty when there is none to send now.
-    fn answer(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Outcome {
-        let query = match Query::parse(packet) {
-            Ok(query) => query,
-            Err(reject) => {
-                let Some(rcode) = reject.write(packet, out) else {
-                    add(&self.counters.dropped, 1);
-                    return Outcome::Silent;
-                };
-                return self.replied(rcode);
-            }
-        };
+    /// Forgets what was answered by other settings.
+    fn refresh(&mut self) {
         let settings = self.settings.load();
         if !Arc::ptr_eq(settings, &self.last_settings) {
             self.last_settings = Arc::clone(settings);
             self.answers.clear();
+            self.absent.clear();
         }
+    }
+
+    fn read<'p>(&self, packet: &'p [u8]) -> Result<Asked<'p>, Reject> {
+        let query = Query::parse(packet)?;
+        Ok(Asked { query, wanted: self.answers.wanted(QuestionKey::of(&query)) })
+    }
+
+    fn reject(&self, reject: Reject, packet: &[u8], out: &mut Vec<u8>) -> Outcome {
+        match reject.write(packet, out) {
+            Some(rcode) => self.replied(rcode),
+            None => {
+                add(&self.counters.dropped, 1);
+                Outcome::Silent
+            }
+        }
+    }
+
+    /// Writes the reply to a question, or leaves `out` empty when there is none to send now.
+    fn answer(&mut self, Asked { query, wanted }: &Asked<'_>, out: &mut Vec<u8>) -> Outcome {
         let settings = &*self.last_settings;
         let limit = query.reply_limit(settings, Transport::Udp);
         if let Some(rcode) = query.refusal() {
-            Answer::bare(settings, rcode).write(&query, limit, &mut self.shuffler, out);
+            Answer::bare(settings, rcode).write(query, limit, &mut self.shuffler, out);
             return self.replied(rcode);
         }
         let view = self.view.load();
-        let key = QuestionKey::of(&query);
-        if let Some(answer) = self.answers.find(&key, view) {
-            let written = answer.write(&query, limit, &mut self.shuffler, out);
+        if let Some(answer) = self.answers.find(wanted, view) {
+            let written = answer.write(query, limit, &mut self.shuffler, out);
             add(&self.counters.cache_hits, 1);
             self.counters.replied(written);
             return Outcome::Reply(written);
         }
-        match resolve(&query, &key, view, settings) {
+        let written = match resolve(query, &wanted.key, view, settings) {
             Resolution::Answer(answer) => {
-                let written = answer.write(&query, limit, &mut self.shuffler, out);
-                self.answers.keep(&key, view, answer);
-                add(&self.counters.cache_misses, 1);
-                self.counters.replied(written);
-                Outcome::Reply(written)
+                let written = answer.write(query, limit, &mut self.shuffler, out);
+                self.answers.keep(wanted, view, answer);
+                written
+            }
+            Resolution::NoSuchName => {
+                let answer = self.absent.answer(&wanted.key, view, settings);
+                answer.write(query, limit, &mut self.shuffler, out)
             }
             Resolution::Forward => {
                 out.clear();
-                Outcome::Forward
+                return Outcome::Forward;
             }
-        }
+        };
+        add(&self.counters.cache_misses, 1);
+        self.counters.replied(written);
+        Outcome::Reply(written)
     }
 
     fn replied(&self, rcode: Rcode) -> Outcome {

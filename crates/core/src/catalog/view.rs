@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::hints::{self, Hints};
 use super::{EndpointKey, NodeStatus};
 use crate::model::{
     CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodePhase, NodeRow, ServiceName,
@@ -137,6 +138,18 @@ impl ServiceView {
     }
 }
 
+/// What stands under a name.
+#[derive(Debug, Clone, Copy)]
+pub enum Named<'a> {
+    /// A service.
+    Service(&'a Arc<ServiceView>),
+    /// Nothing itself, but services have more labels in front of it: `prod.shop` exists as a name (an empty
+    /// non-terminal, RFC 8020) when `http.api.prod.shop` does.
+    Suffix,
+    /// Nothing.
+    Nothing,
+}
+
 /// One node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
@@ -208,8 +221,11 @@ pub struct CatalogView {
     index: u64,
     layout_index: u64,
     topology: Arc<Topology>,
-    /// Keyed by the labels in reverse, so that `prod.shop` is a prefix of all that ends with it.
+    /// Keyed by the labels in reverse, so that those of one product stand together.
     services: OrdMap<Arc<str>, Arc<ServiceView>>,
+    hints: Arc<Hints>,
+    /// Names that the hints were told of since they were made.
+    hinted: usize,
     nodes: OrdMap<NodeName, Arc<NodeView>>,
     nodes_by_address: OrdMap<IpAddr, NodeName>,
     zones: OrdMap<ZoneName, usize>,
@@ -226,6 +242,8 @@ impl CatalogView {
             layout_index: index,
             topology: Arc::new(topology),
             services: OrdMap::new(),
+            hints: Arc::new(Hints::for_names(0)),
+            hinted: 0,
             nodes: OrdMap::new(),
             nodes_by_address: OrdMap::new(),
             zones: OrdMap::new(),
@@ -277,6 +295,41 @@ impl CatalogView {
         self.services.get(reversed(name.as_str()).as_str())
     }
 
+    /// Whether a service is certainly what it was in the view of an earlier index, by its
+    /// [`service_key`](Self::service_key). Costs next to nothing, and misses some that did not change.
+    #[must_use]
+    pub fn is_unchanged_since(&self, key: &str, index: u64) -> bool {
+        self.hints.is_unchanged_since(hints::hash(key), index)
+    }
+
+    /// What stands under a name in lower case, which need not be a service's.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Named<'_> {
+        let mut key = reversed(name);
+        if !self.hints.may_exist(hints::hash(&key)) {
+            return Named::Nothing;
+        }
+        if let Some(service) = self.services.get(key.as_str()) {
+            return Named::Service(service);
+        }
+        key.push('.');
+        if self.has_key_from(&key) { Named::Suffix } else { Named::Nothing }
+    }
+
+    /// Whether some service's name ends with these labels and has more in front, whether or not it is itself a
+    /// service's.
+    #[must_use]
+    pub fn has_services_below(&self, suffix: &str) -> bool {
+        let mut prefix = reversed(suffix);
+        prefix.push('.');
+        self.has_key_from(&prefix)
+    }
+
+    fn has_key_from(&self, prefix: &str) -> bool {
+        let mut range = self.services.range(Arc::<str>::from(prefix)..);
+        range.next().is_some_and(|(key, _)| key.starts_with(prefix))
+    }
+
     /// All services, sorted by their labels in reverse: those of one product stand together.
     pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
         self.services.values()
@@ -286,16 +339,6 @@ impl CatalogView {
     #[must_use]
     pub fn service_count(&self) -> usize {
         self.services.len()
-    }
-
-    /// Whether some service's name ends with these labels and has more in front: `prod.shop` exists
-    /// as a name (an empty non-terminal, RFC 8020) when `http.api.prod.shop` does.
-    #[must_use]
-    pub fn has_services_below(&self, suffix: &str) -> bool {
-        let mut prefix = reversed(suffix);
-        prefix.push('.');
-        let mut range = self.services.range(Arc::<str>::from(prefix.as_str())..);
-        range.next().is_some_and(|(key, _)| key.starts_with(&prefix))
     }
 
     /// One node by name.
@@ -319,6 +362,16 @@ impl CatalogView {
     #[must_use]
     pub fn is_zone(&self, zone: &ZoneName) -> bool {
         *zone == self.topology.own_zone || self.zones.contains_key(zone)
+    }
+
+    /// The zone that a label names, if it names one.
+    #[must_use]
+    pub fn zone(&self, label: &str) -> Option<&ZoneName> {
+        let own = &self.topology.own_zone;
+        if label == own.as_str() {
+            return Some(own);
+        }
+        self.zones.get_key_value(label).map(|(zone, _)| zone)
     }
 
     /// Zones with at least one node, by name.
@@ -361,8 +414,22 @@ impl CatalogView {
     ) {
         let key: Arc<str> = reversed(name.as_str()).into();
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
-        if self.services.insert(key, view).is_none() {
+        self.hints.change(hints::hash(&key), self.index);
+        if self.services.insert(Arc::clone(&key), view).is_none() {
             self.layout_index = self.index;
+            self.hint_at(&key);
+        }
+    }
+
+    /// Tells the hints of a new name and of those above it. When they are full, also of names that are gone by now,
+    /// new ones are made.
+    fn hint_at(&mut self, key: &str) {
+        self.hinted += new_to(&self.hints, hints::names(key));
+        if self.hinted > self.hints.room() {
+            let anew = self.hints.anew(self.services.len());
+            let names = self.services.keys().flat_map(|key| hints::names(key));
+            self.hinted = new_to(&anew, names);
+            self.hints = Arc::new(anew);
         }
     }
 
@@ -385,9 +452,11 @@ impl CatalogView {
 
     /// Removes a service at the present index, remembering that it was there.
     pub fn remove_service(&mut self, name: &ServiceName) {
-        if self.services.remove(reversed(name.as_str()).as_str()).is_none() {
+        let key = reversed(name.as_str());
+        if self.services.remove(key.as_str()).is_none() {
             return;
         }
+        self.hints.change(hints::hash(&key), self.index);
         self.layout_index = self.index;
         self.removals.entry(self.index).or_default().push(name.clone());
         if self.removals.len() > REMEMBERED_REMOVALS
@@ -450,6 +519,11 @@ impl CatalogView {
             }
         }
     }
+}
+
+/// Tells hints of names. Returns how many of them are new to them.
+fn new_to<'a>(hints: &Hints, names: impl Iterator<Item = &'a str>) -> usize {
+    names.filter(|name| hints.insert(hints::hash(name))).count()
 }
 
 /// `http.api.prod.shop` becomes `shop.prod.api.http`.
@@ -563,12 +637,68 @@ mod tests {
         view.advance();
         let name = service("http.api.prod.shop");
         view.put_service(name.clone(), None, vec![endpoint("w", "x", &here, Health::Passing)]);
-        for above in ["shop", "prod.shop", "api.prod.shop"] {
-            assert!(view.has_services_below(above), "{above}");
+        view.put_service(service("shop"), None, vec![endpoint("s", "x", &here, Health::Passing)]);
+        for above in ["prod.shop", "api.prod.shop"] {
+            assert!(matches!(view.named(above), Named::Suffix), "{above}");
         }
-        for other in ["hop", "http.api.prod.shop", "api.prod", "pro.shop"] {
-            assert!(!view.has_services_below(other), "{other}");
+        for other in ["hop", "api.prod", "pro.shop", "x.http.api.prod.shop", ""] {
+            assert!(matches!(view.named(other), Named::Nothing), "{other}");
         }
+        for service in ["http.api.prod.shop", "shop"] {
+            assert!(matches!(view.named(service), Named::Service(_)), "{service}");
+        }
+        view.remove_service(&service("shop"));
+        assert!(matches!(view.named("shop"), Named::Suffix));
+        view.remove_service(&name);
+        for gone in ["shop", "prod.shop", "http.api.prod.shop"] {
+            assert!(matches!(view.named(gone), Named::Nothing), "{gone}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_however_many_come_and_go() {
+        let here = node("a", "eu1", [127, 0, 0, 1]);
+        let mut view = view();
+        let name = |number: u32| service(&format!("s{number}.p{}", number % 7));
+        let count = 3 * u32::try_from(Hints::for_names(0).room()).unwrap();
+        for number in 0..count {
+            view.advance();
+            let endpoint = endpoint("w", "x", &here, Health::Passing);
+            view.put_service(name(number), None, vec![endpoint]);
+            if number % 2 == 0 {
+                view.remove_service(&name(number));
+            }
+        }
+        for number in 0..count {
+            let is_there = matches!(view.named(name(number).as_str()), Named::Service(_));
+            assert_eq!(is_there, number % 2 == 1, "{number}");
+        }
+        assert!((0..7).all(|n| matches!(view.named(&format!("p{n}")), Named::Suffix)));
+    }
+
+    #[test]
+    fn a_service_is_unchanged_until_it_changes() {
+        let here = node("a", "eu1", [127, 0, 0, 1]);
+        let mut view = view();
+        view.advance();
+        let put = |view: &mut CatalogView, name: &str| {
+            let endpoint = endpoint("w", name, &here, Health::Passing);
+            view.put_service(service(name), None, vec![endpoint]);
+        };
+        put(&mut view, "web");
+        let key = CatalogView::service_key(&service("web"));
+        let made = view.index();
+        view.advance();
+        put(&mut view, "other");
+        assert!(view.is_unchanged_since(&key, made));
+        view.advance();
+        put(&mut view, "web");
+        assert!(!view.is_unchanged_since(&key, made));
+        let changed = view.index();
+        assert!(view.is_unchanged_since(&key, changed));
+        view.advance();
+        view.remove_service(&service("web"));
+        assert!(!view.is_unchanged_since(&key, changed));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! An encoded answer that many clients can have: a template of whole records.
 
+use std::hint;
 use std::sync::Arc;
 
-use super::query::{FLAG_RD, OPT_OCTETS, Query, Rcode};
+use super::query::{FLAG_RD, OPT_OCTETS, Query, QuestionKey, Rcode};
 use super::record::Rank;
 use super::settings::Settings;
 use super::shuffle::Shuffler;
@@ -15,7 +16,12 @@ const FLAG_AA: u16 = 0x0400;
 const FLAG_TC: u16 = 0x0200;
 const FLAG_RA: u16 = 0x0080;
 
-/// One encoded record within [`Answer::records`].
+/// What processors fetch from memory at once.
+const LINE_OCTETS: usize = 64;
+/// What an answer of 1,232 octets is made from, and a few records that did not fit.
+const TOUCHED_LINES: usize = 24;
+
+/// One encoded record within [`Answer::octets`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
     start: u32,
@@ -61,14 +67,15 @@ pub enum Depends {
 }
 
 impl Depends {
-    /// Whether an answer made earlier is what would be made now. Costs one look into the view's index,
-    /// whatever else has changed; remembers a changed layout that did not concern it.
-    pub fn is_current(&mut self, view: &CatalogView) -> bool {
+    /// Whether an answer that was current in the view of the index `seen` is what would be made now. Costs next to
+    /// nothing while its service does not change, and else one look into the view; remembers a changed layout that
+    /// did not concern it.
+    pub fn is_current(&mut self, view: &CatalogView, seen: u64) -> bool {
         match self {
             Self::Settings => true,
             Self::Layout { index } => *index == view.layout_index(),
             Self::Service { key, index, layout_index, edge, edge_is_zone, topology } => {
-                if view.index_of(key) != Some(*index) {
+                if !view.is_unchanged_since(key, seen) && view.index_of(key) != Some(*index) {
                     return false;
                 }
                 if *layout_index == view.layout_index() {
@@ -97,21 +104,26 @@ pub struct Written {
 }
 
 /// A template: encoded once, written many times, each time for one client.
+///
+/// A cache of many thousands is larger than a processor's caches, so what a write needs lies close together.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    rcode: Rcode,
+    /// The question's key, then the records in order of their sections.
+    octets: Box<[u8]>,
+    blocks: Box<[Block]>,
+    /// Where in `octets` each part ends.
+    question_end: u32,
+    answers_end: u32,
+    authority_end: u32,
+    /// Records of two sections; what is left are additionals.
+    answers: u16,
+    authority: u16,
     flags: u16,
     udp_payload: u16,
-    records: Box<[u8]>,
-    blocks: Box<[Block]>,
-    answers: usize,
-    authority: usize,
-    /// Octets of the answer section, and of it with the authority section.
-    answers_end: usize,
-    authority_end: usize,
+    rcode: Rcode,
     has_weights: bool,
     is_kept: bool,
-    depends: Depends,
+    depends: Box<Depends>,
 }
 
 impl Answer {
@@ -119,30 +131,33 @@ impl Answer {
         settings: &Settings,
         rcode: Rcode,
         depends: Depends,
-        records: Vec<u8>,
+        (octets, question): (Vec<u8>, usize),
         blocks: Vec<Block>,
         [answers, authority]: [usize; 2],
     ) -> Self {
+        let size = |octets: usize| u32::try_from(octets).expect("some thousand records at most");
+        let number = |count: usize| u16::try_from(count).expect("some thousand records at most");
         let end_of = |count: usize| {
             let last = count.checked_sub(1).and_then(|last| blocks.get(last));
-            last.map_or(0, |b: &Block| b.start as usize + usize::from(b.len))
+            last.map_or(size(question), |b: &Block| b.start + u32::from(b.len))
         };
         let is_ours = matches!(rcode, Rcode::NoError | Rcode::NxDomain);
         let recurses = !settings.upstreams.is_empty();
         let weight = blocks.first().map(|b| b.rank.weight);
         Self {
-            rcode,
-            flags: FLAG_QR | if is_ours { FLAG_AA } else { 0 } | if recurses { FLAG_RA } else { 0 },
-            udp_payload: settings.udp_octets(),
+            question_end: size(question),
             answers_end: end_of(answers),
             authority_end: end_of(answers + authority),
+            answers: number(answers),
+            authority: number(authority),
+            flags: FLAG_QR | if is_ours { FLAG_AA } else { 0 } | if recurses { FLAG_RA } else { 0 },
+            udp_payload: settings.udp_octets(),
+            rcode,
             has_weights: blocks[..answers].iter().any(|b| Some(b.rank.weight) != weight),
             is_kept: rcode == Rcode::NoError,
-            records: records.into(),
+            octets: octets.into(),
             blocks: blocks.into(),
-            answers,
-            authority,
-            depends,
+            depends: Box::new(depends),
         }
     }
 
@@ -150,7 +165,13 @@ impl Answer {
     #[must_use]
     pub fn bare(settings: &Settings, rcode: Rcode) -> Self {
         let depends = Depends::Settings;
-        Self::new(settings, rcode, depends, Vec::new(), Vec::new(), [0, 0])
+        Self::new(settings, rcode, depends, (Vec::new(), 0), Vec::new(), [0, 0])
+    }
+
+    /// Whether it was made for this very question.
+    #[must_use]
+    pub fn is_for(&self, key: &QuestionKey) -> bool {
+        self.octets[..self.question_end as usize] == *key.as_bytes()
     }
 
     /// The code it carries.
@@ -176,10 +197,24 @@ impl Answer {
         self
     }
 
+    /// Reads from all lines of memory that a write into a usual datagram needs, so that they are near then.
+    pub fn touch(&self) {
+        let lines = self.octets.iter().step_by(LINE_OCTETS).take(TOUCHED_LINES);
+        let blocks = self.blocks.iter().step_by(LINE_OCTETS / size_of::<Block>());
+        let blocks = blocks.take(TOUCHED_LINES / 4).map(|block| block.len);
+        hint::black_box((
+            lines.fold(0, |sum, octet| sum ^ octet),
+            blocks.fold(0, |sum, len| sum ^ len),
+        ));
+    }
+
     /// How much memory it takes, roughly.
     #[must_use]
     pub fn octets(&self) -> usize {
-        size_of::<Self>() + self.records.len() + size_of_val(&*self.blocks)
+        size_of::<Self>()
+            + self.octets.len()
+            + size_of_val(&*self.blocks)
+            + size_of_val(&*self.depends)
     }
 
     /// Writes the reply for one client into `out`, at most `limit` octets, which must be 512 or more.
@@ -199,21 +234,22 @@ impl Answer {
         out.extend_from_slice(query.question());
         let opt = if query.edns().is_some() { OPT_OCTETS } else { 0 };
         let room = limit.saturating_sub(out.len() + opt);
-        let (answers, mut additional) = if self.records.len() <= room {
-            self.push_answers(usize::MAX, shuffler, out);
-            out.extend_from_slice(&self.records[self.answers_end..]);
-            let rest = self.blocks.len() - self.answers - self.authority;
-            (self.answers, rest)
-        } else if self.authority_end <= room {
-            self.push_answers(usize::MAX, shuffler, out);
-            out.extend_from_slice(&self.records[self.answers_end..self.authority_end]);
-            let rest = self.push_some_additionals(room - self.authority_end, shuffler, out);
-            (self.answers, rest)
+        let [start, answers_end, authority_end] =
+            [self.question_end, self.answers_end, self.authority_end].map(|end| end as usize);
+        let (all, without_additionals) = (self.octets.len() - start, authority_end - start);
+        let (answers, mut additional) = if all <= room {
+            let answers = self.push_answers(usize::MAX, shuffler, out);
+            out.extend_from_slice(&self.octets[answers_end..]);
+            (answers, self.additionals().len())
+        } else if without_additionals <= room {
+            let answers = self.push_answers(usize::MAX, shuffler, out);
+            out.extend_from_slice(&self.octets[answers_end..authority_end]);
+            (answers, self.push_some_additionals(room - without_additionals, shuffler, out))
         } else {
             (self.push_answers(room, shuffler, out), 0)
         };
-        let truncated = answers < self.answers;
-        let authority = if truncated { 0 } else { self.authority };
+        let truncated = answers < usize::from(self.answers);
+        let authority = if truncated { 0 } else { usize::from(self.authority) };
         if opt > 0 {
             self.push_opt(query, out);
             additional += 1;
@@ -231,9 +267,13 @@ impl Answer {
         Written { rcode: self.rcode, truncated }
     }
 
+    fn additionals(&self) -> &[Block] {
+        &self.blocks[usize::from(self.answers) + usize::from(self.authority)..]
+    }
+
     /// Appends the answer section in a random order, as many records as fit. Returns how many.
     fn push_answers(&self, room: usize, shuffler: &mut Shuffler, out: &mut Vec<u8>) -> usize {
-        let blocks = &self.blocks[..self.answers];
+        let blocks = &self.blocks[..usize::from(self.answers)];
         if let [only] = blocks {
             return self.push_if_fits(only, room, out);
         }
@@ -274,7 +314,7 @@ impl Answer {
         shuffler: &mut Shuffler,
         out: &mut Vec<u8>,
     ) -> usize {
-        let blocks = &self.blocks[self.answers + self.authority..];
+        let blocks = self.additionals();
         if blocks.is_empty() {
             return 0;
         }
@@ -295,7 +335,7 @@ impl Answer {
             return 0;
         }
         let start = block.start as usize;
-        out.extend_from_slice(&self.records[start..start + len]);
+        out.extend_from_slice(&self.octets[start..start + len]);
         1
     }
 

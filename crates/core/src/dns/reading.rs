@@ -8,8 +8,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::catalog::{CatalogView, NodeView, ServiceView};
-use crate::model::{NodeName, ServiceName, ZoneName};
+use crate::catalog::{CatalogView, Named, NodeView, ServiceView};
+use crate::model::{NodeName, ZoneName};
 
 /// The deepest names are `_service._tcp.job.env.product.ZONE`.
 const DEEPEST: usize = 6;
@@ -73,22 +73,19 @@ pub(super) fn read(name: &[u8], domain: &[u8], view: &CatalogView) -> Reading {
         Some((&ANY_LABEL, rest)) => below_zone(rest, view, Zones::Any),
         Some((&NODE_LABEL, rest)) => read_node(rest, None, view),
         Some((&LOCAL_LABEL, _)) => Reading::Unknown,
-        Some((&last, rest)) => {
-            let zone = ZoneName::parse(last).ok();
-            match zone {
-                Some(zone) if view.is_zone(&zone) => read_zone(zone, rest, view),
-                edge => read_service(labels, Zones::Nearest, edge, view),
-            }
-        }
+        Some((&last, rest)) => match view.zone(last) {
+            Some(zone) => read_zone(zone, rest, view),
+            None => read_service(labels, Zones::Nearest, Some(last), view),
+        },
     }
 }
 
-fn read_zone(zone: ZoneName, rest: &[&str], view: &CatalogView) -> Reading {
+fn read_zone(zone: &ZoneName, rest: &[&str], view: &CatalogView) -> Reading {
     match rest.split_last() {
-        None => Reading::Zone(zone),
-        Some((&NODE_LABEL, nodes)) => read_node(nodes, Some(&zone), view),
+        None => Reading::Zone(zone.clone()),
+        Some((&NODE_LABEL, nodes)) => read_node(nodes, Some(zone), view),
         Some((&(ANY_LABEL | LOCAL_LABEL), _)) => Reading::Unknown,
-        Some(_) => below_zone(rest, view, Zones::One(zone)),
+        Some(_) => below_zone(rest, view, Zones::One(zone.clone())),
     }
 }
 
@@ -100,7 +97,7 @@ fn below_zone(rest: &[&str], view: &CatalogView, zones: Zones) -> Reading {
         Zones::One(zone) => Some(zone.clone()),
         Zones::Nearest | Zones::Any => None,
     };
-    read_service(rest, zones, edge, view)
+    read_service(rest, zones, edge.as_ref().map(ZoneName::as_str), view)
 }
 
 fn read_node(labels: &[&str], zone: Option<&ZoneName>, view: &CatalogView) -> Reading {
@@ -137,12 +134,8 @@ fn address_of(digits: &str) -> Option<IpAddr> {
     }
 }
 
-fn read_service(
-    labels: &[&str],
-    zones: Zones,
-    edge: Option<ZoneName>,
-    view: &CatalogView,
-) -> Reading {
+/// `edge` is the label next to the domain, if it could be a zone's name.
+fn read_service(labels: &[&str], zones: Zones, edge: Option<&str>, view: &CatalogView) -> Reading {
     let is_protocol = |label: &str| matches!(label, "_tcp" | "_udp");
     let name = match labels {
         // RFC 2782: `_service._tcp.REST` is `service.REST`.
@@ -154,25 +147,27 @@ fn read_service(
         }
         // `_tcp.REST` exists when some `_service._tcp.REST` does.
         [protocol, rest @ ..] if is_protocol(protocol) => {
-            let suffix = rest.join(".");
-            let exists = rest.is_empty() || view.has_services_below(&suffix);
+            let exists = rest.is_empty() || view.has_services_below(&rest.join("."));
             return if exists { Reading::Empty } else { Reading::Unknown };
         }
         [first, rest @ ..] => joined(first, rest),
         [] => return Reading::Empty,
     };
-    let Ok(name) = ServiceName::parse(&name) else {
-        return Reading::Unknown;
-    };
-    match view.service(&name) {
-        Some(service) => Reading::Service { service: Arc::clone(service), zones, edge },
-        None if view.has_services_below(name.as_str()) => Reading::Empty,
-        None => Reading::Unknown,
+    // What no service may be called, none is called.
+    match view.named(&name) {
+        Named::Service(service) => {
+            let edge = edge.and_then(|label| ZoneName::parse(label).ok());
+            Reading::Service { service: Arc::clone(service), zones, edge }
+        }
+        Named::Suffix => Reading::Empty,
+        Named::Nothing => Reading::Unknown,
     }
 }
 
 fn joined(first: &str, rest: &[&str]) -> String {
-    let mut name = String::from(first);
+    let octets = first.len() + rest.iter().map(|label| 1 + label.len()).sum::<usize>();
+    let mut name = String::with_capacity(octets);
+    name.push_str(first);
     for label in rest {
         name.push('.');
         name.push_str(label);

@@ -94,20 +94,28 @@ pub(super) struct Builder<'a> {
     settings: &'a Settings,
     /// A pointer to the domain within the question's name, if it is there.
     domain_pointer: Option<u16>,
-    records: Vec<u8>,
+    /// The question, as its key has it, and behind it the records.
+    octets: Vec<u8>,
+    question: usize,
     blocks: Vec<Block>,
     answers: usize,
     authority: usize,
 }
 
 impl<'a> Builder<'a> {
-    /// `inner_octets`: how many octets of the question's name stand in front of the domain.
-    pub(super) fn new(settings: &'a Settings, inner_octets: Option<usize>) -> Self {
+    /// `inner_octets`: how many octets of the question's name stand in front of the domain. `question`: the key
+    /// of the question, if the answer is for that one alone.
+    pub(super) fn new(
+        settings: &'a Settings,
+        inner_octets: Option<usize>,
+        question: &[u8],
+    ) -> Self {
         let offset = inner_octets.and_then(|octets| u16::try_from(octets).ok());
         Self {
             settings,
             domain_pointer: offset.map(|offset| QUESTION_POINTER + offset),
-            records: Vec::new(),
+            octets: question.to_vec(),
+            question: question.len(),
             blocks: Vec::new(),
             answers: 0,
             authority: 0,
@@ -119,7 +127,7 @@ impl<'a> Builder<'a> {
             self.settings,
             rcode,
             depends,
-            self.records,
+            (self.octets, self.question),
             self.blocks,
             [self.answers, self.authority],
         )
@@ -141,7 +149,7 @@ impl<'a> Builder<'a> {
         rank: Rank,
         data: impl FnOnce(&Self, &mut Vec<u8>),
     ) {
-        let mut records = std::mem::take(&mut self.records);
+        let mut records = std::mem::take(&mut self.octets);
         let start = records.len();
         match owner {
             Owner::Question => records.extend_from_slice(&QUESTION_POINTER.to_be_bytes()),
@@ -158,7 +166,7 @@ impl<'a> Builder<'a> {
             .expect("data is a few names, addresses or short texts");
         records[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
         self.blocks.push(Block::new(start, records.len(), rank));
-        self.records = records;
+        self.octets = records;
     }
 
     fn push_domain(&self, out: &mut Vec<u8>, compress: bool) {

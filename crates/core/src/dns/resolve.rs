@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::absent::{no_such_name, serial};
 use super::answer::{Answer, Depends, Written};
 use super::query::{Query, QuestionKey, Rcode};
 use super::reading::{self, Reading, Zones};
@@ -22,6 +23,8 @@ const MAX_NAME_SERVERS: usize = 13;
 pub enum Resolution {
     /// Write this.
     Answer(Answer),
+    /// The name does not exist: write what [`no_such_name`] or [`AbsentNames`](super::AbsentNames) give.
+    NoSuchName,
     /// It is outside the domain and there are upstreams: ask them.
     Forward,
 }
@@ -55,13 +58,14 @@ pub fn respond(
             });
         }
     };
-    match resolve(&query, &QuestionKey::of(&query), view, settings) {
-        Resolution::Answer(answer) => {
-            let limit = query.reply_limit(settings, transport);
-            Outcome::Reply(answer.write(&query, limit, shuffler, out))
-        }
-        Resolution::Forward => Outcome::Forward,
-    }
+    let key = QuestionKey::of(&query);
+    let answer = match resolve(&query, &key, view, settings) {
+        Resolution::Answer(answer) => answer,
+        Resolution::NoSuchName => no_such_name(&key, view, settings),
+        Resolution::Forward => return Outcome::Forward,
+    };
+    let limit = query.reply_limit(settings, transport);
+    Outcome::Reply(answer.write(&query, limit, shuffler, out))
 }
 
 /// Makes the answer to a question. `key` is the question's.
@@ -77,9 +81,12 @@ pub fn resolve(
     }
     let domain = settings.domain.wire();
     let reading = reading::read(key.name(), domain, view);
+    if matches!(reading, Reading::Unknown) {
+        return Resolution::NoSuchName;
+    }
     let inner = reading::inside(key.name(), domain).map(<[u8]>::len);
-    let maker =
-        Maker { view, settings, qtype: query.qtype(), builder: Builder::new(settings, inner) };
+    let builder = Builder::new(settings, inner, key.as_bytes());
+    let maker = Maker { view, settings, qtype: query.qtype(), builder };
     // Spelled addresses and unheard-of types are questions without end: like names that do not exist,
     // they must not push others out of a cache.
     let endless = matches!(reading, Reading::Address(_)) || !is_usual_type(query.qtype());
@@ -104,7 +111,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn make(mut self, reading: Reading) -> Answer {
         let layout = Depends::Layout { index: self.view.layout_index() };
-        if self.qtype == rtype::ANY && !matches!(reading, Reading::Unknown) {
+        if self.qtype == rtype::ANY {
             // What ANY answers does not depend on data, but the name's existence does.
             self.builder.answer_any();
             return self.builder.finish(Rcode::NoError, layout);
@@ -122,10 +129,8 @@ impl Maker<'_> {
             Reading::Node(node) => self.address(node.row.address.to_canonical()),
             Reading::Address(address) => self.address(address),
             Reading::Reverse(node) => return self.reverse(&node, layout),
-            Reading::Empty => {}
-            Reading::Unknown | Reading::Outside => {
-                return self.negative(Rcode::NxDomain, Owner::Domain, layout);
-            }
+            // The last two were answered before.
+            Reading::Empty | Reading::Unknown | Reading::Outside => {}
         }
         self.finish(layout)
     }
@@ -135,27 +140,21 @@ impl Maker<'_> {
         if self.builder.has_answers() {
             self.builder.finish(Rcode::NoError, depends)
         } else {
-            self.negative(Rcode::NoError, Owner::Domain, depends)
+            self.without_data(Owner::Domain, depends)
         }
     }
 
-    fn negative(mut self, rcode: Rcode, owner: Owner<'_>, depends: Depends) -> Answer {
-        let own_zone = &self.view.topology().own_zone;
-        self.builder.authority_soa(owner, own_zone, self.serial());
-        self.builder.finish(rcode, depends)
-    }
-
-    /// Serials wrap around (RFC 1982).
-    #[allow(clippy::cast_possible_truncation, reason = "serials are modulo 2^32")]
-    fn serial(&self) -> u32 {
-        self.view.layout_index() as u32
+    /// An answer without data for a name that exists (RFC 2308 §2.2).
+    fn without_data(mut self, owner: Owner<'_>, depends: Depends) -> Answer {
+        self.builder.authority_soa(owner, &self.view.topology().own_zone, serial(self.view));
+        self.builder.finish(Rcode::NoError, depends)
     }
 
     fn apex(&mut self) {
         match self.qtype {
             rtype::SOA => {
                 let own_zone = &self.view.topology().own_zone;
-                self.builder.answer_soa(own_zone, self.serial());
+                self.builder.answer_soa(own_zone, serial(self.view));
             }
             rtype::NS => self.name_servers(None),
             _ => {}
@@ -203,7 +202,7 @@ impl Maker<'_> {
             self.builder.answer_ptr(&Target::Node { name: &node.row.name, zone: &node.row.zone });
             return self.builder.finish(Rcode::NoError, layout);
         }
-        self.negative(Rcode::NoError, Owner::Question, layout)
+        self.without_data(Owner::Question, layout)
     }
 
     fn service(mut self, service: &ServiceView, zones: &Zones, edge: Option<ZoneName>) -> Answer {

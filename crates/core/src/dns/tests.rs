@@ -480,8 +480,10 @@ fn every_answer_comes_first_in_turn_and_heavier_ones_more_often() {
 fn template(view: &CatalogView, name: &str, rtype: Rtype) -> Answer {
     let packet = question(&format!("{name}.dunlin.internal"), rtype, 0);
     let query = Query::parse(&packet).unwrap();
-    match resolve(&query, &QuestionKey::of(&query), view, &settings()) {
+    let key = QuestionKey::of(&query);
+    match resolve(&query, &key, view, &settings()) {
         Resolution::Answer(answer) => answer,
+        Resolution::NoSuchName => no_such_name(&key, view, &settings()),
         Resolution::Forward => panic!("forwarded"),
     }
 }
@@ -494,8 +496,10 @@ fn an_answer_is_current_until_what_it_was_made_from_changes() {
     let mut above = template(&view, "prod.shop", Rtype::A);
     let mut missing = template(&view, "new", Rtype::A);
     let mut all = [&mut web, &mut above, &mut missing];
-    let mut current =
-        |view: &CatalogView| -> [bool; 3] { all.each_mut().map(|t| t.depends().is_current(view)) };
+    let made = view.index();
+    let mut current = |view: &CatalogView| -> [bool; 3] {
+        all.each_mut().map(|t| t.depends().is_current(view, made))
+    };
     assert_eq!(current(&view), [true; 3]);
     view.advance();
     put(&mut view, "six", vec![]);
@@ -513,6 +517,27 @@ fn an_answer_is_current_until_what_it_was_made_from_changes() {
     view.advance();
     put(&mut view, "web", vec![]);
     assert!(!current(&view)[0], "it changed itself");
+}
+
+#[test]
+fn names_that_do_not_exist_share_what_each_would_get_alone() {
+    let mut view = catalog();
+    let a = node("alpha", "eu1", "10.0.0.1");
+    let mut absent = AbsentNames::default();
+    let mut shuffler = Shuffler::new(1);
+    for service in ["one", "another"] {
+        for name in ["nothing", "nowhere", "nothing.eu1", "no.such.name", "nowhere"] {
+            let packet = question(&format!("{name}.dunlin.internal"), Rtype::A, 0);
+            let query = Query::parse(&packet).unwrap();
+            let (mut shared, mut alone) = (Vec::new(), Vec::new());
+            let answer = absent.answer(&QuestionKey::of(&query), &view, &settings());
+            answer.write(&query, 512, &mut shuffler, &mut shared);
+            respond(&packet, &view, &settings(), Transport::Udp, &mut shuffler, &mut alone);
+            assert_eq!(shared, alone, "{name} before there is {service}");
+        }
+        view.advance();
+        put(&mut view, service, vec![endpoint(&a, None, 80, 100)]);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Labels are letters, digits, hyphens and inner underscores; upper case is folded to lower, since DNS
 //! compares names without case (RFC 4343). A leading underscore is left to RFC 2782 questions.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -188,6 +189,13 @@ macro_rules! label_newtype {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
+            }
+        }
+
+        /// Equal, ordered and hashed as its text is.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                self.as_str()
             }
         }
     };

@@ -5,14 +5,14 @@
 
 mod control;
 mod failures;
-mod finding;
-mod fleet;
-mod http;
+pub(super) mod finding;
+pub(super) mod fleet;
+pub(super) mod http;
 mod large;
 mod latency;
 mod load;
-mod proc;
-mod seeded;
+pub(super) mod proc;
+pub(super) mod seeded;
 mod throughput;
 mod watches;
 mod wire;

@@ -72,7 +72,7 @@ pub(super) fn megabytes(octets: u64) -> String {
 }
 
 /// A whole number with separators.
-pub(super) fn grouped(number: f64) -> String {
+pub(in crate::bench) fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = if number <= -0.5 { "-".to_owned() } else { String::new() };
     for (at, digit) in digits.chars().enumerate() {

@@ -36,15 +36,15 @@ impl Drop for Scratch {
 }
 
 /// Agents of one cluster. Dropping it kills them and removes all that they wrote.
-pub(super) struct Fleet {
-    pub(super) agents: Vec<Agent>,
+pub(in crate::bench) struct Fleet {
+    pub(in crate::bench) agents: Vec<Agent>,
     _scratch: Scratch,
 }
 
 /// One agent, running or not.
-pub(super) struct Agent {
-    pub(super) name: String,
-    pub(super) data: PathBuf,
+pub(in crate::bench) struct Agent {
+    pub(in crate::bench) name: String,
+    pub(in crate::bench) data: PathBuf,
     ip: Ipv4Addr,
     config: PathBuf,
     log: PathBuf,
@@ -54,7 +54,7 @@ pub(super) struct Agent {
 
 impl Fleet {
     /// Starts agents and waits until each sees all others alive.
-    pub(super) fn start(binary: &Path, count: usize) -> Result<Self> {
+    pub(in crate::bench) fn start(binary: &Path, count: usize) -> Result<Self> {
         let mut fleet = Self::prepare(binary, count)?;
         for agent in &mut fleet.agents {
             agent.start()?;
@@ -64,7 +64,7 @@ impl Fleet {
     }
 
     /// Makes certificates and configurations for agents, but starts none.
-    pub(super) fn prepare(binary: &Path, count: usize) -> Result<Self> {
+    pub(in crate::bench) fn prepare(binary: &Path, count: usize) -> Result<Self> {
         let target = binary.parent().and_then(Path::parent).context("no target folder")?;
         let run = std::process::id();
         let nanos = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
@@ -98,7 +98,7 @@ impl Fleet {
     }
 
     /// Waits until every running agent sees every other running one alive.
-    pub(super) fn wait_until_joined(&self) -> Result<()> {
+    pub(in crate::bench) fn wait_until_joined(&self) -> Result<()> {
         let running: Vec<&Agent> = self.agents.iter().filter(|a| a.child.is_some()).collect();
         for agent in &running {
             let mut client = agent.client()?;
@@ -143,8 +143,14 @@ impl Agent {
         Ok(Self { name, data, ip, config, log, binary: binary.to_owned(), child: None })
     }
 
+    /// Adds lines to the `[dns]` part of its configuration.
+    pub(in crate::bench) fn configure_dns(&self, lines: &str) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        Ok(fs::write(&self.config, text.replace("[dns]\n", &format!("[dns]\n{lines}\n")))?)
+    }
+
     /// Starts it and waits until it is ready.
-    pub(super) fn start(&mut self) -> Result<()> {
+    pub(in crate::bench) fn start(&mut self) -> Result<()> {
         self.spawn()?;
         let path = |result: Result<Vec<u8>>| result.is_ok();
         let address = self.address();
@@ -156,7 +162,7 @@ impl Agent {
     }
 
     /// Starts it and does not wait.
-    pub(super) fn spawn(&mut self) -> Result<()> {
+    pub(in crate::bench) fn spawn(&mut self) -> Result<()> {
         let config = self.config.to_string_lossy();
         let binary = self.binary.to_string_lossy();
         // Whatever ends this program ends the agents, too.
@@ -170,14 +176,14 @@ impl Agent {
     }
 
     /// The end of its log.
-    pub(super) fn last_words(&self) -> String {
+    pub(in crate::bench) fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
     /// Kills it as a power cut would kill the process: without a chance to say anything.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(in crate::bench) fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().context("it does not run")?;
         child.kill()?;
         child.wait()?;
@@ -185,44 +191,48 @@ impl Agent {
     }
 
     /// Sends it a signal, such as `STOP`.
-    pub(super) fn signal(&self, name: &str) -> Result<()> {
+    pub(in crate::bench) fn signal(&self, name: &str) -> Result<()> {
         Cmd::new("kill", [&format!("-{name}") as &str, &self.pid()?.to_string()]).run()
     }
 
-    pub(super) fn pid(&self) -> Result<u32> {
+    pub(in crate::bench) fn pid(&self) -> Result<u32> {
         Ok(self.child.as_ref().context("it does not run")?.id())
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::bench) fn address(&self) -> SocketAddr {
         (self.ip, API_PORT).into()
     }
 
-    pub(super) fn client(&self) -> Result<Client> {
+    pub(in crate::bench) fn dns_address(&self) -> SocketAddr {
+        (self.ip, DNS_PORT).into()
+    }
+
+    pub(in crate::bench) fn client(&self) -> Result<Client> {
         Client::tcp(self.address())
     }
 
     /// A client whose octets do not go over the loopback device.
-    pub(super) fn local_client(&self) -> Result<Client> {
+    pub(in crate::bench) fn local_client(&self) -> Result<Client> {
         Client::unix(&self.data.join("agent.sock"))
     }
 
-    pub(super) fn watch(&self, service: &str) -> Result<Events> {
+    pub(in crate::bench) fn watch(&self, service: &str) -> Result<Events> {
         Events::open(self.address(), &format!("/api/services/{service}/watch"))
     }
 
-    pub(super) fn events(&self) -> Result<Events> {
+    pub(in crate::bench) fn events(&self) -> Result<Events> {
         Events::open(self.address(), "/api/events")
     }
 
     /// How far it has a node's rows.
-    pub(super) fn head_of(&self, node: &str) -> Result<u64> {
+    pub(in crate::bench) fn head_of(&self, node: &str) -> Result<u64> {
         let body = self.client()?.expect("GET", &format!("/api/nodes/{node}"), b"")?;
         let node: Value = serde_json::from_slice(&body)?;
         node["head"].as_u64().context("a node without a head")
     }
 
     /// Waits until it has a node's rows up to `head`.
-    pub(super) fn wait_for_head(&self, node: &str, head: u64) -> Result<()> {
+    pub(in crate::bench) fn wait_for_head(&self, node: &str, head: u64) -> Result<()> {
         let mut client = self.client()?;
         let path = format!("/api/nodes/{node}");
         wait_for("rows to arrive", || {
@@ -234,18 +244,18 @@ impl Agent {
     }
 
     /// How many instances it knows, wherever they are.
-    pub(super) fn instances(&self, client: &mut Client) -> Result<u64> {
+    pub(in crate::bench) fn instances(&self, client: &mut Client) -> Result<u64> {
         let metrics = String::from_utf8(client.expect("GET", "/metrics", b"")?)?;
         let counts = metrics.lines().filter(|line| line.starts_with("dunlin_catalog_instances{"));
         let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         Ok(counts.sum::<f64>() as u64)
     }
 
-    pub(super) fn anonymous_memory(&self) -> Result<u64> {
+    pub(in crate::bench) fn anonymous_memory(&self) -> Result<u64> {
         proc::anonymous_memory(self.pid()?)
     }
 
-    pub(super) fn processor_time(&self) -> Result<Duration> {
+    pub(in crate::bench) fn processor_time(&self) -> Result<Duration> {
         proc::processor_time(self.pid()?)
     }
 }
@@ -273,7 +283,10 @@ fn remove_abandoned(target: &Path) {
 }
 
 /// Polls until something is so.
-pub(super) fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(in crate::bench) fn wait_for(
+    what: &str,
+    mut is_so: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let start = Instant::now();
     while !is_so()? {
         if start.elapsed() > PATIENCE {

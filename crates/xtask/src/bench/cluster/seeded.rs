@@ -1,5 +1,6 @@
 //! A cluster that holds the rows of a thousand nodes: what it costs to join it, and to hold them.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,16 +21,27 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// A fleet that has not been started, whose first agent has the rows of a thousand other nodes on its disk.
 pub(super) fn prepare(setup: &Setup, agents: usize) -> Result<Fleet> {
-    let mut fleet = Fleet::prepare(&setup.binary, agents)?;
-    let seed = setup.binary.with_file_name("examples").join("seed");
-    if setup.builds || !seed.exists() {
+    let fleet = Fleet::prepare(&setup.binary, agents)?;
+    seed(&setup.binary, setup.builds, &fleet.agents[0].data, &[NODES, PER_NODE])?;
+    Ok(fleet)
+}
+
+/// Writes the rows of many nodes into the data directory of an agent that has not been started: so many nodes, rows
+/// on each and, where not all nodes have the same services, nodes that have.
+pub(in crate::bench) fn seed(
+    binary: &Path,
+    builds: bool,
+    data: &Path,
+    shape: &[u64],
+) -> Result<()> {
+    let seed = binary.with_file_name("examples").join("seed");
+    if builds || !seed.exists() {
         Cmd::cargo("build --quiet --release --locked -p dunlin-agent --example seed").run()?;
     }
-    let first = &mut fleet.agents[0];
-    let (nodes, rows) = (NODES.to_string(), PER_NODE.to_string());
-    let data = first.data.to_string_lossy().into_owned();
-    Cmd::new(&seed.to_string_lossy(), [data.as_str(), &nodes, &rows]).output()?;
-    Ok(fleet)
+    let shape: Vec<String> = shape.iter().map(u64::to_string).collect();
+    let (seed, data) = (seed.to_string_lossy(), data.to_string_lossy());
+    let args = [&*data].into_iter().chain(shape.iter().map(String::as_str));
+    Cmd::new(&seed, args).output().map(drop)
 }
 
 /// A running fleet all of whose agents have the rows, but for the last one, which has not been started.
