@@ -206,8 +206,8 @@ pub enum Command {
         instances: Vec<Registration>,
         /// Forget it when it is not put again within this time.
         ttl: Option<Duration>,
-        /// The answer.
-        reply: Reply<()>,
+        /// How it fares then.
+        reply: Reply<dunlin_api::Provider>,
     },
     /// A provider's last statement could not be read; its last good state holds.
     ProviderFailed {

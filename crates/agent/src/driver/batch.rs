@@ -369,12 +369,14 @@ impl Driver {
                     Ok(effects) => {
                         draft.events.extend(self.provider_event(&provider, &before, &effects));
                         self.note(draft, &before, &provider, effects);
+                        let fares = self.registry.report_of(&provider).map(Into::into);
+                        let fares = fares.expect("it has just made a statement");
                         // In memory alone, and right whether or not the disk takes the rest.
                         match ttl {
                             Some(ttl) => _ = self.provider_deadlines.insert(provider, now + ttl),
                             None => self.end_deadline(&provider, draft),
                         }
-                        draft.acknowledge.push(later(reply, ()));
+                        draft.acknowledge.push(later(reply, fares));
                     }
                     Err(error) => refuse(reply, error.into()),
                 }

@@ -23,6 +23,8 @@ use crate::store::{Batch, HistoryWrite};
 const MOST_EVENTS: usize = 256;
 /// Frames merged before their rows are shown and others have their turn.
 const MOST_FRAMES: usize = 16;
+/// Once frames made so many rows visible, they are shown. It takes some milliseconds, for which urgent news waits.
+const MOST_SHOWN: usize = 1_000;
 /// For how long frames are merged before their rows are shown.
 const MERGE_TIME: Duration = Duration::from_millis(2);
 /// Rows of other nodes that one batch stores, so that the own writes in it need not wait long.
@@ -77,6 +79,16 @@ pub(super) struct Remote {
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     forgotten: Vec<(NodeId, Version)>,
     has_gone_changed: bool,
+}
+
+/// What came of frames or events and waits to be shown together.
+#[derive(Default)]
+struct News {
+    visible: Vec<(NodeId, Vec<RowChange>)>,
+    /// How many rows are visible.
+    rows: usize,
+    /// To whom there is more to send.
+    ready: BTreeSet<NodeId>,
 }
 
 impl Cluster {
@@ -281,10 +293,11 @@ impl Driver {
     pub(super) fn take_frames(&mut self, first: Arrived) {
         let start = Instant::now();
         let mut next = Some(first);
-        let mut taken = 0;
+        let (mut taken, mut news) = (0, News::default());
         while let Some(Arrived { from, link, frame }) = next {
             if !self.has_link(from, link) {
-                // Its first frames may come before the news that it is open.
+                // Its first frames may come before the news that it is open. What events make visible is newer.
+                self.show(std::mem::take(&mut news));
                 self.take_events();
             }
             if self.has_link(from, link)
@@ -292,11 +305,13 @@ impl Driver {
             {
                 cluster.exchange.handle_frame(start, from, frame, &mut self.replica);
             }
+            self.follow_exchange(&mut news);
             taken += 1;
-            let has_time = taken < MOST_FRAMES && start.elapsed() < MERGE_TIME;
+            let is_full = taken == MOST_FRAMES || news.rows >= MOST_SHOWN;
+            let has_time = !is_full && start.elapsed() < MERGE_TIME;
             next = if has_time { self.net_frames.try_recv().ok() } else { None };
         }
-        self.perform_exchange();
+        self.show(news);
     }
 
     fn has_link(&self, node: NodeId, link: u64) -> bool {
@@ -306,9 +321,13 @@ impl Driver {
 
     /// Does what the exchange wants done. Rows are shown together.
     pub(super) fn perform_exchange(&mut self) {
-        let (now, wall) = clocks();
-        let mut visible: Vec<(NodeId, Vec<RowChange>)> = Vec::new();
-        let mut ready = BTreeSet::new();
+        let mut news = News::default();
+        self.follow_exchange(&mut news);
+        self.show(news);
+    }
+
+    /// Does what the exchange wants done, but for what is better done for several frames together.
+    fn follow_exchange(&mut self, news: &mut News) {
         while let Some(cluster) = &mut self.cluster
             && let Some(output) = cluster.exchange.poll_output()
         {
@@ -318,14 +337,15 @@ impl Driver {
                     debug!(%node, reason, "link closed");
                     cluster.drop_link(node);
                 }
-                ExchangeOutput::Ready(node) => _ = ready.insert(node),
+                ExchangeOutput::Ready(node) => _ = news.ready.insert(node),
                 ExchangeOutput::Urgent { to, packet } => {
                     cluster.context.try_request(Request::Urgent { to, packet });
                 }
                 ExchangeOutput::Visible { origin, rows } => {
                     cluster.note_unstored(origin, &rows);
                     if !rows.is_empty() {
-                        visible.push((origin, rows));
+                        news.rows += rows.len();
+                        news.visible.push((origin, rows));
                     }
                 }
                 ExchangeOutput::Restate { above } => {
@@ -337,10 +357,14 @@ impl Driver {
                 }
             }
         }
-        if !visible.is_empty() {
-            self.catalog.handle_all(now, wall, &visible);
+    }
+
+    fn show(&mut self, news: News) {
+        let (now, wall) = clocks();
+        if !news.visible.is_empty() {
+            self.catalog.handle_all(now, wall, &news.visible);
         }
-        for node in ready {
+        for node in news.ready {
             self.fill_link(node);
         }
         if let Some(cluster) = &self.cluster {

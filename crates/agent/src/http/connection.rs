@@ -36,7 +36,6 @@ const CONNECTION_WINDOW_OCTETS: u32 = 1 << 20;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How connections are served; one for all of them.
-#[derive(Clone)]
 pub(super) struct Connection {
     router: Router,
     http: Builder<TokioExecutor>,
@@ -68,13 +67,13 @@ impl Connection {
     }
 
     /// Serves one connection until either side ends it.
-    pub(super) async fn serve<S>(self, stream: S)
+    pub(super) async fn serve<S>(self: Arc<Self>, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, http, idle_timeout, shutdown, abort } = self;
+        let Self { router, http, idle_timeout, shutdown, abort } = &*self;
         let activity = Arc::new(Activity::default());
-        let router = TowerToHyperService::new(router);
+        let router = TowerToHyperService::new(router.clone());
         let seen = Arc::clone(&activity);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let tracked = (request.version() == Version::HTTP_2).then(|| Open::new(&seen));
@@ -104,7 +103,7 @@ impl Connection {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = abort.cancelled() => return,
-                () = sleep(idle_timeout) => match activity.verdict() {
+                () = sleep(*idle_timeout) => match activity.verdict() {
                     Verdict::Silent => return,
                     Verdict::Idle => connection.as_mut().graceful_shutdown(),
                     Verdict::Busy => {}

@@ -116,7 +116,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let drain_timeout = limits.drain_timeout;
         let acceptor = Acceptor {
-            connection: Connection::new(router, &limits, shutdown.clone()),
+            connection: Arc::new(Connection::new(router, &limits, shutdown.clone())),
             tasks: tasks.clone(),
             connections,
         };
@@ -143,7 +143,7 @@ impl Server {
 
 #[derive(Clone)]
 struct Acceptor {
-    connection: Connection,
+    connection: Arc<Connection>,
     tasks: TaskTracker,
     connections: Arc<Connections>,
 }
@@ -192,7 +192,9 @@ impl Acceptor {
     {
         match Arc::clone(&places.free).try_acquire_owned() {
             Ok(permit) => {
-                let serving = self.connection.clone().serve(stream);
+                // In a box of its own: within the task it would take its room twice, where it is made and where
+                // it is waited for, and there may be many thousands.
+                let serving = Box::pin(Arc::clone(&self.connection).serve(stream));
                 self.tasks.spawn(async move {
                     serving.await;
                     drop(permit);

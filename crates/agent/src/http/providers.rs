@@ -93,12 +93,8 @@ pub(super) async fn put_provider(
     let set: api::ProviderSet = read::body(&app, request, PROVIDER_BODY_OCTETS).await?;
     let ttl = set.ttl.as_deref().map(time_to_live).transpose()?;
     let instances = registrations(&app, set.instances, &provider)?;
-    let command = {
-        let provider = provider.clone();
-        |reply| Command::PutProvider { provider, instances, ttl, reply }
-    };
-    app.handle.ask(command).await?;
-    Ok(json(StatusCode::OK, &stored(&app, &provider).await?))
+    let put = |reply| Command::PutProvider { provider, instances, ttl, reply };
+    Ok(json(StatusCode::OK, &app.handle.ask(put).await?))
 }
 
 /// Forget a provider and its instances.

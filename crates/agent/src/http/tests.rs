@@ -290,7 +290,9 @@ impl World {
             }
             Command::PutProvider { provider, instances, ttl: _, reply } => {
                 self.put_provider(&provider, instances);
-                drop(reply.send(Ok(())));
+                let name = provider.to_string();
+                let found = self.providers().into_iter().find(|p| p.provider == name);
+                drop(reply.send(found.ok_or(RequestError::NotFound(name))));
             }
             Command::ProviderFailed { .. } => {}
             Command::RemoveProvider(id, reply) => drop(reply.send(self.remove_provider(&id))),

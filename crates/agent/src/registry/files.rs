@@ -162,7 +162,7 @@ impl ServicesFolder {
                 let provider = provider.clone();
                 let put = |reply| Command::PutProvider { provider, instances, ttl: None, reply };
                 match self.handle.ask(put).await {
-                    Ok(()) => return Ok(true),
+                    Ok(_) => return Ok(true),
                     Err(RequestError::Stopping) => return Err(RequestError::Stopping),
                     Err(RequestError::Storage(_) | RequestError::Busy) => return Ok(false),
                     Err(error) => error.to_string(),

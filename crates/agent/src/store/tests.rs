@@ -217,6 +217,9 @@ fn a_file_of_the_first_schema_is_brought_up_to_date_whole() {
     drop(put);
     let head = "INSERT INTO histories VALUES (?, 3, 1)";
     connection.execute(head, [node.as_bytes()]).unwrap();
+    let (api, body) = ("api:instances", serde_json::to_string(&registration("web")).unwrap());
+    connection.execute("INSERT INTO providers VALUES (?, NULL)", [api]).unwrap();
+    connection.execute("INSERT INTO registrations VALUES (?, 'web', ?)", [api, &body]).unwrap();
     drop(connection);
     let (_store, _, stored) = Store::open(dir.path()).unwrap();
     assert_eq!(stored.moved_aside, None);
@@ -226,6 +229,10 @@ fn a_file_of_the_first_schema_is_brought_up_to_date_whole() {
         (change.key, Entry { version: Version::new(version), state: change.state })
     };
     assert_eq!(history.rows, [entry(2, removal("a")), entry(3, change("web"))]);
+    assert_eq!(stored.providers[0].registrations, [registration("web")], "beside its row, too");
+    let connection = Connection::open(dir.path().join(Store::FILE)).unwrap();
+    let schema: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).unwrap();
+    assert_eq!(schema, schema::SCHEMA);
 }
 
 fn history(origin: NodeId, head: u64, rows: &[&str]) -> HistoryWrite {

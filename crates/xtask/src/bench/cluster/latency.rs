@@ -9,7 +9,6 @@ use anyhow::{Result, anyhow};
 
 use super::Setup;
 use super::finding::{Finding, spread, time};
-use super::fleet::Agent;
 use super::load::{Probe, Sets, Writers};
 use super::seeded;
 use crate::bench::stats::{median, percentile};
@@ -138,7 +137,7 @@ pub(super) fn urgent_under_load(setup: &Setup) -> Result<Vec<Finding>> {
 /// From B's first row on until it has all, again and again with an empty B.
 fn urgent_while_joining(setup: &Setup) -> Result<Vec<Duration>> {
     let mut samples = Vec::new();
-    for _ in 0..setup.pick(20, 3) {
+    for _ in 0..setup.pick(20, 10) {
         let mut fleet = seeded::prepare(setup, 2)?;
         let (first, rest) = fleet.agents.split_at_mut(1);
         let (a, b) = (&mut first[0], &mut rest[0]);
@@ -147,17 +146,15 @@ fn urgent_while_joining(setup: &Setup) -> Result<Vec<Duration>> {
         own.change()?;
         b.start()?;
         let mut probe = Probe::new(a, b)?;
-        while !has_all(b)? {
+        let mut client = b.client()?;
+        while b.instances(&mut client)? < seeded::ROWS {
+            // Asking how far it is costs more than a sample.
             for _ in 0..5 {
                 samples.push(probe.deregister()?);
             }
         }
     }
     Ok(samples)
-}
-
-fn has_all(agent: &Agent) -> Result<bool> {
-    Ok(agent.instances(&mut agent.client()?)? >= seeded::ROWS)
 }
 
 fn sample(count: usize, mut once: impl FnMut() -> Result<Duration>) -> Result<Vec<Duration>> {
