@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration, Timestamp};
-use dunlin_core::replica::{Delta, Entry, RowKey, Version};
+use dunlin_core::replica::{Delta, Entry, Extent, RowKey, Version};
 use rusqlite::{Connection, OpenFlags, params};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -76,8 +76,8 @@ pub enum StoreError {
 pub struct StoredHistory {
     /// Whose.
     pub origin: NodeId,
-    /// The last version that is whole.
-    pub head: Version,
+    /// The commits that are stored whole; rows of others are pieces.
+    pub extent: Extent,
     /// Tombstones up to here were purged.
     pub floor: Version,
     /// Rows and tombstones.
@@ -133,9 +133,9 @@ pub enum ProviderWrite {
 pub struct HistoryWrite {
     /// Whose.
     pub origin: NodeId,
-    /// The last version that is whole, from now on.
-    pub head: Version,
-    /// The version up to which tombstones were purged, from now on.
+    /// The commits that are stored whole from now on; none as long as more rows of them are to come.
+    pub extent: Option<Extent>,
+    /// The version up to which tombstones were purged, from then on.
     pub floor: Version,
     /// Rows and tombstones to put, whatever version is stored of them.
     pub rows: Vec<(RowKey, Entry)>,

@@ -2,7 +2,7 @@
 //!
 //! A node numbers its commits 1, 2, 3 … ([`Version`]); every row carries the version that last wrote
 //! it, and the higher version wins. So a node's whole state is `key → (version, row)`, and what a peer
-//! lacks is said by one number, its head. A [`Delta`] holds "the rows of node X above version V";
+//! lacks is said by one number, its head, and by what came early ([`Extent`]). A [`Delta`] holds "the rows of node X above version V";
 //! overwritten versions no longer exist, so nothing needs compaction (Scuttlebutt reconciliation:
 //! van Renesse, Dumitriu, Gough, Thomas, LADIS 2008).
 //!
@@ -47,12 +47,17 @@ pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Vers
 
 use crate::model::{CheckId, InstanceId, NodeId};
 
+/// Rows of all histories together that may be held back at a time; what comes beyond is asked for again.
+const MAX_STAGED_ROWS: usize = 2_000_000;
+
 /// All nodes' rows, as one node has them.
 #[derive(Debug, Clone)]
 pub struct Replica {
     own: NodeId,
     histories: BTreeMap<NodeId, History>,
     summaries: Summaries,
+    /// Rows of all histories that are held back.
+    staged: usize,
     /// Nodes that were forgotten for good: what their histories say up to here is no longer news.
     forgotten: BTreeMap<NodeId, Version>,
 }
@@ -71,7 +76,7 @@ impl Replica {
     #[must_use]
     pub fn new(own: NodeId) -> Self {
         let summaries = Summaries::new();
-        Self { own, histories: BTreeMap::new(), summaries, forgotten: BTreeMap::new() }
+        Self { own, histories: BTreeMap::new(), summaries, staged: 0, forgotten: BTreeMap::new() }
     }
 
     /// The node that this replica speaks for.
@@ -80,15 +85,17 @@ impl Replica {
         self.own
     }
 
-    /// Puts back one node's stored rows; `head` and `floor` are those stored with them.
+    /// Puts back one node's stored rows; `extent` and `floor` are those stored with the last of them. Rows that are
+    /// not of the extent's commits are pieces of something that was not stored whole: then the history is shown, but
+    /// asked for anew, see [`Replica::distrust`].
     pub fn restore(
         &mut self,
         origin: NodeId,
-        head: Version,
+        extent: Extent,
         floor: Version,
         rows: impl IntoIterator<Item = (RowKey, Entry)>,
     ) {
-        let restored = History::restore(head, floor, rows);
+        let restored = History::restore(extent, floor, rows);
         self.change(origin, |history| *history = restored);
     }
 
@@ -96,7 +103,9 @@ impl Replica {
     fn change<R>(&mut self, origin: NodeId, change: impl FnOnce(&mut History) -> R) -> R {
         let history = self.histories.entry(origin).or_default();
         let before = summand(origin, history);
+        self.staged -= history.staged();
         let result = change(history);
+        self.staged += history.staged();
         self.summaries.replace(origin, before, summand(origin, history));
         result
     }
@@ -172,13 +181,26 @@ impl Replica {
         if delta.extent.newest() <= self.forgotten_up_to(delta.origin) {
             return Ok(Vec::new());
         }
-        self.change(delta.origin, |history| history.merge(delta))
+        if !delta.is_one_whole_commit() && self.staged + delta.rows.len() > MAX_STAGED_ROWS {
+            return Err(MergeError::Gap { from: delta.from, reach: self.head(delta.origin) });
+        }
+        let result = self.change(delta.origin, |history| history.merge(delta));
+        if result.is_err() && self.histories.get(&delta.origin).is_some_and(History::is_empty) {
+            self.histories.remove(&delta.origin);
+        }
+        result
     }
 
     /// The last version of a node's history up to which everything is here and visible.
     #[must_use]
     pub fn head(&self, origin: NodeId) -> Version {
         self.histories.get(&origin).map_or(Version::ZERO, History::head)
+    }
+
+    /// The commits of a node that are visible here, whole; what else is visible is not believed.
+    #[must_use]
+    pub fn extent(&self, origin: NodeId) -> Extent {
+        self.histories.get(&origin).map(History::extent).cloned().unwrap_or_default()
     }
 
     /// What to ask a peer for, to get further.
@@ -278,11 +300,21 @@ impl Replica {
         self.histories.get(&delta.origin).is_some_and(|history| history.has(delta))
     }
 
+    /// Drops tombstones of other nodes that somebody who sent rows of them no longer has, once everything up to there
+    /// is here. Returns the keys that were dropped.
+    pub fn purge_as_others_did(&mut self) -> Vec<(NodeId, Vec<RowKey>)> {
+        let purge = |(origin, history): (&NodeId, &mut History)| {
+            let keys = history.purge_as_others_did();
+            (!keys.is_empty()).then_some((*origin, keys))
+        };
+        self.histories.iter_mut().filter_map(purge).collect()
+    }
+
     /// Gives up rows that are held back until others come: those are asked for anew with them. For when nobody is
     /// left who could send the others.
     pub fn unstage(&mut self, origin: NodeId) {
-        if let Some(history) = self.histories.get_mut(&origin) {
-            history.unstage();
+        if self.histories.contains_key(&origin) {
+            self.change(origin, History::unstage);
         }
     }
 
@@ -327,6 +359,7 @@ impl Replica {
         self.restore_forgotten(origin, up_to);
         let Some(history) = self.histories.remove(&origin) else { return Vec::new() };
         self.summaries.replace(origin, summand(origin, &history), 0);
+        self.staged -= history.staged();
         history.into_removals()
     }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use dunlin_core::gossip::Peer;
 use dunlin_core::model::NodeId;
 use dunlin_core::random::Random;
-use dunlin_core::replica::{Entry, RowKey, Version};
+use dunlin_core::replica::{Entry, Extent, RowKey, Version};
 
 /// One node's rows as they are stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stored {
-    pub(crate) head: Version,
+    pub(crate) extent: Extent,
     pub(crate) floor: Version,
     pub(crate) rows: BTreeMap<RowKey, Entry>,
 }
@@ -24,11 +24,12 @@ pub(crate) struct Content {
     pub(crate) members: Vec<(Peer, bool)>,
 }
 
-/// Rows of one node to be written, with the head and floor that they complete.
+/// Rows of one node to be written, with the commits that they complete and the floor.
 #[derive(Debug, Clone)]
 pub(crate) struct Write {
     pub(crate) origin: NodeId,
-    pub(crate) head: Version,
+    /// None while rows of them are still to come.
+    pub(crate) extent: Option<Extent>,
     pub(crate) floor: Version,
     /// None deletes.
     pub(crate) rows: Vec<(RowKey, Option<Entry>)>,
@@ -59,7 +60,9 @@ impl Disk {
         }
         for write in writes {
             let stored = self.content.histories.entry(write.origin).or_default();
-            (stored.head, stored.floor) = (write.head, write.floor);
+            if let Some(extent) = write.extent {
+                (stored.extent, stored.floor) = (extent, write.floor);
+            }
             if write.replaces_all {
                 stored.rows.clear();
             }

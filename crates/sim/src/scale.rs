@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dunlin_core::gossip::{ExchangeSettings, MembershipSettings, Peer};
 use dunlin_core::model::{Mode, NodeId, NodePhase, ProviderId};
-use dunlin_core::replica::{Change, Entry, Version};
+use dunlin_core::replica::{Change, Entry, Extent, Version};
 
 use crate::client::{Stamps, check, instance, instance_id, node_row};
 use crate::disk::{Content, Stored};
@@ -119,7 +119,7 @@ fn start(world: &mut World) {
         let Change { key, state } = node_row(node, NodePhase::Active, &mut stamps);
         let version = Version::new(1);
         let rows = BTreeMap::from([(key, Entry { version, state })]);
-        let stored = Stored { head: version, floor: Version::ZERO, rows };
+        let stored = Stored { extent: Extent::up_to(version), floor: Version::ZERO, rows };
         histories.insert(node.identity.id, stored);
     }
     let members = peers.iter().map(|peer| (*peer, true)).collect();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use dunlin_api::Event;
 use dunlin_core::model::{InstanceId, NodePhase, ProviderId, Registration};
 use dunlin_core::replica::{
-    Change, Delta, DeltaRow, Departure, Entry, RowChange, RowKey, RowState, Version,
+    Change, Delta, DeltaRow, Departure, Entry, Extent, RowChange, RowKey, RowState, Version,
 };
 use tracing::{error, info, warn};
 
@@ -80,7 +80,7 @@ fn whole_history(delta: &Delta) -> HistoryWrite {
     };
     HistoryWrite {
         origin: delta.origin,
-        head: delta.to,
+        extent: Some(Extent::up_to(delta.to)),
         floor: delta.floor,
         rows: delta.rows.iter().map(entry).collect(),
         gone: Vec::new(),
@@ -231,7 +231,6 @@ impl Driver {
                     info!("the disk takes changes again");
                 }
                 self.shared.problems.clear(SUBJECT);
-                self.note_stored(remote);
                 self.apply(draft, delta, purged);
             }
             Err(error) => {

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dunlin_core::catalog::NodeStatus;
 use dunlin_core::gossip::{Exchange, ExchangeOutput, Liveness, Peer};
 use dunlin_core::model::{NodeId, NodeName, Timestamp};
-use dunlin_core::replica::{Delta, Replica, Row, RowChange, RowKey, Version};
+use dunlin_core::replica::{Delta, Extent, Replica, Row, RowChange, RowKey, Version};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -46,7 +46,6 @@ pub(crate) struct Cluster {
     live: BTreeSet<NodeId>,
     /// Rows of other nodes that are shown and not stored yet.
     unstored: BTreeMap<NodeId, BTreeSet<RowKey>>,
-    stored_heads: BTreeMap<NodeId, Version>,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     /// Above which version the own history is to be stated anew, if it is.
     restate: Option<Version>,
@@ -63,9 +62,9 @@ pub(crate) struct Cluster {
 /// Since when a node is gone.
 #[derive(Debug, Clone, Copy)]
 struct Gone {
-    /// Be it that this agent was stopped meanwhile.
-    since: Timestamp,
-    /// As this agent has seen since its start.
+    /// For how long it was when this agent started.
+    before: Duration,
+    /// Since when this agent has seen it since its start.
     seen: Instant,
 }
 
@@ -75,7 +74,6 @@ pub(super) struct Remote {
     /// Above which version the own history is stated anew, if it is.
     pub(super) restated: Option<Version>,
     keys: Vec<(NodeId, BTreeSet<RowKey>)>,
-    heads: Vec<(NodeId, Version)>,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     forgotten: Vec<(NodeId, Version)>,
     has_gone_changed: bool,
@@ -91,16 +89,23 @@ struct News {
     ready: BTreeSet<NodeId>,
 }
 
+impl Gone {
+    fn seen_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.seen)
+    }
+}
+
 impl Cluster {
     /// Nothing of the cluster is known but what was stored.
     pub(crate) fn new(
         context: Arc<Context>,
         exchange: Exchange,
-        stored_heads: BTreeMap<NodeId, Version>,
         gone: &[(NodeId, Timestamp)],
         now: Instant,
     ) -> Self {
-        let gone = gone.iter().map(|(node, since)| (*node, Gone { since: *since, seen: now }));
+        let wall = Timestamp::from_system(SystemTime::now());
+        let gone_before = |since: Timestamp| Gone { before: wall.since(since), seen: now };
+        let gone = gone.iter().map(|(node, since)| (*node, gone_before(*since)));
         Self {
             context,
             exchange,
@@ -108,7 +113,6 @@ impl Cluster {
             generations: BTreeMap::new(),
             live: BTreeSet::new(),
             unstored: BTreeMap::new(),
-            stored_heads,
             peers: None,
             restate: None,
             forgotten: Vec::new(),
@@ -149,6 +153,14 @@ impl Cluster {
             self.has_gone_changed |= self.gone.remove(&peer.id).is_some();
         } else {
             self.live.remove(&peer.id);
+        }
+    }
+
+    /// Rows of a node that is gone have come: it was there while nobody here looked.
+    fn note_news(&mut self, origin: NodeId) {
+        if let Some(gone) = self.gone.get_mut(&origin) {
+            *gone = Gone { before: Duration::ZERO, seen: Instant::now() };
+            self.has_gone_changed = true;
         }
     }
 
@@ -343,6 +355,7 @@ impl Driver {
                 }
                 ExchangeOutput::Visible { origin, rows } => {
                     cluster.note_unstored(origin, &rows);
+                    cluster.note_news(origin);
                     if !rows.is_empty() {
                         news.rows += rows.len();
                         news.visible.push((origin, rows));
@@ -427,7 +440,9 @@ impl Driver {
             has_gone_changed: std::mem::take(&mut cluster.has_gone_changed),
             ..Remote::default()
         };
-        let gone = || cluster.gone.iter().map(|(node, gone)| (*node, gone.since)).collect();
+        let (now, wall) = clocks();
+        let since = |gone: &Gone| wall.before(gone.before + gone.seen_for(now));
+        let gone = || cluster.gone.iter().map(|(node, gone)| (*node, since(gone))).collect();
         batch.gone = remote.has_gone_changed.then(gone);
         batch.forget.clone_from(&remote.forgotten);
         batch.peers.clone_from(&remote.peers);
@@ -435,29 +450,19 @@ impl Driver {
         while room > 0
             && let Some((origin, mut keys)) = cluster.unstored.pop_first()
         {
-            let mut head = self.replica.head(origin);
+            let mut extent = Some(self.replica.extent(origin));
             if keys.len() > room
                 && let Some(first) = keys.iter().nth(room).cloned()
             {
                 cluster.unstored.insert(origin, keys.split_off(&first));
-                // The head says that all up to it is stored, so it waits for the last row.
-                head = cluster.stored_heads.get(&origin).copied().unwrap_or_default();
+                // It says which commits are stored whole, so it waits for the last row.
+                extent = None;
             }
             room -= keys.len().min(room);
-            batch.histories.push(write_of(&self.replica, origin, head, &keys));
-            remote.heads.push((origin, head));
+            batch.histories.push(write_of(&self.replica, origin, extent, &keys));
             remote.keys.push((origin, keys));
         }
         remote
-    }
-
-    /// The disk took it.
-    pub(super) fn note_stored(&mut self, remote: Remote) {
-        if let Some(cluster) = &mut self.cluster {
-            // What was forgotten meanwhile is not on disk any more.
-            let is_known = |(origin, _): &(NodeId, Version)| !self.replica.is_forgotten(*origin);
-            cluster.stored_heads.extend(remote.heads.into_iter().filter(is_known));
-        }
     }
 
     /// The disk refused it: it is to be stored another time.
@@ -477,6 +482,9 @@ impl Driver {
     fn tidy(&mut self, now: Instant) {
         let Some(cluster) = &mut self.cluster else { return };
         cluster.next_tidy = now + TIDY_PERIOD;
+        for (origin, keys) in self.replica.purge_as_others_did() {
+            cluster.unstored.entry(origin).or_default().extend(keys);
+        }
         // Alone, nobody can say who is gone: the last known good holds.
         let is_settled = now.saturating_duration_since(cluster.started) >= BELIEVED;
         if cluster.live.is_empty() || !is_settled {
@@ -492,21 +500,20 @@ impl Driver {
             .partition(|origin| cluster.live.contains(origin));
         let mut taken: BTreeSet<NodeName> = live.into_iter().filter_map(name_of).collect();
         taken.insert(self.shared.identity.node.clone());
-        let wall = clocks().1;
         for origin in &gone {
             cluster.gone.entry(*origin).or_insert_with(|| {
                 cluster.has_gone_changed = true;
-                Gone { since: wall, seen: now }
+                Gone { before: Duration::ZERO, seen: now }
             });
         }
         let is_replaced =
             |origin: &NodeId| name_of(*origin).is_some_and(|name| taken.contains(&name));
         let is_over = |origin: &NodeId| {
             let gone = cluster.gone.get(origin);
-            gone.is_some_and(|Gone { since, seen }| {
-                let is_seen =
-                    now.saturating_duration_since(*seen) >= SEEN_GONE.min(self.reap_after);
-                is_seen && wall.since(*since) >= self.reap_after
+            gone.is_some_and(|gone| {
+                let seen = gone.seen_for(now);
+                let is_seen = seen >= SEEN_GONE.min(self.reap_after);
+                is_seen && gone.before.saturating_add(seen) >= self.reap_after
             })
         };
         let (over, rest): (Vec<NodeId>, Vec<NodeId>) =
@@ -527,7 +534,6 @@ impl Driver {
         if let Some(cluster) = &mut self.cluster {
             cluster.forgotten.push((origin, up_to));
             cluster.unstored.remove(&origin);
-            cluster.stored_heads.remove(&origin);
             cluster.has_gone_changed |= cluster.gone.remove(&origin).is_some();
             cluster.generations.remove(&origin);
             cluster.exchange.forget(origin);
@@ -550,13 +556,13 @@ impl Driver {
 fn write_of(
     replica: &Replica,
     origin: NodeId,
-    head: Version,
+    extent: Option<Extent>,
     keys: &BTreeSet<RowKey>,
 ) -> HistoryWrite {
     let mut write = HistoryWrite {
         origin,
-        head,
-        floor: replica.floor(origin).min(head),
+        extent,
+        floor: replica.floor(origin),
         rows: Vec::with_capacity(keys.len()),
         gone: Vec::new(),
         replaces_all: false,

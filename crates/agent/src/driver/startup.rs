@@ -80,8 +80,8 @@ pub fn restore(settings: &Settings, own: NodeId, stored: Stored) -> Restored {
     for (origin, up_to) in stored.forgotten {
         replica.restore_forgotten(origin, up_to);
     }
-    for StoredHistory { origin, head, floor, rows } in stored.histories {
-        replica.restore(origin, head, floor, rows);
+    for StoredHistory { origin, extent, floor, rows } in stored.histories {
+        replica.restore(origin, extent, floor, rows);
     }
     Restored { replica, catalog, registry, providers }
 }
@@ -181,9 +181,7 @@ impl Driver {
         let exchange = Exchange::new(now, &self.replica, zone, settings, self.seed);
         let context = Arc::clone(net.context());
         context.set_summary(self.replica.summary());
-        // All that is here at this point comes from the disk.
-        let stored = self.replica.heads().collect();
-        self.cluster = Some(Cluster::new(context, exchange, stored, gone, now));
+        self.cluster = Some(Cluster::new(context, exchange, gone, now));
         (self.net_events, self.net_frames) = (net.events, net.frames);
         let statuses: Vec<_> = down.iter().map(|id| (*id, NodeStatus::Down)).collect();
         self.catalog.handle_statuses(now, wall, &statuses);

@@ -1,13 +1,14 @@
 //! Histories in the database: each row by its origin and key, as the octets that agents exchange.
 
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{Delta, Entry, RowDecoder, RowKey, RowState, Version};
+use dunlin_core::replica::{Delta, Entry, Extent, RowDecoder, RowKey, RowState, Version};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::{HistoryWrite, StoreError, StoredHistory, damaged};
 
 pub(super) fn load(connection: &Connection) -> Result<Vec<StoredHistory>, StoreError> {
-    let mut heads = connection.prepare("SELECT origin, head, floor FROM histories ORDER BY 1")?;
+    let mut heads =
+        connection.prepare("SELECT origin, head, floor, early FROM histories ORDER BY 1")?;
     let mut rows =
         connection.prepare("SELECT key, version, state FROM rows WHERE origin = ? ORDER BY 1")?;
     let mut histories = Vec::new();
@@ -16,7 +17,7 @@ pub(super) fn load(connection: &Connection) -> Result<Vec<StoredHistory>, StoreE
         let origin: [u8; 16] = head.get(0)?;
         let mut history = StoredHistory {
             origin: NodeId::from_bytes(origin),
-            head: Version::new(head.get(1)?),
+            extent: extent_of(Version::new(head.get(1)?), &head.get::<_, Vec<u8>>(3)?)?,
             floor: Version::new(head.get(2)?),
             rows: Vec::new(),
         };
@@ -32,6 +33,11 @@ pub(super) fn load(connection: &Connection) -> Result<Vec<StoredHistory>, StoreE
         histories.push(history);
     }
     Ok(histories)
+}
+
+fn extent_of(head: Version, early: &[u8]) -> Result<Extent, StoreError> {
+    let early = postcard::from_bytes(early).map_err(damaged)?;
+    Extent::of_parts(head, early).ok_or_else(|| damaged("commits that are not in order"))
 }
 
 pub(super) fn load_forgotten(
@@ -106,9 +112,23 @@ pub(super) fn write(connection: &Connection, write: &HistoryWrite) -> Result<(),
     for key in &write.gone {
         remove(connection, write.origin, key)?;
     }
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO histories (origin, head, floor) VALUES (?, ?, ?)")?
-        .execute(params![origin, write.head.as_u64(), write.floor.as_u64()])?;
+    let Some(extent) = &write.extent else {
+        // Rows are looked for by their history.
+        connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO histories (origin, head, floor) VALUES (?, 0, 0)",
+            )?
+            .execute([origin])?;
+        return Ok(());
+    };
+    let early = postcard::to_stdvec(extent.early()).map_err(damaged)?;
+    let sql = "INSERT OR REPLACE INTO histories (origin, head, floor, early) VALUES (?, ?, ?, ?)";
+    connection.prepare_cached(sql)?.execute(params![
+        origin,
+        extent.head().as_u64(),
+        write.floor.as_u64(),
+        early
+    ])?;
     Ok(())
 }
 

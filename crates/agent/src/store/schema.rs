@@ -47,7 +47,11 @@ const MIGRATIONS: [&str; 4] = [
     // Registrations are stored only so far as the own rows do not tell them. Those that are here do no harm:
     // what a row tells counts. An older Dunlin would miss the others, so it must not open the file. Since when
     // nodes are gone is counted on after a start.
-    "CREATE TABLE gone (origin BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) WITHOUT ROWID;",
+    // Beside its head, a history has ranges of commits that came early.
+    "
+    CREATE TABLE gone (origin BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) WITHOUT ROWID;
+    ALTER TABLE histories ADD COLUMN early BLOB NOT NULL DEFAULT x'00';
+    ",
 ];
 
 /// The schema that this Dunlin writes.

@@ -60,7 +60,7 @@ async fn what_was_written_is_read_back() {
     let (_store, same_node, stored) = Store::open(dir.path()).unwrap();
     assert_eq!(same_node, node);
     assert_eq!(stored.histories.len(), 1);
-    assert_eq!(stored.histories[0].head, Version::new(2));
+    assert_eq!(stored.histories[0].extent, Extent::up_to(Version::new(2)));
     assert_eq!(stored.histories[0].rows.len(), 2);
     assert_eq!(stored.providers[0].ttl, ttl);
     assert_eq!(stored.providers[0].registrations, [registration("a"), registration("b")]);
@@ -224,7 +224,7 @@ fn a_file_of_the_first_schema_is_brought_up_to_date_whole() {
     let (_store, _, stored) = Store::open(dir.path()).unwrap();
     assert_eq!(stored.moved_aside, None);
     let history = &stored.histories[0];
-    assert_eq!((history.head, history.floor), (Version::new(3), Version::new(1)));
+    assert_eq!((history.extent.head(), history.floor), (Version::new(3), Version::new(1)));
     let entry = |version, change: Change| {
         (change.key, Entry { version: Version::new(version), state: change.state })
     };
@@ -242,7 +242,7 @@ fn history(origin: NodeId, head: u64, rows: &[&str]) -> HistoryWrite {
     };
     HistoryWrite {
         origin,
-        head: Version::new(head),
+        extent: Some(Extent::up_to(Version::new(head))),
         floor: Version::ZERO,
         rows: rows.iter().map(entry).collect(),
         gone: vec![],
@@ -276,10 +276,25 @@ async fn histories_become_what_is_written_even_if_they_go_back() {
     let stored = write_and_reopen(dir.path(), batch(write)).await;
     let at = |id: &str, version| (id.to_owned(), Version::new(version));
     assert_eq!(ids(&stored), [at("a", 5), at("c", 5)]);
-    assert_eq!(stored.histories[0].head, Version::new(5));
+    assert_eq!(stored.histories[0].extent, Extent::up_to(Version::new(5)));
     let write = HistoryWrite { replaces_all: true, ..history(other, 7, &["c"]) };
     let stored = write_and_reopen(dir.path(), batch(write)).await;
     assert_eq!(ids(&stored), [at("c", 7)]);
+}
+
+#[tokio::test]
+async fn pieces_do_not_count_before_the_last_one_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = NodeId::from_bytes([9; 16]);
+    let v = Version::new;
+    let early = Extent::of_parts(v(4), vec![(v(6), v(7))]).unwrap();
+    let pieces = [(None, Extent::default()), (Some(early.clone()), early.clone()), (None, early)];
+    for (extent, expected) in pieces {
+        let write = HistoryWrite { extent, ..history(other, 9, &["a"]) };
+        let batch = Batch { histories: vec![write], ..Batch::default() };
+        let stored = write_and_reopen(dir.path(), batch).await;
+        assert_eq!((&stored.histories[0].extent, stored.histories[0].rows.len()), (&expected, 1));
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,12 @@ impl Timestamp {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// So much earlier; the epoch at the earliest.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// Writes RFC 3339 in UTC to the second: `2026-11-21T03:00:00Z`.

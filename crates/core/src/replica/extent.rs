@@ -24,6 +24,13 @@ impl Extent {
         Self { head, early: Vec::new() }
     }
 
+    /// An extent of these parts; `None` if they are not [sound](Extent::is_sound).
+    #[must_use]
+    pub fn of_parts(head: Version, early: Vec<(Version, Version)>) -> Option<Self> {
+        let extent = Self { head, early };
+        extent.is_sound().then_some(extent)
+    }
+
     /// Every commit up to here is in it.
     #[must_use]
     pub const fn head(&self) -> Version {

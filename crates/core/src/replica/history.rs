@@ -52,6 +52,8 @@ pub(super) struct History {
     come: Extent,
     /// Tombstones up to here are gone.
     floor: Version,
+    /// Up to here they are gone at somebody who sent rows.
+    heard_floor: Version,
     /// Visible rows.
     rows: Table,
     /// Rows held back until all of `needed` has come.
@@ -65,23 +67,21 @@ pub(super) struct History {
 }
 
 impl History {
+    /// `extent` is what was stored with the last of the rows: rows of other commits are pieces, and then nothing is
+    /// believed before somebody has told all of it anew.
     pub(super) fn restore(
-        head: Version,
+        extent: Extent,
         floor: Version,
         rows: impl IntoIterator<Item = (RowKey, Entry)>,
     ) -> Self {
-        let mut history = Self { floor, ..Self::default() };
-        let mut visible = Extent::up_to(head);
+        let mut history = Self { floor, come: extent.clone(), visible: extent, ..Self::default() };
+        let mut is_whole = true;
         for (key, entry) in rows {
-            // Commits are stored whole, so a row above the head is of a whole one that came early.
-            visible.insert(entry.version.previous(), entry.version);
+            is_whole &= history.visible.contains(entry.version);
             history.rows.insert(key, entry);
         }
         history.rows.pack();
-        history.come = visible.clone();
-        history.visible = visible;
-        if !history.visible.is_sound() {
-            // What is left of ranges whose rows were overwritten is in too many pieces to be told to anybody.
+        if !is_whole {
             history.distrust();
         }
         history
@@ -89,6 +89,23 @@ impl History {
 
     pub(super) fn head(&self) -> Version {
         self.visible.head()
+    }
+
+    /// How many rows are held back.
+    pub(super) fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// The commits that are visible, whole.
+    pub(super) fn extent(&self) -> &Extent {
+        &self.visible
+    }
+
+    /// Whether nothing is known of it.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { visible, come, staged, restatement, .. } = self;
+        let has_nothing = visible.is_empty() && come.is_empty() && staged.is_empty();
+        has_nothing && restatement.is_none() && self.rows.len() == 0
     }
 
     /// What to tell others: the commits that are visible here, and the digest of the rows. Who has the same
@@ -100,8 +117,9 @@ impl History {
 
     /// Whether everything that a delta brings is visible.
     pub(super) fn has(&self, delta: &Delta) -> bool {
-        let has_range = self.visible.covers_range(delta.from, delta.to);
-        has_range && (!delta.is_last() || self.visible.covers(&delta.extent))
+        let brings_range_alone = !delta.is_last() || delta.is_one_whole_commit();
+        self.visible.covers_range(delta.from, delta.to)
+            && (brings_range_alone || self.visible.covers(&delta.extent))
     }
 
     /// Whether something of this extent is not visible.
@@ -159,6 +177,7 @@ impl History {
     ///
     /// A whole commit is shown at once, whatever came before it or is held back: news must not wait.
     pub(super) fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
+        self.heard_floor = self.heard_floor.max(delta.floor);
         if delta.is_one_whole_commit() {
             return self.merge_commit(delta);
         }
@@ -199,7 +218,7 @@ impl History {
 
     /// Whether a commit may be shown: one that comes in its turn always, one above a gap if there are few.
     fn has_room_for(&self, delta: &Delta) -> bool {
-        let early_rows = || self.rows.above(self.head()).take(MAX_EARLY_ROWS).count();
+        let early_rows = || self.rows.count_above(self.head(), MAX_EARLY_ROWS);
         delta.from <= self.head()
             || (self.come.early().len() < Extent::MOST_RANGES && early_rows() < MAX_EARLY_ROWS)
     }
@@ -208,17 +227,22 @@ impl History {
         if self.come.covers(&joined(&self.come, delta)) {
             return Ok(Vec::new());
         }
+        let gap = |reach| Err(MergeError::Gap { from: delta.from, reach });
         if !self.could_complete(&self.come, delta) {
+            if delta.from > self.head() {
+                return gap(self.come.head());
+            }
             self.unstage();
+            if delta.floor > self.come.head() {
+                return self.merge_restatement(delta);
+            }
         }
         let reach = self.come.head();
         let come = joined(&self.come, delta);
         if delta.from > reach || come.early().len() > Extent::MOST_RANGES {
-            return Err(MergeError::Gap { from: delta.from, reach });
+            return gap(reach);
         }
-        // Rows of commits that are visible have been overwritten, be it without a trace.
-        let visible = self.visible.clone();
-        self.stage(delta, |row| !visible.contains(row.version))?;
+        self.stage(delta)?;
         self.come = come;
         Ok(self.settle())
     }
@@ -230,25 +254,20 @@ impl History {
         known.covers(&self.needed)
     }
 
-    /// Gives up what is held back: it is asked for anew.
+    /// Gives up what is held back: it is asked for anew, of whoever there is.
     pub(super) fn unstage(&mut self) {
         self.staged.clear();
         self.needed = Extent::default();
         self.come = self.visible.clone();
-        if let Some(begun) = &mut self.restatement {
-            begun.come = Extent::default();
-        }
+        let anew = Restatement { come: Extent::default(), floor: Version::ZERO };
+        self.restatement = self.distrusted.map(|_| anew);
     }
 
-    fn stage(
-        &mut self,
-        delta: &Delta,
-        is_wanted: impl Fn(&DeltaRow) -> bool,
-    ) -> Result<(), MergeError> {
+    fn stage(&mut self, delta: &Delta) -> Result<(), MergeError> {
         if self.staged.len() + delta.rows.len() > MAX_STAGED_ROWS {
             return Err(MergeError::TooManyStaged);
         }
-        for row in delta.rows.iter().filter(|row| is_wanted(row)) {
+        for row in &delta.rows {
             let newer = self.staged.get(&row.key).is_none_or(|old| old.version < row.version);
             if newer {
                 self.staged.insert(row.key.clone(), entry_of(row));
@@ -260,12 +279,14 @@ impl History {
 
     /// Shows what was held back once it is whole.
     fn settle(&mut self) -> Vec<RowChange> {
-        if self.come == self.visible || !self.come.covers(&self.needed) {
+        if !self.come.covers(&self.needed) {
             return Vec::new();
         }
-        self.visible = self.come.clone();
         self.needed = Extent::default();
-        let staged = std::mem::take(&mut self.staged);
+        let shown = std::mem::replace(&mut self.visible, self.come.clone());
+        let mut staged = std::mem::take(&mut self.staged);
+        // Rows of commits that came by themselves meanwhile have been overwritten, be it without a trace.
+        staged.retain(|_, entry| !shown.contains(entry.version));
         let is_most = staged.len() > self.rows.len() / 2;
         let changes = self.show(staged);
         if is_most {
@@ -309,14 +330,13 @@ impl History {
         let begun = if goes_on { begun.come } else { Extent::default() };
         let reach = begun.head();
         let come = joined(&begun, delta);
-        self.restatement = Some(Restatement { come: begun, floor });
-        if reach == Version::ZERO {
-            self.unstage();
-        }
         if delta.from > reach || come.early().len() > Extent::MOST_RANGES {
             return gap(reach);
         }
-        self.stage(delta, |_| true)?;
+        if reach == Version::ZERO {
+            self.unstage();
+        }
+        self.stage(delta)?;
         if !come.covers(&self.needed) {
             self.restatement = Some(Restatement { come, floor });
             return Ok(Vec::new());
@@ -347,6 +367,9 @@ impl History {
         let shown = std::mem::replace(&mut self.visible, come);
         self.visible.join(&shown);
         self.come = self.visible.clone();
+        if !self.visible.is_sound() {
+            self.distrust();
+        }
         Ok(changes)
     }
 
@@ -436,6 +459,11 @@ impl History {
             rows.push(DeltaRow { version, key: key.clone(), state });
         }
         Some(Delta { origin, from, to, extent: extent.clone(), floor: self.floor, rows })
+    }
+
+    pub(super) fn purge_as_others_did(&mut self) -> Vec<RowKey> {
+        let is_due = self.floor < self.heard_floor && self.heard_floor <= self.head();
+        if is_due { self.purge_tombstones(self.heard_floor) } else { Vec::new() }
     }
 
     pub(super) fn purge_tombstones(&mut self, up_to: Version) -> Vec<RowKey> {

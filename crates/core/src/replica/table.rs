@@ -33,6 +33,11 @@ impl Table {
         order.filter_map(|(_, key)| self.rows.get_key_value(key))
     }
 
+    /// How many rows there are above a version; counts no further than `most`.
+    pub(super) fn count_above(&self, version: Version, most: usize) -> usize {
+        self.by_version.range((version.next(), RowKey::Node)..).take(most).count()
+    }
+
     /// The highest version of a row; zero if there is none.
     pub(super) fn newest(&self) -> Version {
         self.by_version.last().map_or(Version::ZERO, |(version, _)| *version)

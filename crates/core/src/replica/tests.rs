@@ -460,8 +460,53 @@ fn what_a_sender_began_and_another_cannot_complete_is_begun_anew() {
     // `early` is gone for good.
     let more = plain.delta(ORIGIN, peer.request(ORIGIN), usize::MAX).unwrap();
     assert!(matches!(peer.merge(&more), Err(MergeError::Gap { .. })));
+    peer.unstage(ORIGIN);
     sync(&mut peer, &plain);
     assert_same(&peer, &plain);
+}
+
+#[test]
+fn tombstones_that_their_node_purged_are_purged_by_others_too() {
+    let mut origin = Replica::new(ORIGIN);
+    let mut peer = Replica::new(peer(0));
+    peer.merge(&commit(&mut origin, vec![write(0, 1), write(1, 1)])).unwrap();
+    peer.merge(&commit(&mut origin, vec![delete(0)])).unwrap();
+    peer.merge(&commit(&mut origin, vec![write(2, 1)])).unwrap();
+    assert!(peer.purge_as_others_did().is_empty());
+    origin.purge_tombstones(ORIGIN, Version::new(2));
+    peer.merge(&commit(&mut origin, vec![write(3, 1)])).unwrap();
+    assert_eq!(peer.purge_as_others_did(), [(ORIGIN, vec![key(0)])]);
+    assert_eq!(peer.floor(ORIGIN), origin.floor(ORIGIN));
+    assert_same(&peer, &origin);
+}
+
+#[test]
+fn pieces_that_were_stored_without_the_rest_are_not_told_to_others() {
+    let mut origin = Replica::new(ORIGIN);
+    commit(&mut origin, vec![write(0, 1), write(1, 1)]);
+    let piece: Vec<_> = origin.rows(ORIGIN).take(1).map(|(k, e)| (k.clone(), e.clone())).collect();
+    let mut peer = Replica::new(peer(0));
+    peer.restore(ORIGIN, Extent::default(), Version::ZERO, piece);
+    assert_eq!((shown(&peer).len(), peer.told(ORIGIN), peer.summary()), (1, None, 0));
+    sync(&mut peer, &origin);
+    assert_same(&peer, &origin);
+}
+
+#[test]
+fn rows_that_commits_by_themselves_overwrote_are_not_shown_when_the_rest_has_come() {
+    let mut origin = Replica::new(ORIGIN);
+    let commits: Vec<Delta> = (1..=6)
+        .map(|n| commit(&mut origin, vec![if n == 4 { delete(1) } else { write(n % 3, n.into()) }]))
+        .collect();
+    let mut peer = Replica::new(peer(0));
+    peer.merge(&commits[0]).unwrap();
+    let chunk = origin.delta(ORIGIN, peer.request(ORIGIN), 1).unwrap();
+    peer.merge(&Delta { rows: commits[1].rows.clone(), from: commits[1].from, ..chunk }).unwrap();
+    for delta in &commits[1..] {
+        peer.merge(delta).unwrap();
+        peer.purge_tombstones(ORIGIN, Version::new(6));
+    }
+    assert_eq!(shown(&peer), shown(&origin));
 }
 
 #[test]

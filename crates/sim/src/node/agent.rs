@@ -62,7 +62,7 @@ impl Agent {
     ) -> Self {
         let mut replica = Replica::new(identity.id);
         for (origin, stored) in &content.histories {
-            replica.restore(*origin, stored.head, stored.floor, stored.rows.clone());
+            replica.restore(*origin, stored.extent.clone(), stored.floor, stored.rows.clone());
         }
         let zone = identity.zone.clone();
         let mut membership = Membership::new(peer, identity.membership.clone(), seed);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{Delta, Entry, RowKey, Version};
+use dunlin_core::replica::{Delta, Entry, Extent, RowKey, Version};
 
 use super::{Action, Agent, Op};
 use crate::disk::Write;
@@ -14,6 +14,8 @@ use crate::disk::Write;
 const MOST_QUEUED: usize = 1024;
 /// Requests that become one commit.
 const MOST_IN_BATCH: usize = 64;
+/// Rows of others that one batch stores; few, so that a crash finds some stored and some not.
+const MOST_STORED: usize = 20;
 /// How long rows of others may wait for the disk.
 const STORE_DELAY: Duration = Duration::from_millis(100);
 /// Pause after the disk has refused.
@@ -69,10 +71,8 @@ impl Agent {
             None => self.replica.prepare(changes),
         };
         let delta = delta.map(Arc::new);
-        let stores = std::mem::take(&mut self.unstored);
-        self.store_at = None;
-        let mut writes: Vec<Write> =
-            stores.iter().map(|(origin, keys)| self.write_of(*origin, keys)).collect();
+        let (stores, mut writes) = self.take_stores();
+        self.store_at = (!self.unstored.is_empty()).then_some(now);
         if let Some(delta) = &delta {
             out.push(Action::Prepared(Arc::clone(delta)));
             writes.push(own_write(delta, restates.is_some()));
@@ -85,9 +85,30 @@ impl Agent {
         self.refused_until.is_some_and(|until| now < until)
     }
 
-    /// Rows of another node as they are now, with the head that they complete.
-    fn write_of(&self, origin: NodeId, keys: &BTreeSet<RowKey>) -> Write {
-        let (head, floor) = (self.replica.head(origin), self.replica.floor(origin));
+    /// What one batch stores of other nodes.
+    fn take_stores(&mut self) -> (BTreeMap<NodeId, BTreeSet<RowKey>>, Vec<Write>) {
+        let (mut stores, mut writes) = (BTreeMap::new(), Vec::new());
+        let mut room = MOST_STORED;
+        while room > 0
+            && let Some((origin, mut keys)) = self.unstored.pop_first()
+        {
+            let mut extent = Some(self.replica.extent(origin));
+            if keys.len() > room
+                && let Some(first) = keys.iter().nth(room).cloned()
+            {
+                self.unstored.insert(origin, keys.split_off(&first));
+                extent = None;
+            }
+            room -= keys.len();
+            writes.push(self.write_of(origin, extent, &keys));
+            stores.insert(origin, keys);
+        }
+        (stores, writes)
+    }
+
+    /// Rows of another node as they are now.
+    fn write_of(&self, origin: NodeId, extent: Option<Extent>, keys: &BTreeSet<RowKey>) -> Write {
+        let floor = self.replica.floor(origin);
         let mut rows: BTreeMap<&RowKey, Option<Entry>> =
             keys.iter().map(|key| (key, None)).collect();
         for (key, entry) in self.replica.rows(origin) {
@@ -96,7 +117,7 @@ impl Agent {
             }
         }
         let rows = rows.into_iter().map(|(key, entry)| (key.clone(), entry)).collect();
-        Write { origin, head, floor, rows, replaces_all: false }
+        Write { origin, extent, floor, rows, replaces_all: false }
     }
 
     /// The batch is on the disk, or was refused.
@@ -132,6 +153,6 @@ fn own_write(delta: &Delta, replaces_all: bool) -> Write {
         (row.key.clone(), Some(entry))
     };
     let rows = delta.rows.iter().map(entry).collect();
-    let (origin, head, floor) = (delta.origin, delta.to, delta.floor);
-    Write { origin, head, floor, rows, replaces_all }
+    let extent = Some(Extent::up_to(delta.to));
+    Write { origin: delta.origin, extent, floor: delta.floor, rows, replaces_all }
 }

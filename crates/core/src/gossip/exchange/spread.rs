@@ -109,6 +109,7 @@ impl Exchange {
         let head_before = replica.head(delta.origin);
         match replica.merge(&delta) {
             Ok(rows) => {
+                self.origins.insert(delta.origin);
                 let has_moved = replica.head(delta.origin) != head_before;
                 if has_moved || !rows.is_empty() {
                     self.tell_visible(now, delta.origin, rows);
@@ -367,7 +368,7 @@ impl Exchange {
             octets += delta.approx_octets();
             link.note_passed(origin, delta.to);
             if delta.to < delta.extent.head() {
-                let is_restated = delta.from < request.above || request.floor > Version::ZERO;
+                let is_restated = delta.from < delta.floor || request.floor > Version::ZERO;
                 let floor = if is_restated { delta.floor } else { Version::ZERO };
                 link.wanted.insert(origin, Request { above: delta.to, floor });
             }

@@ -11,6 +11,8 @@ use crate::replica::{BUCKETS, Delta, Extent, MergeError, Replica, Version};
 
 /// How long a peer may take to send what it was asked for before another is asked.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// Who sends others first is given this long.
+const LONGEST_ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Nodes whose rows one peer is asked for at a time, so that several can feed a newcomer.
 const MOST_ASKED: usize = 256;
 /// Peers that are remembered to have what is lacking.
@@ -75,6 +77,8 @@ pub(super) struct Lacking {
     /// Those that wait until a peer has answered for others.
     waiting: BTreeSet<NodeId>,
     asked: BTreeMap<NodeId, usize>,
+    /// When a peer last sent rows that were asked for.
+    heard: BTreeMap<NodeId, Instant>,
     suspicions: BTreeMap<NodeId, Suspicion>,
 }
 
@@ -84,6 +88,8 @@ struct Lack {
     sources: Vec<NodeId>,
     due: Instant,
     asked: Option<NodeId>,
+    /// When, or when it last answered in part.
+    asked_at: Instant,
 }
 
 /// Heads were equal and rows were not.
@@ -111,7 +117,7 @@ impl Lacking {
     pub(super) fn add(&mut self, origin: NodeId, extent: &Extent, source: NodeId, due: Instant) {
         let lack = self.origins.entry(origin).or_insert_with(|| {
             self.due.insert((due, origin));
-            Lack { extent: Extent::default(), sources: Vec::new(), due, asked: None }
+            Lack { extent: Extent::default(), sources: Vec::new(), due, asked: None, asked_at: due }
         });
         lack.extent.join(extent);
         if !lack.extent.is_sound() {
@@ -141,6 +147,13 @@ impl Lacking {
         }
     }
 
+    /// Makes an origin due, whoever was asked for it.
+    fn ask_again(&mut self, now: Instant, origin: NodeId) {
+        let asked = self.origins.get_mut(&origin).and_then(|lack| lack.asked.take());
+        self.release(asked);
+        self.put_off(origin, now);
+    }
+
     fn put_off(&mut self, origin: NodeId, due: Instant) {
         if let Some(lack) = self.origins.get_mut(&origin) {
             self.due.remove(&(lack.due, origin));
@@ -152,6 +165,7 @@ impl Lacking {
     /// A peer is gone: what it was asked for is due again.
     pub(super) fn handle_peer_gone(&mut self, now: Instant, peer: NodeId) {
         self.asked.remove(&peer);
+        self.heard.remove(&peer);
         let concerned: Vec<NodeId> = self
             .origins
             .iter_mut()
@@ -291,6 +305,9 @@ impl Exchange {
             .links
             .get(&from)
             .is_some_and(|link| now.saturating_duration_since(link.since) < YOUNG);
+        if !heads.is_sorted_by(|a, b| a.origin < b.origin) {
+            return self.misbehaved(from, "sent heads that are not in order".to_owned());
+        }
         for entry in heads {
             let HeadEntry { origin, ref extent, digest } = *entry;
             if extent.newest() > LAST_VERSION || !extent.is_sound() {
@@ -298,6 +315,8 @@ impl Exchange {
             }
             let told = replica.told(origin);
             if origin == self.own {
+                // With something above a gap, another digest at the newest version says nothing.
+                let digest = if extent.early().is_empty() { digest } else { 0 };
                 self.compare_own(now, from, extent.newest(), digest, replica);
             } else if replica.lacks(origin, extent) {
                 let known = self.origins.len() + self.lacking.len();
@@ -381,6 +400,16 @@ impl Exchange {
         let mut wants: BTreeMap<NodeId, Vec<Want>> = BTreeMap::new();
         for origin in self.lacking.take_due(now) {
             let Some(lack) = self.lacking.origins.get_mut(&origin) else { continue };
+            // It has others to send first.
+            let heard = lack.asked.and_then(|peer| self.lacking.heard.get(&peer));
+            if let Some(heard) = heard
+                && *heard + ANSWER_TIME > now
+                && lack.asked_at + LONGEST_ANSWER_TIME > now
+            {
+                let due = *heard + ANSWER_TIME;
+                self.lacking.put_off(origin, due);
+                continue;
+            }
             // Who was asked and did not answer comes last.
             if let Some(silent) = lack.asked.take() {
                 lack.sources.retain(|source| *source != silent);
@@ -403,6 +432,7 @@ impl Exchange {
             *self.lacking.asked.entry(peer).or_insert(0) += 1;
             if let Some(lack) = self.lacking.origins.get_mut(&origin) {
                 lack.asked = Some(peer);
+                lack.asked_at = now;
             }
             self.lacking.put_off(origin, now + ANSWER_TIME);
             let want = Want { origin, request: replica.request(origin) };
@@ -431,6 +461,7 @@ impl Exchange {
         deltas: Vec<Delta>,
         replica: &mut Replica,
     ) {
+        self.lacking.heard.insert(from, now);
         // Few gaps are news that the tree lost: whoever hangs behind this agent lacks it too.
         let is_news = self.lacking.len() <= FEW;
         for delta in deltas {
@@ -441,6 +472,7 @@ impl Exchange {
             let head_before = replica.head(origin);
             match replica.merge(&delta) {
                 Ok(rows) => {
+                    self.origins.insert(origin);
                     let has_moved = replica.head(origin) != head_before;
                     if has_moved || !rows.is_empty() {
                         self.tell_visible(now, origin, rows);
@@ -450,7 +482,13 @@ impl Exchange {
                         self.pass_on(origin, head_before, Some(from));
                     }
                 }
-                Err(MergeError::Gap { .. }) => {}
+                // It answers what was asked and yet is of no use: what is held back cannot be completed so.
+                Err(MergeError::Gap { .. }) if delta.from == replica.request(origin).above => {
+                    replica.unstage(origin);
+                    self.lacking.ask_again(now, origin);
+                    continue;
+                }
+                Err(MergeError::Gap { .. }) => continue,
                 Err(error) => {
                     self.lacking.remove(origin);
                     self.misbehaved(from, error.to_string());
@@ -466,6 +504,9 @@ impl Exchange {
     fn follow_lack(&mut self, now: Instant, origin: NodeId, replica: &Replica) {
         let Some(lack) = self.lacking.origins.get(&origin) else { return };
         if replica.lacks(origin, &lack.extent) {
+            if let Some(lack) = self.lacking.origins.get_mut(&origin) {
+                lack.asked_at = now;
+            }
             self.lacking.put_off(origin, now + ANSWER_TIME);
         } else {
             self.lacking.remove(origin);

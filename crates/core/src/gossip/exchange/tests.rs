@@ -351,6 +351,27 @@ fn equal_heads_with_other_rows_make_the_own_history_be_stated_anew() {
 }
 
 #[test]
+fn who_has_the_newest_commit_and_not_those_before_is_of_no_other_mind() {
+    let mut net = Net::new(2);
+    net.mesh();
+    for port in 1..=2 {
+        net.commit(1, vec![instance("a", port)]);
+    }
+    let now = net.now;
+    let mut told = |extent| {
+        let heads = vec![HeadEntry { origin: id(1), extent, digest: 7 }];
+        let frame = Frame::Heads { buckets: u64::MAX, wants_reply: false, heads };
+        let agent = net.agent(1);
+        agent.exchange.handle_frame(now, id(2), frame, &mut agent.replica);
+        net.settle();
+        net.agent(1).restate
+    };
+    let v = Version::new;
+    assert_eq!(told(Extent::of_parts(v(0), vec![(v(1), v(2))]).unwrap()), None);
+    assert_eq!(told(Extent::up_to(v(2))), Some(v(2)), "the same commits, other rows");
+}
+
+#[test]
 fn impossible_versions_and_strangers_rows_change_nothing() {
     let mut net = Net::new(2);
     net.mesh();
