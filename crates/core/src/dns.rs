@@ -16,6 +16,7 @@
 mod answer;
 mod domain;
 mod query;
+mod rate_limit;
 mod reading;
 mod record;
 mod resolve;
@@ -27,6 +28,7 @@ mod tests;
 pub use answer::{Answer, Depends, Written};
 pub use domain::{Domain, DomainError};
 pub use query::{Edns, Query, QuestionKey, Rcode, Reject};
+pub use rate_limit::{Permit, RateLimiter, write_slip};
 pub use resolve::{Outcome, Resolution, resolve, respond};
 pub use settings::Settings;
 pub use shuffle::Shuffler;

@@ -109,9 +109,10 @@ impl From<RegistryError> for RequestError {
             RegistryError::DuplicateId(_) => {
                 Self::Invalid { error: text, hint: "give each instance its own id".to_owned() }
             }
-            RegistryError::TooManyInstances { .. } | RegistryError::TooManyProviders => {
-                Self::Invalid { error: text, hint: String::new() }
-            }
+            RegistryError::TooManyInstances { .. }
+            | RegistryError::TooManyStated { .. }
+            | RegistryError::TooLarge { .. }
+            | RegistryError::TooManyProviders => Self::Invalid { error: text, hint: String::new() },
         }
     }
 }
@@ -431,6 +432,12 @@ impl Driver {
             | Command::Provider(..)
             | Command::LocalInstances(_)
             | Command::ReleaseGuard(..)) => drop(self.answer(read)),
+            Command::Within(grant, command) => {
+                match super::permit::check(&grant, &command, &self.registry) {
+                    Ok(()) => self.carry_out(*command, draft),
+                    Err(error) => command.refuse(error),
+                }
+            }
         }
     }
 
@@ -466,7 +473,8 @@ impl Driver {
             | Command::PushCheck { .. }
             | Command::PutProvider { .. }
             | Command::ProviderFailed { .. }
-            | Command::RemoveProvider(..)) => Some(write),
+            | Command::RemoveProvider(..)
+            | Command::Within(..)) => Some(write),
         }
     }
 

@@ -21,6 +21,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::authorize::Peer;
+use super::shed::Shed;
+use crate::shares::Place;
 
 /// Octets of a request's head, and of an answer's body that a slow client makes us hold. A watch of a
 /// thousand services has to name them all in its head.
@@ -67,8 +70,8 @@ impl Connection {
         Self { router, http, idle_timeout, shutdown, abort }
     }
 
-    /// Serves one connection until either side ends it.
-    pub(super) async fn serve<S>(self, stream: S)
+    /// Serves one connection until either side ends it, or its place is lost; why, if it was not its client.
+    pub(super) async fn serve<S>(self, stream: S, peer: Peer, place: &Place) -> Option<Shed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -76,7 +79,8 @@ impl Connection {
         let activity = Arc::new(Activity::default());
         let router = TowerToHyperService::new(router);
         let seen = Arc::clone(&activity);
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let tracked = (request.version() == Version::HTTP_2).then(|| Open::new(&seen));
             seen.begun.fetch_add(1, Ordering::Relaxed);
             let answer = router.call(request.map(Body::new));
@@ -94,18 +98,19 @@ impl Connection {
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error, "a connection ended");
-                    }
-                    return;
+                    let error = ended.err()?;
+                    let shed = Shed::of(&*error);
+                    tracing::debug!(error, ?shed, "a connection ended");
+                    return shed;
                 }
+                () = place.lost() => return Some(Shed::Crowded),
                 () = shutdown.cancelled(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = abort.cancelled() => return,
+                () = abort.cancelled() => return None,
                 () = sleep(idle_timeout) => match activity.verdict() {
-                    Verdict::Silent => return,
+                    Verdict::Silent => return Some(Shed::Idle),
                     Verdict::Idle => connection.as_mut().graceful_shutdown(),
                     Verdict::Busy => {}
                 },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
@@ -13,6 +13,7 @@ use dunlin_core::model::{
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, BODY_OCTETS, json, present};
+use crate::access::Grant;
 use crate::registry::translate;
 use crate::{Command, Registered};
 
@@ -57,6 +58,7 @@ pub(super) async fn list_instances(
 )]
 pub(super) async fn put_instance(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -74,7 +76,7 @@ pub(super) async fn put_instance(
         .map_err(|error| invalid(&error))?;
     let stated = registration.clone();
     let registered =
-        app.handle.ask(|reply| Command::Register(Box::new(registration), reply)).await?;
+        app.ask_as(&grant, |reply| Command::Register(Box::new(registration), reply)).await?;
     let status = match registered {
         Registered::Created => StatusCode::CREATED,
         Registered::Updated => StatusCode::OK,
@@ -107,18 +109,20 @@ fn is_own(
     params(("id" = String, Path, description = "The instance's id")),
     responses(
         (status = 204, description = "It is gone"),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance", body = api::Error),
         (status = 409, description = "A provider states it; take it out there", body = api::Error)
     )
 )]
 pub(super) async fn delete_instance(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
     let id = instance_id(&id)?;
-    app.handle.ask(|reply| Command::Deregister(id, reply)).await?;
+    app.ask_as(&grant, |reply| Command::Deregister(id, reply)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,11 +135,13 @@ pub(super) async fn delete_instance(
     request_body = api::MaintenanceRequest,
     responses(
         (status = 200, description = "The instance as it is now", body = api::LocalInstance),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance", body = api::Error)
     )
 )]
 pub(super) async fn put_maintenance(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -147,7 +153,7 @@ pub(super) async fn put_maintenance(
     } else {
         Mode::Active
     };
-    set_mode(&app, id, mode).await
+    set_mode(&app, &grant, id, mode).await
 }
 
 /// Drain an instance: no new work for it, it finishes what it has. `{"enabled":false}` puts it back.
@@ -159,11 +165,13 @@ pub(super) async fn put_maintenance(
     request_body = Option<api::DrainRequest>,
     responses(
         (status = 200, description = "The instance as it is now", body = api::LocalInstance),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance", body = api::Error)
     )
 )]
 pub(super) async fn put_drain(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -171,7 +179,7 @@ pub(super) async fn put_drain(
     let id = instance_id(&id)?;
     let wish: Option<api::DrainRequest> = read::optional_body(&app, request, BODY_OCTETS).await?;
     let mode = if wish.unwrap_or_default().enabled { Mode::Draining } else { Mode::Active };
-    set_mode(&app, id, mode).await
+    set_mode(&app, &grant, id, mode).await
 }
 
 /// Push the status of a TTL check.
@@ -187,11 +195,13 @@ pub(super) async fn put_drain(
     responses(
         (status = 204, description = "It is taken"),
         (status = 400, description = "It is no TTL check, or the status is unknown", body = api::Error),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance or check", body = api::Error)
     )
 )]
 pub(super) async fn put_check(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments((id, check)): Segments<(String, String)>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
@@ -207,12 +217,17 @@ pub(super) async fn put_check(
     };
     let output = CheckRow::cut_output(&push.output).to_owned();
     let command = |reply| Command::PushCheck { instance, check, status, output, reply };
-    app.handle.ask(command).await?;
+    app.ask_as(&grant, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set_mode(app: &App, id: InstanceId, mode: Mode) -> Result<Response, Problem> {
-    app.handle.ask(|reply| Command::SetMode(id.clone(), mode, reply)).await?;
+async fn set_mode(
+    app: &App,
+    grant: &Grant,
+    id: InstanceId,
+    mode: Mode,
+) -> Result<Response, Problem> {
+    app.ask_as(grant, |reply| Command::SetMode(id.clone(), mode, reply)).await?;
     let shared = app.handle.shared();
     let view = shared.view.load_full();
     match present::find_instance(&view, shared.identity.node_id, &id) {

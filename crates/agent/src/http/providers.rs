@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, PROVIDER_BODY_OCTETS, json};
 use crate::Command;
+use crate::access::Grant;
 use crate::registry::translate;
 
 /// The shortest time to live of a provider's set.
@@ -74,6 +75,7 @@ pub(super) async fn get_provider(
 )]
 pub(super) async fn put_provider(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(name): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -97,7 +99,7 @@ pub(super) async fn put_provider(
         let provider = provider.clone();
         |reply| Command::PutProvider { provider, instances, ttl, reply }
     };
-    app.handle.ask(command).await?;
+    app.ask_as(&grant, command).await?;
     Ok(json(StatusCode::OK, &stored(&app, &provider).await?))
 }
 
@@ -114,6 +116,7 @@ pub(super) async fn put_provider(
 )]
 pub(super) async fn delete_provider(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(name): Segments<String>,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
@@ -123,7 +126,7 @@ pub(super) async fn delete_provider(
         let error = format!("{provider} is a file; remove it from the services folder");
         return Err(crate::RequestError::Conflict(error).into());
     }
-    app.handle.ask(|reply| Command::RemoveProvider(provider, reply)).await?;
+    app.ask_as(&grant, |reply| Command::RemoveProvider(provider, reply)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
