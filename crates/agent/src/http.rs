@@ -86,8 +86,10 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Bodies read at the same time; further requests wait.
     pub bodies: usize,
-    /// Complete sets of providers read at the same time; further requests wait.
+    /// Complete sets of providers read and not yet answered; further requests wait.
     pub large_bodies: usize,
+    /// How long a request waits while too many other bodies are being read.
+    pub queue_timeout: Duration,
     /// Watches and long polls; shared like connections.
     pub watches: usize,
     /// Readers of `/api/events`; shared like connections.
@@ -110,6 +112,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(15),
             bodies: 256,
             large_bodies: 8,
+            queue_timeout: Duration::from_secs(5),
             watches: 16_384,
             event_streams: 1_024,
             write_timeout: Duration::from_secs(30),

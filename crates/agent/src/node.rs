@@ -39,8 +39,9 @@ use crate::systemd::{self, Inherited};
 use crate::watchdog::{self, Watchdog};
 use crate::watched::Nudge;
 
-/// Watches and long polls at a time.
-const MAX_WATCHERS: usize = 16_384;
+/// Watches and long polls at a time. More than the API grants, since one that lost its place to another client
+/// ends a moment after that has begun.
+const MAX_WATCHERS: usize = 32_768;
 /// How long stopping may take before what is left is cut off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an agent waits for others to join before it is ready without them.

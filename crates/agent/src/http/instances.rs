@@ -12,7 +12,7 @@ use dunlin_core::model::{
 
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, BODY_OCTETS, json, present};
+use super::{App, json, present};
 use crate::access::Grant;
 use crate::registry::translate;
 use crate::{Command, Registered};
@@ -64,7 +64,7 @@ pub(super) async fn put_instance(
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let id = instance_id(&id)?;
-    let mut wire: api::Registration = read::body(&app, request, BODY_OCTETS).await?;
+    let mut wire: api::Registration = read::body(&app, request).await?;
     if !wire.id.is_empty() && wire.id != id.as_str() {
         let shown: String = wire.id.chars().take(128).collect();
         let error = format!("body: id {shown:?} is not the path's, {:?}", id.as_str());
@@ -147,7 +147,7 @@ pub(super) async fn put_maintenance(
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let id = instance_id(&id)?;
-    let wish: api::MaintenanceRequest = read::body(&app, request, BODY_OCTETS).await?;
+    let wish: api::MaintenanceRequest = read::body(&app, request).await?;
     let mode = if wish.enabled {
         Mode::maintenance(&wish.reason).map_err(|error| invalid(&error))?
     } else {
@@ -177,7 +177,7 @@ pub(super) async fn put_drain(
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let id = instance_id(&id)?;
-    let wish: Option<api::DrainRequest> = read::optional_body(&app, request, BODY_OCTETS).await?;
+    let wish: Option<api::DrainRequest> = read::optional_body(&app, request).await?;
     let mode = if wish.unwrap_or_default().enabled { Mode::Draining } else { Mode::Active };
     set_mode(&app, &grant, id, mode).await
 }
@@ -208,7 +208,7 @@ pub(super) async fn put_check(
     read::no_query(request.uri())?;
     let instance = instance_id(&id)?;
     let check = CheckId::parse(&check).map_err(|e| Problem::bad(format!("check: {e}")))?;
-    let push: api::CheckPush = read::body(&app, request, BODY_OCTETS).await?;
+    let push: api::CheckPush = read::body(&app, request).await?;
     let known = [CheckStatus::Passing, CheckStatus::Warning, CheckStatus::Critical];
     let Some(status) = known.into_iter().find(|status| status.as_str() == push.status) else {
         let shown: String = push.status.chars().take(64).collect();

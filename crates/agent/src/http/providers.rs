@@ -13,7 +13,7 @@ use dunlin_core::model::{ProviderId, ProviderKind, Registration, limits};
 use super::instances::{invalid, node_address};
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, PROVIDER_BODY_OCTETS, json};
+use super::{App, json};
 use crate::Command;
 use crate::access::Grant;
 use crate::registry::translate;
@@ -92,7 +92,7 @@ pub(super) async fn put_provider(
                 .hint("PUT /api/instances/ID registers single instances"));
         }
     }
-    let set: api::ProviderSet = read::body(&app, request, PROVIDER_BODY_OCTETS).await?;
+    let (set, _slot) = read::large_body::<api::ProviderSet>(&app, request).await?;
     let ttl = set.ttl.as_deref().map(time_to_live).transpose()?;
     let instances = registrations(&app, set.instances, &provider)?;
     let command = {

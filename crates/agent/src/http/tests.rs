@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ApiCredentials, Front, Limits, Server, serve};
 use crate::access::Access;
 use crate::observe::Observer;
-use crate::{Command, Handle, Identity, Registered, RequestError, Shared};
+use crate::{Command, Handle, Identity, Registered, Reply, RequestError, Shared};
 
 /// No test waits longer than this for anything.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -90,6 +90,8 @@ struct World {
     shared: Arc<Shared>,
     view: Mutex<CatalogView>,
     providers: Mutex<BTreeMap<String, Vec<InstanceId>>>,
+    /// Sets of the provider `stuck`, which are never answered.
+    stuck: Mutex<Vec<Reply<()>>>,
     own: NodeView,
 }
 
@@ -114,7 +116,13 @@ impl World {
         };
         let published = Arc::new(ArcSwap::from_pointee(view.clone()));
         let shared = Arc::new(Shared::new(identity, published, 1_000));
-        Arc::new(Self { shared, view: Mutex::new(view), providers: Mutex::default(), own })
+        Arc::new(Self {
+            shared,
+            view: Mutex::new(view),
+            providers: Mutex::default(),
+            stuck: Mutex::default(),
+            own,
+        })
     }
 
     /// Changes services at one new index, publishes, wakes.
@@ -291,6 +299,11 @@ impl World {
             }
             Command::PushCheck { instance, check, status, output, reply } => {
                 drop(reply.send(self.push(&instance, check.as_str(), status, &output)));
+            }
+            Command::PutProvider { provider, reply, .. }
+                if provider.to_string() == "http:stuck" =>
+            {
+                self.stuck.lock().unwrap().push(reply);
             }
             Command::PutProvider { provider, instances, ttl: _, reply } => {
                 self.put_provider(&provider, instances);

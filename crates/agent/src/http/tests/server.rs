@@ -188,3 +188,54 @@ async fn an_idle_http_2_connection_is_closed_and_a_watching_one_is_not() {
     fixture.world.put_plain("web", 2);
     assert_eq!(watch.expect("change").await.ids().len(), 2);
 }
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_nothing_loses_its_connection() {
+    let limits = Limits { idle_timeout: Duration::from_millis(50), ..Limits::default() };
+    let fixture = Fixture::with(limits);
+    fixture.world.put_plain("web", 100);
+    // A lookup's answer is one piece, a watch's are several; neither fits into what the client lets through.
+    for path in ["/api/services/web", "/api/services/web/watch"] {
+        let stream = soon(TcpStream::connect(fixture.address)).await.unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let mut builder = hyper::client::conn::http2::Builder::new(executor);
+        builder.initial_stream_window_size(16);
+        let (mut sender, connection) = soon(builder.handshake(TokioIo::new(stream))).await.unwrap();
+        let ended = tokio::spawn(connection);
+        let uri = format!("http://{}{path}", fixture.address);
+        let get = hyper::Request::get(uri).body(Full::<Bytes>::default()).unwrap();
+        let response = soon(sender.send_request(get)).await.unwrap();
+        let _ = soon(ended).await.unwrap();
+        drop(response);
+    }
+    let metrics = Answer::read(fixture.send_unix(request(Method::GET, "/metrics", "")).await).await;
+    let shed = "dunlin_http_connections_shed_total{reason=\"stalled\"} 2.0";
+    assert!(metrics.text().contains(shed), "{}", metrics.text());
+}
+
+#[tokio::test]
+async fn sets_that_wait_for_a_slow_driver_keep_further_ones_out() {
+    let queue_timeout = Duration::from_millis(20);
+    let limits = Limits { large_bodies: 1, queue_timeout, ..Limits::default() };
+    let fixture = Fixture::with(limits);
+    let set = r#"{"instances":[]}"#;
+    let (world, address) = (Arc::clone(&fixture.world), fixture.address);
+    let waiting = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        send_over(TokioIo::new(stream), request(Method::PUT, "/api/providers/stuck", set)).await
+    });
+    soon(async {
+        while world.stuck.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    fixture.put("/api/providers/p", set).await.assert_error(503, "too many request bodies");
+    let one = fixture.put("/api/instances/w", r#"{"service":"web","port":1}"#).await;
+    assert_eq!(one.status, StatusCode::CREATED, "small ones go on");
+    for reply in world.stuck.lock().unwrap().drain(..) {
+        drop(reply.send(Ok(())));
+    }
+    assert_eq!(soon(waiting).await.unwrap().status(), StatusCode::NOT_FOUND, "it was answered");
+    assert_eq!(fixture.put("/api/providers/p", set).await.status, StatusCode::OK);
+}
