@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 #![allow(clippy::print_stderr, reason = "tests that cannot run say so")]
 
+mod access;
 mod agent;
 mod bad_input;
 mod clients;

@@ -10,6 +10,7 @@
 mod cache;
 mod datagrams;
 mod forward;
+mod rate_limit;
 mod stats;
 mod streams;
 #[cfg(test)]
@@ -34,9 +35,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::forward::Forwarder;
+pub use self::rate_limit::RateLimit;
 pub use self::stats::{DnsStats, DnsTotals};
 use self::streams::Streams;
 use self::worker::Shared;
+use crate::shares::Shares;
 
 /// Tries to find a port that is free for both UDP and TCP, when asked for any.
 const ANY_PORT_TRIES: usize = 16;
@@ -79,7 +82,8 @@ pub struct Listeners {
 pub struct Limits {
     /// Answers that each worker keeps.
     pub cache_entries: usize,
-    /// TCP streams; beyond, new ones are closed at once.
+    /// TCP streams. At the limit, whoever has the most loses the newest to one who has fewer; else new ones
+    /// are closed at once.
     pub tcp_connections: usize,
     /// How long a stream may say nothing, take for one message, or leave a reply unread.
     pub tcp_idle: Duration,
@@ -87,6 +91,8 @@ pub struct Limits {
     pub forwards: usize,
     /// How long one upstream may take.
     pub forward_timeout: Duration,
+    /// Replies over UDP to one network; `None` for as many as it likes.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for Limits {
@@ -97,6 +103,7 @@ impl Default for Limits {
             tcp_idle: Duration::from_secs(10),
             forwards: 1024,
             forward_timeout: Duration::from_secs(2),
+            rate_limit: None,
         }
     }
 }
@@ -179,6 +186,7 @@ impl Server {
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             stats: Arc::new(DnsStats::new(listeners.udp.len())),
             forward,
+            rate_limit: limits.rate_limit,
             stop: AtomicBool::new(false),
         });
         let mut server = Self {
@@ -198,7 +206,7 @@ impl Server {
         };
         let streams = Streams {
             shared,
-            connections: Arc::new(Semaphore::new(limits.tcp_connections)),
+            connections: Shares::new(limits.tcp_connections),
             idle: limits.tcp_idle,
             tasks: server.tasks.clone(),
             stop: server.stop.clone(),

@@ -8,6 +8,7 @@
 mod batch;
 pub(crate) mod cluster;
 mod effects;
+mod permit;
 mod startup;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -16,6 +16,7 @@ use dunlin_core::model::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::Grant;
 use crate::events::EventLog;
 use crate::watchdog::Vitals;
 use crate::watchers::Watchers;
@@ -160,6 +161,9 @@ pub enum RequestError {
     /// It contradicts what somebody else stated first.
     #[error("{0}")]
     Conflict(String),
+    /// Whoever asks may not do this.
+    #[error("{0}")]
+    Forbidden(String),
     /// The disk did not take it.
     #[error("the change could not be stored: {0}")]
     Storage(String),
@@ -226,6 +230,31 @@ pub enum Command {
     LocalInstances(Reply<Vec<InstanceId>>),
     /// End the guard's hold of a service.
     ReleaseGuard(ServiceName, Reply<()>),
+    /// Do this if it touches only services that the grant names: those that are stated, and those that stand
+    /// in their place now. For callers who may not do everything.
+    Within(Grant, Box<Command>),
+}
+
+impl Command {
+    /// Answers without doing anything.
+    pub(crate) fn refuse(self, error: RequestError) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Register(_, reply) => _ = reply.send(Err(error)),
+            Self::Deregister(_, reply)
+            | Self::SetMode(_, _, reply)
+            | Self::SetNodePhase(_, reply)
+            | Self::PushCheck { reply, .. }
+            | Self::RemoveProvider(_, reply)
+            | Self::ReleaseGuard(_, reply) => _ = reply.send(Err(error)),
+            Self::PutProvider { reply, .. } => _ = reply.send(Err(error)),
+            Self::Providers(reply) => _ = reply.send(Err(error)),
+            Self::Provider(_, reply) => _ = reply.send(Err(error)),
+            Self::LocalInstances(reply) => _ = reply.send(Err(error)),
+            Self::ProviderFailed { .. } => {}
+            Self::Within(_, command) => command.refuse(error),
+        }
+    }
 }
 
 /// Talks to the driver. Cheap to clone.

@@ -9,6 +9,7 @@
 //! `/api/openapi.json` is made from the very table that routes.
 
 mod agent;
+mod authorize;
 mod batch;
 mod connection;
 mod encoded;
@@ -25,6 +26,9 @@ mod providers;
 mod read;
 mod rebinding;
 mod services;
+mod shed;
+mod stall;
+mod tls;
 mod watch;
 
 #[cfg(test)]
@@ -46,12 +50,16 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::authorize::Denials;
 use self::encoded::Encodings;
 use self::problem::Problem;
 use crate::Handle;
+use crate::access::Access;
 use crate::observe::Observer;
+use crate::shares::Shares;
 
 pub use listen::Server;
+pub use tls::{ApiCredentials, ApiTlsError};
 
 /// Octets of a request's body, unless it states a provider's complete set.
 const BODY_OCTETS: usize = 1 << 20;
@@ -61,7 +69,8 @@ const PROVIDER_BODY_OCTETS: usize = 16 << 20;
 /// What the API grants its clients at most.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open connections over TCP; one more is told so and closed. A watch over HTTP/1.1 takes one.
+    /// Open connections over TCP. At the limit, whoever has the most loses the newest to one who has fewer, else
+    /// one more is told so and closed. A watch over HTTP/1.1 takes one.
     pub connections: usize,
     /// Open connections on the local socket, counted apart so that the network cannot lock out its host.
     pub local_connections: usize,
@@ -77,10 +86,18 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Bodies read at the same time; further requests wait.
     pub bodies: usize,
-    /// Complete sets of providers read at the same time; further requests wait.
+    /// Complete sets of providers read and not yet answered; further requests wait.
     pub large_bodies: usize,
-    /// Readers of `/api/events`.
+    /// How long a request waits while too many other bodies are being read.
+    pub queue_timeout: Duration,
+    /// Watches and long polls; shared like connections.
+    pub watches: usize,
+    /// Readers of `/api/events`; shared like connections.
     pub event_streams: usize,
+    /// How long a client may take nothing of what it is sent, and its host acknowledge nothing.
+    pub write_timeout: Duration,
+    /// How long TLS may take to come about.
+    pub handshake_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -95,7 +112,11 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(15),
             bodies: 256,
             large_bodies: 8,
+            queue_timeout: Duration::from_secs(5),
+            watches: 16_384,
             event_streams: 1_024,
+            write_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -112,7 +133,23 @@ struct App {
     closing: CancellationToken,
     bodies: Semaphore,
     large_bodies: Semaphore,
-    event_streams: Arc<Semaphore>,
+    watches: Arc<Shares>,
+    event_streams: Arc<Shares>,
+    access: Access,
+    denials: Arc<Denials>,
+}
+
+/// Where the API is served, and to whom.
+#[derive(Debug)]
+pub struct Front {
+    /// Bound listeners.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// The local socket.
+    pub unix: Option<UnixListener>,
+    /// TLS for the former.
+    pub credentials: Option<Arc<ApiCredentials>>,
+    /// Who may do what.
+    pub access: Access,
 }
 
 /// Serves the API until `shutdown` is cancelled. Call it within a tokio runtime.
@@ -122,8 +159,7 @@ struct App {
 /// # Errors
 /// When a listener cannot be given to the runtime.
 pub fn serve(
-    tcp: Vec<std::net::TcpListener>,
-    unix: Option<UnixListener>,
+    front: Front,
     handle: Handle,
     observer: Arc<Observer>,
     limits: Limits,
@@ -131,6 +167,7 @@ pub fn serve(
 ) -> std::io::Result<Server> {
     let (router, openapi) = routes().split_for_parts();
     let openapi_json = serde_json::to_vec(&openapi).expect("plain data always encodes");
+    let Front { tcp, unix, credentials, access } = front;
     let app = Arc::new(App {
         handle,
         observer,
@@ -139,8 +176,11 @@ pub fn serve(
         closing: shutdown.clone(),
         bodies: Semaphore::new(limits.bodies),
         large_bodies: Semaphore::new(limits.large_bodies),
-        event_streams: Arc::new(Semaphore::new(limits.event_streams)),
+        watches: Shares::new(limits.watches),
+        event_streams: Shares::new(limits.event_streams),
         limits: limits.clone(),
+        access,
+        denials: Arc::default(),
     });
     let measures = measure::Measures::register(
         &app.observer,
@@ -153,10 +193,11 @@ pub fn serve(
         .route("/", axum::routing::get(agent::index))
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(Arc::clone(&app), authorize::authorize))
         .layer(from_fn_with_state(Arc::clone(&app), rebinding::refuse_strangers))
         .layer(from_fn_with_state(measures, measure::measure))
         .with_state(app);
-    Server::start(tcp, unix, router, connections, limits, shutdown)
+    Server::start((tcp, unix), router, connections, credentials, limits, shutdown)
 }
 
 #[derive(OpenApi)]

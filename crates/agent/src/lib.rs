@@ -3,6 +3,7 @@
 //! `node` composes the parts; the driver owns everything that changes and is the only one to change it;
 //! all others hold a [`Handle`] to ask it, and a published view to read.
 
+pub mod access;
 pub mod checks;
 pub mod dns;
 pub mod driver;
@@ -14,9 +15,11 @@ pub mod net;
 mod node;
 pub mod observe;
 pub mod registry;
+mod shares;
 pub mod store;
 pub mod systemd;
 mod watchdog;
+mod watched;
 mod watchers;
 
 pub use events::EventLog;

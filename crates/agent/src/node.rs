@@ -1,5 +1,7 @@
 //! The composition root: from settings to a running agent, and back to nothing.
 
+mod api;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::api::ApiGuard;
+use crate::access::TokensError;
 use crate::checks::{self, Runner};
 use crate::dns;
 use crate::driver::{self, Driver, StartError};
@@ -33,9 +37,11 @@ use crate::registry::files::ServicesFolder;
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, Inherited};
 use crate::watchdog::{self, Watchdog};
+use crate::watched::Nudge;
 
-/// Watches and long polls at a time.
-const MAX_WATCHERS: usize = 16_384;
+/// Watches and long polls at a time. More than the API grants, since one that lost its place to another client
+/// ends a moment after that has begun.
+const MAX_WATCHERS: usize = 32_768;
 /// How long stopping may take before what is left is cut off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an agent waits for others to join before it is ready without them.
@@ -88,6 +94,15 @@ pub enum NodeError {
     /// The certificates cannot be used.
     #[error("cluster.tls: {0}")]
     Tls(#[from] TlsError),
+    /// The file of tokens cannot be used.
+    #[error("api.tokens_file: {0}")]
+    Tokens(#[from] TokensError),
+    /// The API's certificate cannot be used.
+    #[error("api.tls: {0}")]
+    ApiTls(#[from] http::ApiTlsError),
+    /// The API would listen where strangers reach it.
+    #[error("api.listen {0}")]
+    Exposed(String),
     /// Something else that the system refused.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -111,6 +126,8 @@ pub struct Node {
     settings: NodeSettings,
     guard: mpsc::Sender<GuardSettings>,
     rescan: mpsc::Sender<()>,
+    /// Has the files be looked at that say who may use the API.
+    api_files: Vec<Nudge>,
     dns: Option<dns::Server>,
     http: http::Server,
     driver: tokio::task::JoinHandle<()>,
@@ -147,6 +164,12 @@ struct Bound {
     dns: Option<dns::Listeners>,
 }
 
+impl Bound {
+    fn api_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.api.iter().map(TcpListener::local_addr).collect()
+    }
+}
+
 impl Node {
     /// The local socket's name in the data directory.
     pub const SOCKET: &str = "agent.sock";
@@ -166,6 +189,7 @@ impl Node {
         let restored = driver::restore(&driver_settings, node_id, stored);
         let view = Arc::new(ArcSwap::from_pointee(restored.catalog.view().clone()));
         let bound = bind(&settings, inherited)?;
+        let guard_of_api = ApiGuard::load(&settings.config.api, &bound.api_addresses()?)?;
         let dns = start_dns(&settings, bound.dns, &view)?;
         let dns_address = dns.as_ref().and_then(dns::Server::local_addr);
         let identity = identity(&settings, node_id, bound.api_address, dns_address);
@@ -197,17 +221,19 @@ impl Node {
         let (driver, driver_ended) = spawn(driver);
         let handle = Handle::new(commands, Arc::clone(&shared));
         let observer = observer(&shared, net.as_ref(), watched.as_ref(), dns.as_ref());
+        let front = guard_of_api.front(&settings.config.api, bound.api, bound.local)?;
         let limits = http::Limits::default();
-        let (tcp, unix) = (bound.api, Some(bound.local));
-        let http = http::serve(tcp, unix, handle.clone(), observer, limits, stop_serving.clone())?;
+        let http = http::serve(front, handle.clone(), observer, limits, stop_serving.clone())?;
         driver_guard.disarm();
         let (rescan, rescans) = mpsc::channel(1);
         let tasks = TaskTracker::new();
+        let api_files = guard_of_api.watch(&shared, &tasks, &stop_serving);
         let mut node = Self {
             handle,
             settings,
             guard,
             rescan,
+            api_files,
             dns,
             http,
             driver,
@@ -313,6 +339,7 @@ impl Node {
         // Either queue is full only when the same is already on its way, or closed when all ends.
         let _ = self.guard.send(guard_settings(&config)).await;
         let _ = self.rescan.try_send(());
+        self.api_files.iter().for_each(Nudge::now);
         self.settings.config.guard = config.guard.clone();
         self.settings.config.dns.ttl = config.dns.ttl;
         if let (Some(dns), Ok(settings)) = (&self.dns, dns_settings(&self.settings)) {
@@ -547,7 +574,12 @@ fn start_dns(
     view: &Arc<ArcSwap<CatalogView>>,
 ) -> Result<Option<dns::Server>, NodeError> {
     let Some(listeners) = listeners else { return Ok(None) };
-    let limits = dns::Limits::default();
+    let config = &settings.config.dns;
+    let rate_limit = (config.rate_limit > 0).then_some(dns::RateLimit {
+        replies_per_second: config.rate_limit,
+        slip: config.rate_limit_slip,
+    });
+    let limits = dns::Limits { rate_limit, ..dns::Limits::default() };
     Ok(Some(dns::Server::start(listeners, dns_settings(settings)?, limits, Arc::clone(view))?))
 }
 
@@ -562,7 +594,10 @@ fn bind(settings: &NodeSettings, mut inherited: Inherited) -> Result<Bound, Node
     let api_address = inherited.api[0].local_addr()?;
     let local = match inherited.local {
         Some(local) => local,
-        None => bind_local(&settings.data_dir.join(Node::SOCKET))?,
+        None => {
+            let mode = config.api.socket_mode.bits();
+            bind_local(&settings.data_dir.join(Node::SOCKET), mode)?
+        }
     };
     let workers = config.dns.workers.map_or_else(dns::default_workers, usize::from);
     let (mut udp, tcp) = (inherited.dns_udp, inherited.dns_tcp);
@@ -593,7 +628,7 @@ fn bind(settings: &NodeSettings, mut inherited: Inherited) -> Result<Bound, Node
 }
 
 /// Binds the local socket. One that is there already is stale: the data directory is ours alone.
-fn bind_local(path: &Path) -> Result<UnixListener, NodeError> {
+fn bind_local(path: &Path, mode: u32) -> Result<UnixListener, NodeError> {
     let listen = |source| NodeError::Listen {
         what: "the local socket",
         address: path.display().to_string(),
@@ -604,6 +639,6 @@ fn bind_local(path: &Path) -> Result<UnixListener, NodeError> {
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(listen)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(listen)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(listen)?;
     Ok(listener)
 }

@@ -15,7 +15,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::model::limits::{INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE};
+use dunlin_core::model::limits::{
+    INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE, STATED_OCTETS_PER_NODE, STATED_PER_NODE,
+};
 use dunlin_core::model::{
     Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp,
 };
@@ -59,8 +61,25 @@ pub enum RegistryError {
     #[error(
         "the node's instances would take {found} octets; at most {INSTANCE_OCTETS_PER_NODE} are allowed"
     )]
-    TooLarge {
+    TooLargeInForce {
         /// How many.
+        found: usize,
+    },
+    /// Providers would state too many instances together, though many of them the same.
+    #[error(
+        "the node's providers would state {found} instances together; at most {STATED_PER_NODE} are allowed"
+    )]
+    TooManyStated {
+        /// How many.
+        found: usize,
+    },
+    /// What providers state would be too large.
+    #[error(
+        "all that the node's providers state would take {found} octets, with 4 KiB for each check; \
+         at most {STATED_OCTETS_PER_NODE} are allowed"
+    )]
+    TooLarge {
+        /// How large.
         found: usize,
     },
     /// There are too many providers.
@@ -124,6 +143,43 @@ pub struct Registry {
     modes: OrdMap<InstanceId, Mode>,
     /// About how many the instances in force take, all together.
     octets: usize,
+    /// What all statements hold together, whoever holds the ids.
+    stated: Load,
+}
+
+/// How much is stated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Load {
+    instances: usize,
+    octets: usize,
+}
+
+impl Load {
+    fn of(statement: Option<&Statement>, ids: &BTreeSet<InstanceId>) -> Self {
+        let wanted = ids.iter().filter_map(|id| statement?.wanted.get(id));
+        wanted.fold(Self::default(), |load, registration| Self {
+            instances: load.instances + 1,
+            octets: load.octets + registration.octets(),
+        })
+    }
+
+    fn replace(self, old: Self, new: Self) -> Self {
+        Self {
+            instances: self.instances + new.instances - old.instances,
+            octets: self.octets + new.octets - old.octets,
+        }
+    }
+
+    /// Whether there is more than may be. What was stored may be, and may always become less.
+    fn check(self, before: Self) -> Result<(), RegistryError> {
+        if self.instances > STATED_PER_NODE.max(before.instances) {
+            return Err(RegistryError::TooManyStated { found: self.instances });
+        }
+        if self.octets > STATED_OCTETS_PER_NODE.max(before.octets) {
+            return Err(RegistryError::TooLarge { found: self.octets });
+        }
+        Ok(())
+    }
 }
 
 /// A provider's report.
@@ -212,6 +268,9 @@ impl Registry {
             let wanted: OrdMap<_, _> =
                 registrations.into_iter().map(|r| (r.instance.id.clone(), Arc::new(r))).collect();
             let statement = Statement { ttl, wanted, is_stored: true, ..Statement::empty(now) };
+            let ids = statement.wanted.keys().cloned().collect();
+            let load = Load::of(Some(&statement), &ids);
+            registry.stated = registry.stated.replace(Load::default(), load);
             registry.statements.insert(provider, statement);
         }
         for row in rows {
@@ -427,6 +486,12 @@ impl Registry {
             None => self.statements.remove(provider),
         };
         let touched = touched(old.as_ref(), self.statements.get(provider));
+        let of = |statement: Option<&Statement>| Load::of(statement, &touched);
+        self.stated = self.stated.replace(of(old.as_ref()), of(self.statements.get(provider)));
+        if let Err(error) = self.stated.check(before.stated) {
+            *self = before;
+            return Err(error);
+        }
         let mut effects = Vec::new();
         for id in touched {
             self.settle_holder(&id);
@@ -451,7 +516,7 @@ impl Registry {
         if self.octets > INSTANCE_OCTETS_PER_NODE.max(before.octets) {
             let found = self.octets;
             *self = before;
-            return Err(RegistryError::TooLarge { found });
+            return Err(RegistryError::TooLargeInForce { found });
         }
         Ok(effects)
     }

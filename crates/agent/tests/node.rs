@@ -498,3 +498,20 @@ async fn a_node_that_left_is_back_when_it_starts() {
     assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_listener_that_others_reach_is_not_served_unguarded_whoever_bound_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = async |insecure| {
+        let mut settings = settings(dir.path());
+        settings.config.api.insecure = insecure;
+        let inherited = Inherited {
+            api: vec![std::net::TcpListener::bind("0.0.0.0:0").unwrap()],
+            ..Inherited::default()
+        };
+        Node::start(settings, inherited).await
+    };
+    let refused = start(false).await.map(drop).unwrap_err().to_string();
+    assert!(refused.starts_with("api.listen is 0.0.0.0:"), "{refused}");
+    start(true).await.unwrap().stop().await;
+}

@@ -1,9 +1,10 @@
-//! A small client for an agent's API, over its local socket or TCP.
+//! A small client for an agent's API, over its local socket, TCP or TLS.
 //!
 //! One connection per call: commands are short-lived and the agent is on the same host. Everything that
 //! comes in is bounded in size and time, so an endless or silent answer is an error, not a hang. It is
-//! not a general HTTP client: no TLS, no redirects, no proxies.
+//! not a general HTTP client: no redirects, no proxies.
 
+mod credentials;
 mod endpoint;
 mod sse;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -26,6 +27,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError};
 use sse::Parser;
 pub use sse::StreamEvent;
@@ -105,6 +107,7 @@ impl Default for Timeouts {
 pub struct Client {
     endpoint: Endpoint,
     timeouts: Timeouts,
+    credentials: Credentials,
 }
 
 impl Client {
@@ -117,7 +120,20 @@ impl Client {
     /// A client with timeouts of the caller's choice.
     #[must_use]
     pub fn with_timeouts(endpoint: Endpoint, timeouts: Timeouts) -> Self {
-        Self { endpoint, timeouts }
+        Self { endpoint, timeouts, credentials: Credentials::default() }
+    }
+
+    /// The same with what to show to the agent. A token is sent wherever the endpoint is; over plain HTTP it
+    /// can be read on its way.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Self { credentials, ..self }
+    }
+
+    /// What it shows.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Whom it speaks to.
@@ -213,6 +229,9 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut request = Request::builder().method(method).uri(path);
         request = request.header(HOST, self.endpoint.host());
+        if let Some(authorization) = self.credentials.authorization() {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -230,6 +249,9 @@ impl Client {
                 Endpoint::Http(authority) => {
                     let stream = TcpStream::connect(authority).await;
                     self.handshake(stream).await
+                }
+                Endpoint::Https(authority) => {
+                    self.handshake(self.credentials.connect(authority).await).await
                 }
             }
         };

@@ -8,6 +8,7 @@
 //! come from these types, so none of them can fall behind. A key is listed here only when it has an
 //! effect in this release.
 
+mod api;
 mod duration;
 mod error;
 mod keys;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::limits::{META_PAIR_OCTETS, META_PAIRS};
 use crate::model::{NodeName, ServiceName, ZoneName};
 
+pub use api::{ApiConfig, ApiTls, SocketMode, SocketUsers};
 pub use error::{ConfigError, Place};
 pub use reload::{Change, ReloadDiff};
 pub use text::DomainName;
@@ -91,23 +93,6 @@ impl Default for NodeConfig {
     }
 }
 
-/// `[api]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiConfig {
-    /// Where the API listens on TCP, beside the local socket `agent.sock` in the data directory. There is
-    /// no authentication yet: whoever reaches this address can change what this host announces.
-    #[serde(deserialize_with = "text::socket_address")]
-    #[schemars(with = "text::SocketText")]
-    pub listen: SocketAddr,
-}
-
-impl Default for ApiConfig {
-    fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 5380).into() }
-    }
-}
-
 /// `[dns]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -139,6 +124,12 @@ pub struct DnsConfig {
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u16>,
+    /// Replies per second over UDP to one network (IPv4 /24, IPv6 /56), so that questions with a forged
+    /// sender cannot turn the agent against others; 0 for no limit. Each worker counts by itself.
+    pub rate_limit: u32,
+    /// Beyond `dns.rate_limit`, each so-many-th question gets an empty reply that sends its client to TCP,
+    /// which cannot be forged; the others get none. 1 for all, 0 for none.
+    pub rate_limit_slip: u32,
 }
 
 impl Default for DnsConfig {
@@ -151,6 +142,8 @@ impl Default for DnsConfig {
             upstreams: Vec::new(),
             udp_payload: 1232,
             workers: None,
+            rate_limit: 0,
+            rate_limit_slip: 2,
         }
     }
 }
@@ -382,6 +375,7 @@ impl Config {
     /// The first key that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_node()?;
+        self.api.validate()?;
         self.validate_dns()?;
         self.cluster.validate()?;
         self.guard.validate()?;
@@ -434,6 +428,8 @@ impl Config {
         if let Some(workers) = dns.workers {
             within("dns.workers", workers, 1, 64)?;
         }
+        within("dns.rate_limit", dns.rate_limit, 0, 1_000_000)?;
+        within("dns.rate_limit_slip", dns.rate_limit_slip, 0, 100)?;
         let itself = dns.upstreams.iter().find(|u| **u == dns.listen);
         require(itself.is_none(), "dns.upstreams", || {
             format!("holds {}, where this server itself listens", dns.listen)

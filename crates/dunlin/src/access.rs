@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use dunlin_api::client::{Client, ClientError, Endpoint, EventStream, Timeouts};
+use dunlin_api::client::{Client, ClientError, Credentials, Endpoint, EventStream, Timeouts};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,7 +24,7 @@ impl Agent {
     /// The agent that was named; else the one of this host: its socket, then its API's address.
     pub(crate) fn find(context: &Context) -> Self {
         if let Some(endpoint) = context.named_agent() {
-            return Self::at([endpoint.clone()]);
+            return Self::at([endpoint.clone()]).showing(&context.credentials);
         }
         let config = settings::load(context.config.as_deref()).map(|loaded| loaded.config);
         let config = config.unwrap_or_else(|error| {
@@ -35,8 +35,9 @@ impl Agent {
         let data_dir = Settings::data_dir(&config);
         let socket = data_dir.ok().map(|dir| Endpoint::Unix(dir.join(SOCKET_NAME)));
         let address = settings::reachable(api);
-        let address = Endpoint::Http(address.to_string());
-        Self::at(socket.into_iter().chain([address]))
+        let of = if config.api.tls.is_some() { Endpoint::Https } else { Endpoint::Http };
+        let address = of(address.to_string());
+        Self::at(socket.into_iter().chain([address])).showing(&context.credentials)
     }
 
     pub(crate) fn at(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
@@ -44,11 +45,19 @@ impl Agent {
         Self { clients }
     }
 
+    /// The same agent, shown these.
+    fn showing(self, credentials: &Credentials) -> Self {
+        let showing = |c: Client| c.with_credentials(credentials.clone());
+        Self { clients: self.clients.into_iter().map(showing).collect() }
+    }
+
     /// The same agent, given up sooner.
     pub(crate) fn with_timeouts(&self, timeouts: Timeouts) -> Self {
-        let again = |c: &Client| Client::with_timeouts(c.endpoint().clone(), timeouts);
-        let clients = self.clients.iter().map(again).collect();
-        Self { clients }
+        let sooner = |c: &Client| {
+            let sooner = Client::with_timeouts(c.endpoint().clone(), timeouts);
+            sooner.with_credentials(c.credentials().clone())
+        };
+        Self { clients: self.clients.iter().map(sooner).collect() }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use dunlin_api::client::Endpoint;
+use dunlin_api::client::{Credentials, Endpoint};
 
 use crate::access::Agent;
 use crate::commands::{
-    agent, config, dev, doctor, events, guard, lookup, register, run, state, tls, watch,
+    agent, config, dev, doctor, events, guard, lookup, register, run, state, tls, token, watch,
 };
+use crate::credentials::Shown;
 use crate::output::{Format, Output};
 
 /// Service discovery that keeps telling the truth.
@@ -31,12 +32,22 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "DUNLIN_AGENT", value_name = "SOCKET|URL")]
     agent: Option<Endpoint>,
 
+    #[command(flatten)]
+    shown: Shown,
+
     /// For people or for programs.
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Where words go.
+    pub(crate) fn output(&self) -> Output {
+        Output::new(self.output)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +72,7 @@ pub(crate) enum Command {
     Guard(guard::GuardArgs),
     Config(config::ConfigArgs),
     Tls(tls::TlsArgs),
+    Token(token::TokenArgs),
     /// Print completions for a shell.
     Completions {
         /// Which one.
@@ -76,12 +88,15 @@ pub(crate) struct Context {
     pub(crate) out: Output,
     /// The configuration file that was named, if one was.
     pub(crate) config: Option<PathBuf>,
+    /// What is shown to an agent.
+    pub(crate) credentials: Credentials,
     agent: Option<Endpoint>,
 }
 
 impl Context {
-    pub(crate) fn new(cli: &Cli) -> Self {
-        Self { out: Output::new(cli.output), config: cli.config.clone(), agent: cli.agent.clone() }
+    pub(crate) fn new(cli: &Cli) -> anyhow::Result<Self> {
+        let (out, config) = (cli.output(), cli.config.clone());
+        Ok(Self { out, config, credentials: cli.shown.read()?, agent: cli.agent.clone() })
     }
 
     /// The agent that was named, or the one of this host.
@@ -130,6 +145,8 @@ mod tests {
             "dunlin tls cert create --node web-1",
             "dunlin tls cert create --node a.b --zone z1",
             "dunlin tls ca create --days 0",
+            "dunlin token create --name a --scope reed",
+            "dunlin token create --scope read",
             "dunlin --agent nowhere services",
             "dunlin --output xml services",
         ] {
@@ -155,6 +172,9 @@ mod tests {
             "dunlin tls ca create --out pki --name shop --days 3650",
             "dunlin tls cert create --node web-1 --zone eu1 --ca a/ca.crt --ca-key a/ca.key --force",
             "dunlin tls cert show web-1.crt",
+            "dunlin tls cert create --node web-1 --zone eu1 --host web-1.example.com --host 10.0.0.5",
+            "dunlin token create --name deploy --scope register:web --scope read",
+            "dunlin --agent https://10.0.0.5:5380 --ca ca.crt services",
             "dunlin events --follow",
             "dunlin --agent http://127.0.0.1:5380 doctor",
         ] {

@@ -16,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod services;
 pub(crate) mod state;
 pub(crate) mod tls;
+pub(crate) mod token;
 pub(crate) mod watch;
 
 use anyhow::Result;
@@ -42,6 +43,7 @@ pub(crate) async fn perform(command: Command, context: &Context) -> Result<u8> {
         Command::Guard(args) => guard::guard(args, context).await,
         Command::Config(args) => config::config(args, context),
         Command::Tls(args) => tls::tls(args, context),
+        Command::Token(args) => token::token(args, context),
         Command::Completions { shell } => {
             completions::completions(shell, context);
             Ok(DONE)

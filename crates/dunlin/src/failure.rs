@@ -67,7 +67,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Unreachable { .. }) => UNREACHABLE,
-        Some(ClientError::Api { status: 400 | 413 | 415 | 422, .. }) => WRONG_USE,
+        Some(ClientError::Api { status: 400 | 401 | 403 | 413 | 415 | 422, .. }) => WRONG_USE,
         Some(ClientError::Api { .. } | ClientError::Protocol { .. }) | None => NOT_FOUND,
     }
 }
@@ -103,6 +103,7 @@ mod tests {
             (anyhow::Error::from(api(404)), NOT_FOUND),
             (api(409).into(), NOT_FOUND),
             (api(400).into(), WRONG_USE),
+            (api(403).into(), WRONG_USE),
             (api(500).into(), NOT_FOUND),
             (bad_config.into(), WRONG_USE),
             (Failure::unreachable("a", "b").into(), UNREACHABLE),

@@ -7,6 +7,7 @@
 mod access;
 mod cli;
 mod commands;
+mod credentials;
 mod failure;
 mod last_known_good;
 mod logging;
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
     // when one is installed already, and nothing ran before this.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
-    let context = Context::new(&cli);
+    let context = match Context::new(&cli) {
+        Ok(context) => context,
+        Err(error) => return failure::report(cli.output(), &error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(context.out, &error.into()),

@@ -19,6 +19,10 @@ pub(super) struct Counters {
     pub(super) forward_failures: AtomicU64,
     pub(super) tcp_connections: AtomicU64,
     pub(super) tcp_refused: AtomicU64,
+    pub(super) tcp_displaced: AtomicU64,
+    pub(super) tcp_silent: AtomicU64,
+    pub(super) limit_dropped: AtomicU64,
+    pub(super) limit_slipped: AtomicU64,
 }
 
 impl Counters {
@@ -75,6 +79,14 @@ pub struct DnsTotals {
     pub tcp_connections: u64,
     /// Streams closed at once, at the connection limit.
     pub tcp_refused: u64,
+    /// Streams ended at the limit for a client with fewer.
+    pub tcp_displaced: u64,
+    /// Streams whose client said or took nothing for too long.
+    pub tcp_silent: u64,
+    /// Questions beyond the rate limit that got nothing.
+    pub limit_dropped: u64,
+    /// Questions beyond the rate limit that got an empty reply.
+    pub limit_slipped: u64,
 }
 
 impl DnsStats {
@@ -123,6 +135,10 @@ impl DnsStats {
             forward_failures: sum(|c| &c.forward_failures),
             tcp_connections: sum(|c| &c.tcp_connections),
             tcp_refused: sum(|c| &c.tcp_refused),
+            tcp_displaced: sum(|c| &c.tcp_displaced),
+            tcp_silent: sum(|c| &c.tcp_silent),
+            limit_dropped: sum(|c| &c.limit_dropped),
+            limit_slipped: sum(|c| &c.limit_slipped),
         }
     }
 }

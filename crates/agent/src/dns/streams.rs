@@ -10,7 +10,7 @@ use std::time::Duration;
 use dunlin_core::dns::{HEADER_OCTETS, Outcome, Shuffler, Transport, respond};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +19,7 @@ use super::forward::{Job, ReplyTo, failure};
 use super::random_seed;
 use super::stats::add;
 use super::worker::Shared;
+use crate::shares::Shares;
 
 /// Octets read ahead; a few pipelined questions.
 const READ_AHEAD_OCTETS: usize = 1024;
@@ -31,14 +32,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct Streams {
     pub(super) shared: Arc<Shared>,
-    pub(super) connections: Arc<Semaphore>,
+    pub(super) connections: Arc<Shares>,
     pub(super) idle: Duration,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
 impl Streams {
-    /// Accepts until cancelled. At the limit, new streams are closed at once.
+    /// Accepts until cancelled. At the limit, whoever has the most streams loses the newest to one who has
+    /// fewer; else new streams are closed at once.
     pub(super) async fn listen(self, listener: TcpListener) {
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             let (stream, peer) = match accepted {
@@ -50,18 +52,28 @@ impl Streams {
                 }
             };
             let counters = self.shared.stats.shared();
-            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            let Some(place) = self.connections.take(peer.ip().into()) else {
                 add(&counters.tcp_refused, 1);
                 continue;
             };
             add(&counters.tcp_connections, 1);
             let this = self.clone();
             self.tasks.spawn(async move {
-                let served = this.serve(stream);
+                let served = async {
+                    tokio::select! {
+                        served = this.serve(stream) => served,
+                        () = place.lost() => {
+                            add(&this.shared.stats.shared().tcp_displaced, 1);
+                            Ok(())
+                        }
+                    }
+                };
                 if let Some(Err(error)) = this.stop.run_until_cancelled(served).await {
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        add(&this.shared.stats.shared().tcp_silent, 1);
+                    }
                     tracing::debug!(%peer, %error, "DNS stream ended");
                 }
-                drop(permit);
             });
         }
     }

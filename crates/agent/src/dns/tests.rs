@@ -295,6 +295,51 @@ async fn beyond_the_limit_new_streams_are_closed() {
 }
 
 /// An upstream that answers `count` datagrams: first a forged reply with another id, then the true one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_many_streams_makes_room_for_one_with_few() {
+    let limits = Limits { tcp_connections: 3, ..Limits::default() };
+    let fixture = start(settings(), limits);
+    let mut many: Vec<_> = (0..3).map(|_| stream(fixture.address)).collect();
+    let packet = framed(&question(1, "web.dunlin.internal", 1));
+    for stream in &mut many {
+        stream.write_all(&packet).unwrap();
+        read_reply(stream);
+    }
+    // Another address of this host is another client.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let other = socket.connect(fixture.address).await.unwrap().into_std().unwrap();
+    let mut other = other;
+    other.set_nonblocking(false).unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    other.write_all(&packet).unwrap();
+    assert_eq!(answer_count(&read_reply(&mut other)), 1);
+    assert!(is_closed(&mut many[2]), "the newest of the greediest");
+    many[0].write_all(&packet).unwrap();
+    read_reply(&mut many[0]);
+    assert_eq!(fixture.server.stats().totals().tcp_displaced, 1);
+    fixture.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_rate_limit_a_client_is_sent_to_tcp_where_it_is_answered() {
+    let rate_limit = Some(RateLimit { replies_per_second: 1, slip: 1 });
+    let fixture = start(settings(), Limits { rate_limit, ..Limits::default() });
+    let (socket, packet) = (client(), question(1, "web.dunlin.internal", 1));
+    assert_eq!(answer_count(&ask(&socket, fixture.address, &packet)), 1);
+    // Were each question to take a second, none would be too many.
+    let slipped = (0..60).map(|_| ask(&socket, fixture.address, &packet)).find(|r| r[2] & 2 != 0);
+    let slipped = slipped.expect("an empty reply with TC");
+    assert_eq!((answer_count(&slipped), slipped.len()), (0, packet.len()));
+    let mut stream = stream(fixture.address);
+    for _ in 0..3 {
+        stream.write_all(&framed(&packet)).unwrap();
+        assert_eq!(answer_count(&read_reply(&mut stream)), 1);
+    }
+    assert!(fixture.server.stats().totals().limit_slipped > 0);
+    fixture.server.shutdown().await;
+}
+
 fn upstream(count: usize) -> (SocketAddr, JoinHandle<()>) {
     let socket = client();
     let address = socket.local_addr().unwrap();

@@ -18,6 +18,7 @@ use super::cache::{AnswerCache, Wanted};
 use super::datagrams::{BATCH, Exchange};
 use super::forward::{Job, ReplyTo};
 use super::random_seed;
+use super::rate_limit::{Limiter, RateLimit};
 use super::stats::{Counters, DnsStats, add};
 
 /// How often a worker without questions looks whether it should stop.
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) stats: Arc<DnsStats>,
     pub(super) forward: mpsc::Sender<Job>,
+    pub(super) rate_limit: Option<RateLimit>,
     pub(super) stop: AtomicBool,
 }
 
@@ -46,6 +48,7 @@ pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, s
         shuffler: Shuffler::new(random_seed()),
         counters: shared.stats.worker(index),
     };
+    let mut limiter = Limiter::new(shared.rate_limit, answerer.counters);
     let mut exchange = Exchange::new();
     let mut replies: Vec<Vec<u8>> = vec![Vec::new(); BATCH];
     while !shared.stop.load(Relaxed) {
@@ -66,6 +69,9 @@ pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, s
             array::from_fn(|at| (at < count).then(|| answerer.read(exchange.packet(at))));
         answerer.answers.bring_near(asked.iter().flatten().flatten().map(|asked| &asked.wanted));
         for (at, (asked, reply)) in asked.iter().flatten().zip(&mut replies).enumerate() {
+            if !limiter.permits(&exchange, at, reply) {
+                continue;
+            }
             let packet = exchange.packet(at);
             let outcome = match asked {
                 Ok(asked) => answerer.answer(asked, reply),

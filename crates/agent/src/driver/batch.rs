@@ -107,6 +107,8 @@ impl From<RegistryError> for RequestError {
                 Self::Invalid { error: text, hint: "give each instance its own id".to_owned() }
             }
             RegistryError::TooManyInstances { .. }
+            | RegistryError::TooManyStated { .. }
+            | RegistryError::TooLargeInForce { .. }
             | RegistryError::TooLarge { .. }
             | RegistryError::TooManyProviders => Self::Invalid { error: text, hint: String::new() },
         }
@@ -392,6 +394,12 @@ impl Driver {
             | Command::Provider(..)
             | Command::LocalInstances(_)
             | Command::ReleaseGuard(..)) => drop(self.answer(read)),
+            Command::Within(grant, command) => {
+                match super::permit::check(&grant, &command, &self.registry) {
+                    Ok(()) => self.carry_out(*command, draft),
+                    Err(error) => command.refuse(error),
+                }
+            }
         }
     }
 
@@ -427,7 +435,8 @@ impl Driver {
             | Command::PushCheck { .. }
             | Command::PutProvider { .. }
             | Command::ProviderFailed { .. }
-            | Command::RemoveProvider(..)) => Some(write),
+            | Command::RemoveProvider(..)
+            | Command::Within(..)) => Some(write),
         }
     }
 

@@ -21,6 +21,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::authorize::Peer;
+use super::shed::Shed;
+use crate::shares::Place;
 
 /// Octets of a request's head, and of an answer's body that a slow client makes us hold. A watch of a
 /// thousand services has to name them all in its head.
@@ -66,8 +69,13 @@ impl Connection {
         Self { router, http, idle_timeout, shutdown, abort }
     }
 
-    /// Serves one connection until either side ends it.
-    pub(super) async fn serve<S>(self: Arc<Self>, stream: S)
+    /// Serves one connection until either side ends it, or its place is lost; why, if it was not its client.
+    pub(super) async fn serve<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        place: &Place,
+    ) -> Option<Shed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -75,38 +83,46 @@ impl Connection {
         let activity = Arc::new(Activity::default());
         let router = TowerToHyperService::new(router.clone());
         let seen = Arc::clone(&activity);
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let tracked = (request.version() == Version::HTTP_2).then(|| Open::new(&seen));
             seen.begun.fetch_add(1, Ordering::Relaxed);
             let answer = router.call(request.map(Body::new));
             async move {
                 let response: Response = answer.await?;
                 Ok::<_, std::convert::Infallible>(match tracked {
-                    Some(open) => response.map(|body| Body::new(Tracked { body, _open: open })),
+                    Some(open) => response.map(|body| Body::new(Tracked { body, open })),
                     None => response,
                 })
             }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let mut is_closing = false;
+        let (mut is_closing, mut was_idle) = (false, false);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error, "a connection ended");
-                    }
-                    return;
+                    let error = ended.err()?;
+                    let shed = Shed::of(&*error);
+                    tracing::debug!(error, ?shed, "a connection ended");
+                    return shed;
                 }
+                () = place.lost() => return Some(Shed::Crowded),
                 () = shutdown.cancelled(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = abort.cancelled() => return,
+                () = abort.cancelled() => return None,
                 () = sleep(*idle_timeout) => match activity.verdict() {
-                    Verdict::Silent => return,
-                    Verdict::Idle => connection.as_mut().graceful_shutdown(),
-                    Verdict::Busy => {}
+                    Verdict::Silent => return Some(Shed::Idle),
+                    // Asked to end and still here: its last answers are not taken.
+                    Verdict::Idle if was_idle => return Some(Shed::Stalled),
+                    Verdict::Idle => {
+                        was_idle = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::Stuck => return Some(Shed::Stalled),
+                    Verdict::Busy => was_idle = false,
                 },
             }
         }
@@ -123,6 +139,12 @@ struct Activity {
     /// HTTP/2 requests whose answer has not been taken to its end. HTTP/1.1 needs no such count: hyper's
     /// own deadline for the next head ends its idle connections.
     open: AtomicUsize,
+    /// Of these, how many have given a piece that HTTP/2's flow control does not let through yet.
+    parked: AtomicUsize,
+    /// Pieces that went through after they were parked.
+    passed: AtomicU64,
+    /// As it was when the connection was last looked at.
+    seen_passed: AtomicU64,
 }
 
 enum Verdict {
@@ -130,6 +152,8 @@ enum Verdict {
     Silent,
     /// Nothing is open, and nothing has come since the last look.
     Idle,
+    /// Its client has taken nothing of any answer since the last look, and some wait for that.
+    Stuck,
     Busy,
 }
 
@@ -140,35 +164,57 @@ impl Activity {
         let is_idle = self.is_http2.load(Ordering::Relaxed)
             && self.open.load(Ordering::Relaxed) == 0
             && begun == seen;
-        match (begun, is_idle) {
-            (0, _) => Verdict::Silent,
-            (_, true) => Verdict::Idle,
-            (_, false) => Verdict::Busy,
+        let passed = self.passed.load(Ordering::Relaxed);
+        let is_stuck = self.parked.load(Ordering::Relaxed) > 0
+            && self.seen_passed.swap(passed, Ordering::Relaxed) == passed
+            && begun == seen;
+        match (begun, is_idle, is_stuck) {
+            (0, ..) => Verdict::Silent,
+            (_, true, _) => Verdict::Idle,
+            (_, _, true) => Verdict::Stuck,
+            (_, false, false) => Verdict::Busy,
         }
     }
 }
 
 /// A request that is being answered.
-struct Open(Arc<Activity>);
+struct Open {
+    activity: Arc<Activity>,
+    is_parked: bool,
+}
 
 impl Open {
     fn new(activity: &Arc<Activity>) -> Self {
         activity.is_http2.store(true, Ordering::Relaxed);
         activity.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+        Self { activity: Arc::clone(activity), is_parked: false }
+    }
+
+    /// A piece was given away. The next is asked for once this one may be sent.
+    fn park(&mut self) {
+        self.is_parked = true;
+        self.activity.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn pass(&mut self) {
+        if std::mem::take(&mut self.is_parked) {
+            self.activity.parked.fetch_sub(1, Ordering::Relaxed);
+            self.activity.passed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.pass();
+        self.activity.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A body that keeps its request open until it was taken.
 struct Tracked {
     body: Body,
-    _open: Open,
+    open: Open,
 }
 
 impl hyper::body::Body for Tracked {
@@ -179,7 +225,12 @@ impl hyper::body::Body for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        self.open.pass();
+        let piece = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(_))) = &piece {
+            self.open.park();
+        }
+        piece
     }
 
     fn is_end_stream(&self) -> bool {

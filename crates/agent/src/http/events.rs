@@ -4,20 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use dunlin_api as api;
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::sleep;
 
 use super::App;
+use super::authorize::Peer;
 use super::problem::Problem;
 use super::read;
 use super::watch::{KEEP_ALIVE, event_stream, last_event_id};
+use crate::shares::Place;
 
 /// What happened, and what happens.
 #[utoipa::path(
@@ -36,6 +37,7 @@ use super::watch::{KEEP_ALIVE, event_stream, last_event_id};
 )]
 pub(super) async fn follow_events(
     State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -48,13 +50,13 @@ pub(super) async fn follow_events(
             _ => return Err(read::unknown_parameter(&name, "known is follow")),
         };
     }
-    let Ok(permit) = Arc::clone(&app.event_streams).try_acquire_owned() else {
+    let Some(place) = app.event_streams.take(peer.client()) else {
         return Err(Problem::busy("there are too many readers of events"));
     };
     let (past, news) = app.handle.shared().events.follow(0);
     let (missed, past) = after(past.into(), last_event_id(&headers));
     let news = is_following.then_some(news);
-    let reader = Reader { app, past, news, missed, _permit: permit };
+    let reader = Reader { app, past, news, missed, place };
     let chunks = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), reader))
@@ -81,7 +83,7 @@ struct Reader {
     past: VecDeque<Arc<api::Event>>,
     news: Option<broadcast::Receiver<Arc<api::Event>>>,
     missed: u64,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Reader {
@@ -102,6 +104,7 @@ impl Reader {
                 Err(RecvError::Closed) => None,
             },
             () = self.app.closing.cancelled() => None,
+            () = self.place.lost() => None,
             () = sleep(self.app.limits.keep_alive) => Some(KEEP_ALIVE),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
@@ -12,7 +12,8 @@ use dunlin_core::model::{
 
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, BODY_OCTETS, json, present};
+use super::{App, json, present};
+use crate::access::Grant;
 use crate::registry::translate;
 use crate::{Command, Registered};
 
@@ -57,12 +58,13 @@ pub(super) async fn list_instances(
 )]
 pub(super) async fn put_instance(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let id = instance_id(&id)?;
-    let mut wire: api::Registration = read::body(&app, request, BODY_OCTETS).await?;
+    let mut wire: api::Registration = read::body(&app, request).await?;
     if !wire.id.is_empty() && wire.id != id.as_str() {
         let shown: String = wire.id.chars().take(128).collect();
         let error = format!("body: id {shown:?} is not the path's, {:?}", id.as_str());
@@ -74,7 +76,7 @@ pub(super) async fn put_instance(
         .map_err(|error| invalid(&error))?;
     let stated = registration.clone();
     let registered =
-        app.handle.ask(|reply| Command::Register(Box::new(registration), reply)).await?;
+        app.ask_as(&grant, |reply| Command::Register(Box::new(registration), reply)).await?;
     let status = match registered {
         Registered::Created => StatusCode::CREATED,
         Registered::Updated => StatusCode::OK,
@@ -107,18 +109,20 @@ fn is_own(
     params(("id" = String, Path, description = "The instance's id")),
     responses(
         (status = 204, description = "It is gone"),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance", body = api::Error),
         (status = 409, description = "A provider states it; take it out there", body = api::Error)
     )
 )]
 pub(super) async fn delete_instance(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
     let id = instance_id(&id)?;
-    app.handle.ask(|reply| Command::Deregister(id, reply)).await?;
+    app.ask_as(&grant, |reply| Command::Deregister(id, reply)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,23 +135,25 @@ pub(super) async fn delete_instance(
     request_body = api::MaintenanceRequest,
     responses(
         (status = 200, description = "The instance as it is now", body = api::LocalInstance),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance", body = api::Error)
     )
 )]
 pub(super) async fn put_maintenance(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let id = instance_id(&id)?;
-    let wish: api::MaintenanceRequest = read::body(&app, request, BODY_OCTETS).await?;
+    let wish: api::MaintenanceRequest = read::body(&app, request).await?;
     let mode = if wish.enabled {
         Mode::maintenance(&wish.reason).map_err(|error| invalid(&error))?
     } else {
         Mode::Active
     };
-    set_mode(&app, id, mode).await
+    set_mode(&app, &grant, id, mode).await
 }
 
 /// Drain an instance: no new work for it, it finishes what it has. `{"enabled":false}` puts it back.
@@ -159,19 +165,21 @@ pub(super) async fn put_maintenance(
     request_body = Option<api::DrainRequest>,
     responses(
         (status = 200, description = "The instance as it is now", body = api::LocalInstance),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance", body = api::Error)
     )
 )]
 pub(super) async fn put_drain(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(id): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let id = instance_id(&id)?;
-    let wish: Option<api::DrainRequest> = read::optional_body(&app, request, BODY_OCTETS).await?;
+    let wish: Option<api::DrainRequest> = read::optional_body(&app, request).await?;
     let mode = if wish.unwrap_or_default().enabled { Mode::Draining } else { Mode::Active };
-    set_mode(&app, id, mode).await
+    set_mode(&app, &grant, id, mode).await
 }
 
 /// Push the status of a TTL check.
@@ -187,18 +195,20 @@ pub(super) async fn put_drain(
     responses(
         (status = 204, description = "It is taken"),
         (status = 400, description = "It is no TTL check, or the status is unknown", body = api::Error),
+        (status = 403, description = "The caller may not state this service", body = api::Error),
         (status = 404, description = "This agent has no such instance or check", body = api::Error)
     )
 )]
 pub(super) async fn put_check(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments((id, check)): Segments<(String, String)>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
     read::no_query(request.uri())?;
     let instance = instance_id(&id)?;
     let check = CheckId::parse(&check).map_err(|e| Problem::bad(format!("check: {e}")))?;
-    let push: api::CheckPush = read::body(&app, request, BODY_OCTETS).await?;
+    let push: api::CheckPush = read::body(&app, request).await?;
     let known = [CheckStatus::Passing, CheckStatus::Warning, CheckStatus::Critical];
     let Some(status) = known.into_iter().find(|status| status.as_str() == push.status) else {
         let shown: String = push.status.chars().take(64).collect();
@@ -207,12 +217,17 @@ pub(super) async fn put_check(
     };
     let output = CheckRow::cut_output(&push.output).to_owned();
     let command = |reply| Command::PushCheck { instance, check, status, output, reply };
-    app.handle.ask(command).await?;
+    app.ask_as(&grant, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set_mode(app: &App, id: InstanceId, mode: Mode) -> Result<Response, Problem> {
-    app.handle.ask(|reply| Command::SetMode(id.clone(), mode, reply)).await?;
+async fn set_mode(
+    app: &App,
+    grant: &Grant,
+    id: InstanceId,
+    mode: Mode,
+) -> Result<Response, Problem> {
+    app.ask_as(grant, |reply| Command::SetMode(id.clone(), mode, reply)).await?;
     let shared = app.handle.shared();
     let view = shared.view.load_full();
     match present::find_instance(&view, shared.identity.node_id, &id) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
@@ -11,6 +11,7 @@ use dunlin_core::catalog::{CatalogView, Interest};
 use dunlin_core::model::ServiceName;
 use tokio::time::{Instant, sleep_until};
 
+use super::authorize::Peer;
 use super::filter::Filter;
 use super::measure::Waited;
 use super::problem::Problem;
@@ -47,6 +48,7 @@ const PARAMETERS: &str = "known are zone, health, tag, limit, index and wait";
 )]
 pub(super) async fn lookup_service(
     State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
     Segments(name): Segments<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -56,7 +58,7 @@ pub(super) async fn lookup_service(
         let view = app.handle.shared().view.load();
         return Ok(answer(&app, &view, &name, &wish.filter));
     };
-    let view = wait(&app, &name, index, wish.wait).await?;
+    let view = wait(&app, peer, &name, index, wish.wait).await?;
     let mut response = answer(&app, &view, &name, &wish.filter);
     response.extensions_mut().insert(Waited);
     Ok(response)
@@ -115,6 +117,7 @@ fn answer(app: &App, view: &CatalogView, name: &ServiceName, filter: &Filter) ->
 /// The view once it differs for the service from what the client knows, or as it is when time is up.
 async fn wait(
     app: &App,
+    peer: Peer,
     name: &ServiceName,
     index: u64,
     wait: Duration,
@@ -122,16 +125,18 @@ async fn wait(
     let shared = app.handle.shared();
     let deadline = Instant::now() + wait;
     let watcher = shared.watchers.watch(Interest::Services(vec![name.clone()]));
+    let mut place = None;
     loop {
         let view = shared.view.load_full();
         if has_news(&view, name, index) || Instant::now() >= deadline {
             return Ok(view);
         }
-        let Some(watcher) = &watcher else {
-            return Err(Problem::busy("there are too many watches and long polls"));
-        };
+        let too_many = || Err(Problem::busy("there are too many watches and long polls"));
+        place = place.or_else(|| app.watches.take(peer.client()));
+        let (Some(watcher), Some(place)) = (&watcher, &place) else { return too_many() };
         tokio::select! {
             () = watcher.changed() => {}
+            () = place.lost() => return too_many(),
             () = sleep_until(deadline) => {}
             () = app.closing.cancelled() => return Ok(shared.view.load_full()),
         }

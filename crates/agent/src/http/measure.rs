@@ -17,9 +17,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
 
 use super::App;
+use super::authorize::ShownDenials;
 use super::encoded::Encodings;
 use super::problem::Problem;
 use crate::observe::{Collect, Metric, Observer, Sink, number};
+use crate::shares::Shares;
 
 /// Marks an answer that waited for a change on purpose, so that its time is not taken for slowness.
 #[derive(Debug, Clone, Copy)]
@@ -117,12 +119,18 @@ fn octets(headers: &HeaderMap) -> usize {
 
 /// Has the state of the API shown.
 pub(super) fn collect(app: &App) {
-    app.observer.collect(Shown { encodings: Arc::clone(&app.encodings) });
+    app.observer.collect(ShownDenials(Arc::clone(&app.denials)));
+    app.observer.collect(Shown {
+        encodings: Arc::clone(&app.encodings),
+        streams: [("watches", &app.watches), ("events", &app.event_streams)]
+            .map(|(name, shares)| (name, Arc::clone(shares))),
+    });
 }
 
 #[derive(Debug)]
 struct Shown {
     encodings: Arc<Encodings>,
+    streams: [(&'static str, Arc<Shares>); 2],
 }
 
 impl Collect for Shown {
@@ -130,5 +138,14 @@ impl Collect for Shown {
         let encoded =
             Metric::counter("http_encodings", "Times a service was encoded for lookups or watches");
         sink.value(&encoded, number(self.encodings.encoded()));
+        let open = Metric::gauge("http_streams", "Open watches and long polls; readers of events");
+        let of = |count: fn(&Shares) -> u64| {
+            self.streams.each_ref().map(|(name, s)| ([("kind", *name)], number(count(s))))
+        };
+        sink.values(&open, of(|s| s.taken() as u64));
+        let refused = Metric::counter("http_streams_refused", "Of these, refused at the limit");
+        sink.values(&refused, of(Shares::refused));
+        let help = "Of these, ended at the limit for a client with fewer";
+        sink.values(&Metric::counter("http_streams_displaced", help), of(Shares::displaced));
     }
 }

@@ -10,7 +10,7 @@ use dunlin_core::model::{NodeName, NodePhase};
 
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, BODY_OCTETS, json, present};
+use super::{App, json, present};
 use crate::handle::Command;
 
 /// All nodes.
@@ -74,7 +74,7 @@ pub(super) async fn drain_node(
     request: Request,
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
-    let wish: api::NodeDrainRequest = read::body(&app, request, BODY_OCTETS).await?;
+    let wish: api::NodeDrainRequest = read::body(&app, request).await?;
     let phase = if wish.enabled { NodePhase::Draining } else { NodePhase::Active };
     app.handle.ask(|reply| Command::SetNodePhase(phase, reply)).await?;
     let shared = app.handle.shared();

@@ -56,6 +56,8 @@ impl From<RequestError> for Problem {
             RequestError::NotFound(_) => Self::not_found(text),
             RequestError::Conflict(_) => Self::new(StatusCode::CONFLICT, text)
                 .hint("who stated it first keeps it; GET /api/providers shows who that is"),
+            RequestError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, text)
+                .hint("nothing was changed; the scopes of tokens are in api.tokens_file"),
             RequestError::Storage(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, text)
                 .hint("nothing was changed; look at the disk behind the data directory"),
             RequestError::Busy => Self::busy(text),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
@@ -13,8 +13,9 @@ use dunlin_core::model::{ProviderId, ProviderKind, Registration, limits};
 use super::instances::{invalid, node_address};
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, PROVIDER_BODY_OCTETS, json};
+use super::{App, json};
 use crate::Command;
+use crate::access::Grant;
 use crate::registry::translate;
 
 /// The shortest time to live of a provider's set.
@@ -74,6 +75,7 @@ pub(super) async fn get_provider(
 )]
 pub(super) async fn put_provider(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(name): Segments<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -90,11 +92,11 @@ pub(super) async fn put_provider(
                 .hint("PUT /api/instances/ID registers single instances"));
         }
     }
-    let set: api::ProviderSet = read::body(&app, request, PROVIDER_BODY_OCTETS).await?;
+    let (set, _slot) = read::large_body::<api::ProviderSet>(&app, request).await?;
     let ttl = set.ttl.as_deref().map(time_to_live).transpose()?;
     let instances = registrations(&app, set.instances, &provider)?;
     let put = |reply| Command::PutProvider { provider, instances, ttl, reply };
-    Ok(json(StatusCode::OK, &app.handle.ask(put).await?))
+    Ok(json(StatusCode::OK, &app.ask_as(&grant, put).await?))
 }
 
 /// Forget a provider and its instances.
@@ -110,6 +112,7 @@ pub(super) async fn put_provider(
 )]
 pub(super) async fn delete_provider(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Grant>,
     Segments(name): Segments<String>,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
@@ -119,7 +122,7 @@ pub(super) async fn delete_provider(
         let error = format!("{provider} is a file; remove it from the services folder");
         return Err(crate::RequestError::Conflict(error).into());
     }
-    app.handle.ask(|reply| Command::RemoveProvider(provider, reply)).await?;
+    app.ask_as(&grant, |reply| Command::RemoveProvider(provider, reply)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

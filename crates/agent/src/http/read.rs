@@ -12,18 +12,17 @@ use bytes::{Bytes, BytesMut};
 use dunlin_core::model::{ServiceName, ZoneName};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::App;
 use super::filter::{Filter, Wanted};
 use super::problem::Problem;
+use super::{App, BODY_OCTETS, PROVIDER_BODY_OCTETS};
 
 /// The longest that a body which is too large is still read, so that its sender gets to see the answer.
 const DISCARD_OCTETS: usize = 64 << 20;
 /// Bodies above this are parsed off the threads that answer lookups.
 const PARSE_INLINE_OCTETS: usize = 256 << 10;
-/// How long a request waits while too many other bodies are being read.
-const BODY_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The variable parts of a path.
 pub(super) struct Segments<T>(pub(super) T);
@@ -121,12 +120,32 @@ pub(super) fn duration(name: &str, value: &str) -> Result<Duration, Problem> {
     })
 }
 
-/// Reads a JSON body of at most `most` octets.
-pub(super) async fn body<T>(app: &App, request: Request, most: usize) -> Result<T, Problem>
+/// Reads a JSON body.
+pub(super) async fn body<T>(app: &App, request: Request) -> Result<T, Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    let bytes = raw_body(app, request, most).await?;
+    let (bytes, _slot) = raw_body(app, request, BODY_OCTETS).await?;
+    parse_whole(bytes).await
+}
+
+/// Reads a JSON body that may be large. The slot is to be kept until the request is answered: what was read
+/// lives as long, and waits for a driver that may be slow.
+pub(super) async fn large_body<T>(
+    app: &App,
+    request: Request,
+) -> Result<(T, SemaphorePermit<'_>), Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let (bytes, slot) = raw_body(app, request, PROVIDER_BODY_OCTETS).await?;
+    Ok((parse_whole(bytes).await?, slot))
+}
+
+async fn parse_whole<T>(bytes: Bytes) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     if bytes.is_empty() {
         return Err(Problem::bad("body: it is empty").hint("send a JSON object"));
     }
@@ -140,15 +159,11 @@ where
 }
 
 /// Reads a JSON body that may be left out.
-pub(super) async fn optional_body<T>(
-    app: &App,
-    request: Request,
-    most: usize,
-) -> Result<Option<T>, Problem>
+pub(super) async fn optional_body<T>(app: &App, request: Request) -> Result<Option<T>, Problem>
 where
     T: DeserializeOwned,
 {
-    let bytes = raw_body(app, request, most).await?;
+    let (bytes, _slot) = raw_body(app, request, BODY_OCTETS).await?;
     if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some) }
 }
 
@@ -173,16 +188,20 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-async fn raw_body(app: &App, request: Request, most: usize) -> Result<Bytes, Problem> {
+async fn raw_body(
+    app: &App,
+    request: Request,
+    most: usize,
+) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
     let (parts, body) = request.into_parts();
     require_json(&parts.headers)?;
-    let slots = if most > super::BODY_OCTETS { &app.large_bodies } else { &app.bodies };
-    let Ok(Ok(_slot)) = tokio::time::timeout(BODY_QUEUE_TIMEOUT, slots.acquire()).await else {
+    let slots = if most > BODY_OCTETS { &app.large_bodies } else { &app.bodies };
+    let Ok(Ok(slot)) = tokio::time::timeout(app.limits.queue_timeout, slots.acquire()).await else {
         return Err(Problem::busy("too many request bodies are being read"));
     };
     let deadline = Instant::now() + app.limits.body_timeout;
     match timeout_at(deadline, collect(&parts.headers, body, most)).await {
-        Ok(read) => read,
+        Ok(read) => read.map(|bytes| (bytes, slot)),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("body: not complete after {:?}", app.limits.body_timeout),

@@ -1,8 +1,10 @@
 //! The API over real sockets, with a stand-in for the driver that only keeps a view.
 
+mod access;
 mod bad_input;
 mod routes;
 mod server;
+mod tls;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use dunlin_api as api;
 use dunlin_core::catalog::{
     CatalogView, Endpoint, GuardMark, NodeStatus, NodeView, Standing, Topology,
 };
+use dunlin_core::config::ApiConfig;
 use dunlin_core::model::{
     CheckRow, CheckStatus, Health, Instance, InstanceFields, InstanceId, Mode, NodeId, NodeName,
     NodePhase, NodeRow, ProviderId, Registration, ServiceName, Timestamp, ZoneName,
@@ -31,9 +34,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, Server, serve};
+use super::{ApiCredentials, Front, Limits, Server, serve};
+use crate::access::Access;
 use crate::observe::Observer;
-use crate::{Command, Handle, Identity, Registered, RequestError, Shared};
+use crate::{Command, Handle, Identity, Registered, Reply, RequestError, Shared};
 
 /// No test waits longer than this for anything.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -86,6 +90,8 @@ struct World {
     shared: Arc<Shared>,
     view: Mutex<CatalogView>,
     providers: Mutex<BTreeMap<String, Vec<InstanceId>>>,
+    /// Sets of the provider `stuck`, which are never answered.
+    stuck: Mutex<Vec<Reply<api::Provider>>>,
     own: NodeView,
 }
 
@@ -110,7 +116,13 @@ impl World {
         };
         let published = Arc::new(ArcSwap::from_pointee(view.clone()));
         let shared = Arc::new(Shared::new(identity, published, 1_000));
-        Arc::new(Self { shared, view: Mutex::new(view), providers: Mutex::default(), own })
+        Arc::new(Self {
+            shared,
+            view: Mutex::new(view),
+            providers: Mutex::default(),
+            stuck: Mutex::default(),
+            own,
+        })
     }
 
     /// Changes services at one new index, publishes, wakes.
@@ -288,6 +300,11 @@ impl World {
             Command::PushCheck { instance, check, status, output, reply } => {
                 drop(reply.send(self.push(&instance, check.as_str(), status, &output)));
             }
+            Command::PutProvider { provider, reply, .. }
+                if provider.to_string() == "http:stuck" =>
+            {
+                self.stuck.lock().unwrap().push(reply);
+            }
             Command::PutProvider { provider, instances, ttl: _, reply } => {
                 self.put_provider(&provider, instances);
                 let name = provider.to_string();
@@ -306,6 +323,8 @@ impl World {
                 let own = self.all().into_iter().filter(|e| e.node_id == self.own.id);
                 drop(reply.send(Ok(own.map(|e| e.instance.id.clone()).collect())));
             }
+            // The driver's own tests tell what a grant allows.
+            Command::Within(_, command) => self.obey(*command),
             Command::ReleaseGuard(name, reply) => {
                 self.release(&name);
                 drop(reply.send(Ok(())));
@@ -334,6 +353,14 @@ impl Fixture {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::guarded(limits, Access::new(&ApiConfig::default(), None, 0))
+    }
+
+    fn guarded(limits: Limits, access: Access) -> Self {
+        Self::fronted(limits, access, None)
+    }
+
+    fn fronted(limits: Limits, access: Access, credentials: Option<Arc<ApiCredentials>>) -> Self {
         let world = World::new();
         let (commands, mut queue) = mpsc::channel(64);
         let driver = Arc::clone(&world);
@@ -351,7 +378,9 @@ impl Fixture {
         let observer = Arc::new(Observer::new(Arc::clone(&world.shared)));
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
-        let server = serve(vec![tcp], Some(unix), handle, observer, limits, stop).unwrap();
+        let (tcp, unix) = (vec![tcp], Some(unix));
+        let front = Front { tcp, unix, credentials, access };
+        let server = serve(front, handle, observer, limits, stop).unwrap();
         Self { world, address, socket, server, shutdown, _folder: folder }
     }
 

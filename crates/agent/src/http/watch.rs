@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State as With;
+use axum::extract::{Extension, State as With};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -20,11 +20,13 @@ use futures_util::stream;
 use tokio::time::sleep;
 
 use super::App;
+use super::authorize::Peer;
 use super::batch::{Batch, State};
 use super::filter::Filter;
 use super::problem::Problem;
 use super::read::{self, Segments};
 use crate::Watcher;
+use crate::shares::Place;
 
 /// Services that one watch may name.
 const NAMES: usize = 1024;
@@ -51,6 +53,7 @@ pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 )]
 pub(super) async fn watch_service(
     With(app): With<Arc<App>>,
+    Extension(peer): Extension<Peer>,
     Segments(name): Segments<String>,
     headers: HeaderMap,
     uri: Uri,
@@ -63,7 +66,7 @@ pub(super) async fn watch_service(
             return Err(read::unknown_parameter(&parameter, known));
         }
     }
-    start(app, Wish::One(name), filter, &headers)
+    start(app, peer, Wish::One(name), filter, &headers)
 }
 
 /// Watch several services, or all.
@@ -87,6 +90,7 @@ pub(super) async fn watch_service(
 )]
 pub(super) async fn watch_services(
     With(app): With<Arc<App>>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -106,7 +110,7 @@ pub(super) async fn watch_services(
             .hint("without parameters a watch tells of all services"));
     }
     let wish = if names.is_empty() { Wish::All } else { Wish::Some(names) };
-    start(app, wish, filter, &headers)
+    start(app, peer, wish, filter, &headers)
 }
 
 /// An answer that is a stream of events.
@@ -127,10 +131,14 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<u64> {
 
 fn start(
     app: Arc<App>,
+    peer: Peer,
     wish: Wish,
     filter: Filter,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
+    let Some(place) = app.watches.take(peer.client()) else {
+        return Err(Problem::busy("there are too many watches and long polls"));
+    };
     let shared = app.handle.shared();
     let interest = match &wish {
         Wish::One(name) => Interest::Services(vec![name.clone()]),
@@ -145,7 +153,7 @@ fn start(
     let resumable = |id: &u64| *id <= view.index() && view.removed_since(*id).is_some();
     let told = last_event_id(headers).filter(resumable);
     drop(view);
-    let watch = Watch { app, watcher, wish, filter, told, batch: Batch::default() };
+    let watch = Watch { app, place, watcher, wish, filter, told, batch: Batch::default() };
     let chunks = stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), watch))
@@ -164,6 +172,7 @@ enum Wish {
 /// One client's watch.
 struct Watch {
     app: Arc<App>,
+    place: Place,
     watcher: Watcher,
     wish: Wish,
     filter: Filter,
@@ -173,7 +182,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next piece to send; none when the agent stops.
+    /// The next piece to send; none when the agent stops, or the place goes to another client.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(chunk) = self.batch.next(&self.app.encodings, &self.filter) {
@@ -188,6 +197,7 @@ impl Watch {
             tokio::select! {
                 () = self.watcher.changed() => {}
                 () = self.app.closing.cancelled() => {}
+                () = self.place.lost() => return None,
                 () = sleep(self.app.limits.keep_alive) => return Some(KEEP_ALIVE),
             }
         }

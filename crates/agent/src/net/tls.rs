@@ -29,6 +29,7 @@ pub use explain::explain;
 pub use shared::SharedCredentials;
 pub use stream::{Acceptor, Connector};
 pub use verify::{Reason, Refusal};
+pub(crate) use watch::ending;
 pub use watch::watch;
 
 /// The application protocol that both sides must name (RFC 7301).

@@ -41,6 +41,14 @@ impl Collect for Dns {
             ("dns_forward_failures", "Forwarded questions that failed", totals.forward_failures),
             ("dns_tcp_connections", "Streams accepted", totals.tcp_connections),
             ("dns_tcp_refused", "Streams closed at the limit", totals.tcp_refused),
+            ("dns_tcp_displaced", "Streams ended for a client with fewer", totals.tcp_displaced),
+            ("dns_tcp_silent", "Streams ended since nothing came or went", totals.tcp_silent),
+            ("dns_rate_dropped", "Questions beyond the rate limit, dropped", totals.limit_dropped),
+            (
+                "dns_rate_slipped",
+                "Questions beyond the rate limit, sent to TCP",
+                totals.limit_slipped,
+            ),
         ];
         for (name, help, count) in counters {
             sink.value(&Metric::counter(name, help), number(count));

@@ -256,11 +256,56 @@ fn instances_that_are_too_large_all_together_are_refused() {
     let mut registry = Registry::default();
     state(&mut registry, "http:x", (0..fitting).map(large).collect()).unwrap();
     let error = state(&mut registry, "http:y", vec![large(fitting)]).unwrap_err();
-    assert!(matches!(error, RegistryError::TooLarge { .. }), "{error}");
+    assert!(matches!(error, RegistryError::TooLargeInForce { .. }), "{error}");
     state(&mut registry, "http:x", (1..fitting).map(large).collect()).unwrap();
     state(&mut registry, "http:y", vec![large(fitting)]).unwrap();
     for provider in ["http:x", "http:y"] {
         state(&mut registry, provider, vec![]).unwrap();
     }
     assert_eq!(registry.octets, 0);
+}
+
+#[test]
+fn what_providers_state_together_is_limited_even_if_all_state_the_same() {
+    let all =
+        || (0..INSTANCES_PER_NODE).map(|n| registration(&n.to_string(), 80)).collect::<Vec<_>>();
+    let mut registry = Registry::default();
+    for (from, _) in [("file:a", 1), ("file:b", 2)] {
+        state(&mut registry, from, all()).unwrap();
+    }
+    let before = registry.clone();
+    let error = state(&mut registry, "file:c", vec![registration("1", 80)]).unwrap_err();
+    assert_eq!(error, RegistryError::TooManyStated { found: 20_001 });
+    assert_eq!(registry, before, "nothing was changed");
+    state(&mut registry, "file:b", all()).unwrap();
+    registry.remove(&provider("file:b"), Departure::Dropped).unwrap();
+    state(&mut registry, "file:c", vec![registration("1", 80)]).unwrap();
+    for from in ["file:a", "file:c"] {
+        registry.remove(&provider(from), Departure::Dropped).unwrap();
+    }
+    assert_eq!(registry.stated, Load::default());
+}
+
+#[test]
+fn what_providers_state_together_may_only_be_so_large() {
+    let meta: BTreeMap<_, _> = (0..62).map(|n| (n.to_string(), "v".repeat(4_000))).collect();
+    let large = |id: String| {
+        let fields = InstanceFields {
+            id: InstanceId::parse(&id).unwrap(),
+            service: ServiceName::parse("web").unwrap(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            port: 80,
+            weight: 100,
+            tags: vec![],
+            meta: meta.clone(),
+            provider: ProviderId::api(),
+        };
+        Registration::new(Instance::new(fields).unwrap(), vec![]).unwrap()
+    };
+    let mut registry = Registry::default();
+    let most = STATED_OCTETS_PER_NODE / large(String::from("a")).octets();
+    state(&mut registry, "file:a", (0..most).map(|n| large(n.to_string())).collect()).unwrap();
+    let error = state(&mut registry, "http:b", vec![large("b".to_owned())]).unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { .. }), "{error}");
+    state(&mut registry, "http:b", vec![registration("b", 80)]).unwrap();
 }

@@ -13,6 +13,8 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `host:port`, plain HTTP.
     Http(String),
+    /// `host:port`, HTTP over TLS.
+    Https(String),
 }
 
 /// Why a text is not an endpoint.
@@ -23,20 +25,22 @@ pub struct EndpointError {
 }
 
 impl Endpoint {
-    /// Parses `http://host:port`, `unix:PATH`, or a path with a slash in it.
+    /// Parses `http://host:port`, `https://host:port`, `unix:PATH`, or a path with a slash in it.
     ///
     /// # Errors
     /// When it is none of these, or has a path behind the port.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let bad = || EndpointError { text: text.to_owned() };
-        if let Some(rest) = text.strip_prefix("http://") {
+        let (https, http) = (text.strip_prefix("https://"), text.strip_prefix("http://"));
+        if let Some(rest) = https.or(http) {
             let authority = rest.strip_suffix('/').unwrap_or(rest);
             let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
             let strange = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '@');
             let is_valid = !host.is_empty()
                 && !authority.contains(strange)
                 && port.parse::<u16>().is_ok_and(|p| p > 0);
-            return is_valid.then(|| Self::Http(authority.to_owned())).ok_or_else(bad);
+            let of = if https.is_some() { Self::Https } else { Self::Http };
+            return is_valid.then(|| of(authority.to_owned())).ok_or_else(bad);
         }
         let path = text.strip_prefix("unix:").unwrap_or(text);
         if path.is_empty() || !path.contains('/') || path.contains("://") {
@@ -49,7 +53,7 @@ impl Endpoint {
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) => "localhost",
-            Self::Http(authority) => authority,
+            Self::Http(authority) | Self::Https(authority) => authority,
         }
     }
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "socket {}", path.display()),
             Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Https(authority) => write!(f, "https://{authority}"),
         }
     }
 }
@@ -82,13 +87,15 @@ mod tests {
             ("unix:/run/a.sock", "socket /run/a.sock"),
             ("http://127.0.0.1:5380", "http://127.0.0.1:5380"),
             ("http://[::1]:1/", "http://[::1]:1"),
+            ("https://web-1:5380", "https://web-1:5380"),
         ] {
             assert_eq!(Endpoint::parse(text).unwrap().to_string(), shown);
         }
         for bad in [
             "",
             "agent",
-            "https://a:1",
+            "https://a",
+            "ftp://a:1",
             "http://a",
             "http://:1",
             "http://a:0",

@@ -30,6 +30,14 @@ fn every_setting_can_be_given_in_the_file() {
         meta = { rack = "r7" }
         [api]
         listen = "[::1]:1"
+        insecure = true
+        tokens_file = "tokens.toml"
+        socket_mode = "666"
+        socket_users = "read"
+        [api.tls]
+        cert = "api.crt"
+        key = "api.key"
+        client_ca = "clients.crt"
         [dns]
         enabled = false
         listen = "0.0.0.0:53"
@@ -38,6 +46,8 @@ fn every_setting_can_be_given_in_the_file() {
         upstreams = ["9.9.9.9", "[2620:fe::fe]:5353"]
         udp_payload = 4096
         workers = 2
+        rate_limit = 200
+        rate_limit_slip = 0
         [cluster]
         listen = "10.0.0.5:5370"
         advertise = "192.0.2.7:5370"
@@ -76,6 +86,8 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!(config.cluster.join.len(), 3);
     assert!(!config.cluster.leave_on_stop);
     assert_eq!(config.cluster.tls.unwrap().key, PathBuf::from("web-1.key"));
+    assert_eq!(config.api.socket_mode.to_string(), "0666");
+    assert_eq!(config.api.tls.unwrap().client_ca, Some(PathBuf::from("clients.crt")));
 }
 
 /// A file, and part of what is said about it.
@@ -100,6 +112,23 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[dns]\nworkers = 0", "dns.workers: is 0; 1 to 64 are allowed"),
     ("[dns]\ndomain = \"a..b\"", "dunlin.toml:2: dns.domain: name \"\" has an empty label"),
     ("[dns]\nlisten = \"127.0.0.1:5380\"", "dns.listen: is 127.0.0.1:5380, where the API listens"),
+    (
+        "[api]\nlisten = \"10.0.0.5:5380\"",
+        "dunlin.toml:2: api.listen: is 10.0.0.5:5380, which other hosts reach, and nothing says who may \
+         use the API; set api.tokens_file or api.tls, or api.insecure = true",
+    ),
+    (
+        "[api]\nlisten = \"[::]:80\"",
+        "dunlin.toml:2: api.listen: is [::]:80, which other hosts reach",
+    ),
+    ("[api.tls]\ncert = \"a.crt\"", "api.tls.key: is missing; name the files of both"),
+    ("[api]\nsocket_mode = \"0760\"", "api.socket_mode: \"0760\" is not the mode of a socket"),
+    ("[api]\nsocket_mode = \"060\"", "api.socket_mode: \"060\" is not the mode of a socket"),
+    (
+        "[api]\nsocket_mode = \"0666\"",
+        "api.socket_mode: 0666 lets every user of this host do everything",
+    ),
+    ("[dns]\nrate_limit_slip = 101", "dns.rate_limit_slip: is 101; 0 to 100 are allowed"),
     ("dns = 5", "dunlin.toml:1: dns: has the type integer; a section is expected here, like [dns]"),
     ("[node]\nname = \"a.b\"", "node.name: label \"a.b\" holds '.'"),
     ("[node]\nzone = \"any\"", "dunlin.toml:2: node.zone: \"any\" is reserved"),
@@ -300,5 +329,23 @@ proptest! {
     fn variables_never_panic(name in "DUNLIN_(DNS|NODE|GUARD|X)__[A-Z_]{0,8}", value in any::<String>()) {
         let _ = with_env("", &[(&name, &value)]);
         let _ = with_env("", &[("DUNLIN_NODE__META", &value), ("DUNLIN_DNS__UPSTREAMS", &value)]);
+    }
+}
+
+#[test]
+fn beyond_loopback_the_api_needs_a_guard_or_a_word_that_it_has_none() {
+    let listener = "[api]\nlisten = \"0.0.0.0:5380\"\n";
+    for (more, danger) in [
+        ("insecure = true", Some("(api.insecure)")),
+        ("tokens_file = \"t.toml\"", Some("tokens can be read on their way")),
+        ("[api.tls]\ncert = \"c\"\nkey = \"k\"", Some("neither api.tokens_file nor")),
+        ("[api.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"", None),
+        ("tokens_file = \"t.toml\"\n[api.tls]\ncert = \"c\"\nkey = \"k\"", None),
+    ] {
+        let api = parse(&format!("{listener}{more}")).unwrap().api;
+        let exposure = api.exposure(api.listen);
+        assert_eq!(exposure.is_some(), danger.is_some(), "{more}");
+        assert!(exposure.unwrap_or_default().contains(danger.unwrap_or_default()), "{more}");
+        assert_eq!(api.exposure("127.0.0.1:1".parse().unwrap()), None);
     }
 }

@@ -143,6 +143,7 @@ described_text! {
     HostText: "host:port", "agent-1.example.com:5370";
     IpText: "IP address", "10.0.0.5";
     PathText: "path", "/var/lib/dunlin";
+    ModeText: "file mode", "0660";
     LabelText: "label", "eu1";
     DomainText: "domain name", "dunlin.internal";
 }

@@ -220,6 +220,11 @@ impl<'a> Query<'a> {
         word(self.packet, 2).unwrap_or(0)
     }
 
+    /// The flags that every reply repeats: opcode and RD.
+    pub(super) fn echoed_flags(&self) -> u16 {
+        self.flags() & (OPCODE_MASK | FLAG_RD)
+    }
+
     pub(super) fn id_octets(&self) -> [u8; 2] {
         self.id().to_be_bytes()
     }

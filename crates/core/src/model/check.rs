@@ -357,8 +357,10 @@ impl CheckSpec {
         Ok(())
     }
 
-    fn validate_texts(&self) -> Result<(), CheckSpecError> {
-        let octets = match &self.kind {
+    /// Octets of its texts together.
+    #[must_use]
+    pub fn text_octets(&self) -> usize {
+        match &self.kind {
             CheckKind::Http(http) => {
                 let headers: usize = http.headers.iter().map(|(k, v)| k.len() + v.len()).sum();
                 let body = http.expect_body.as_ref().map_or(0, String::len);
@@ -367,7 +369,11 @@ impl CheckSpec {
             CheckKind::Grpc { service, .. } => service.len(),
             CheckKind::Command { argv } => argv.iter().map(String::len).sum(),
             CheckKind::Tcp { .. } | CheckKind::Ttl { .. } | CheckKind::Alias { .. } => 0,
-        };
+        }
+    }
+
+    fn validate_texts(&self) -> Result<(), CheckSpecError> {
+        let octets = self.text_octets();
         if octets > CHECK_TEXT_OCTETS {
             return Err(CheckSpecError::TooMuchText { id: self.id.clone(), octets });
         }

@@ -11,7 +11,8 @@ use thiserror::Error;
 use super::check::{CheckSpec, CheckSpecError};
 use super::id::{IdError, InstanceId, ProviderId};
 use super::limits::{
-    CHECKS_PER_INSTANCE, META_PAIR_OCTETS, META_PAIRS, REASON_OCTETS, TAG_OCTETS, TAGS,
+    CHECK_OUTPUT_OCTETS, CHECKS_PER_INSTANCE, META_PAIR_OCTETS, META_PAIRS, REASON_OCTETS,
+    TAG_OCTETS, TAGS,
 };
 use super::meta::Meta;
 use super::name::{NameError, ServiceName};
@@ -239,6 +240,19 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// What an instance takes beside its texts, roughly.
+    const FIXED_OCTETS: usize = 512;
+
+    /// What it makes a node remember at most, roughly: its texts, and the last output of each check.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        let tags: usize = self.instance.tags.iter().map(|tag| tag.len()).sum();
+        let meta: usize = self.instance.meta.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let checks: usize =
+            self.checks.iter().map(|check| check.text_octets() + CHECK_OUTPUT_OCTETS).sum();
+        Self::FIXED_OCTETS + tags + meta + checks
+    }
+
     /// Joins an instance with its checks.
     ///
     /// # Errors

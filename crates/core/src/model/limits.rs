@@ -38,3 +38,7 @@ pub const MAX_CHECK_TIMEOUT: Duration = Duration::from_secs(300);
 pub const MAX_CHECK_THRESHOLD: u32 = 100;
 /// Octets of a check's body pattern, header values and command line, each together.
 pub const CHECK_TEXT_OCTETS: usize = 16 * 1024;
+/// Instances that all providers of a node state together, counting an id that two state twice.
+pub const STATED_PER_NODE: usize = 2 * INSTANCES_PER_NODE;
+/// Octets of what all providers of a node state together, with 4 KiB for the output of each check.
+pub const STATED_OCTETS_PER_NODE: usize = 256 << 20;

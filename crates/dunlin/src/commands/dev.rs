@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn dev_settings() -> Settings {
-        let text = "[node]\nname = \"n1\"\naddress = \"10.0.0.5\"\n[api]\nlisten = \"0.0.0.0:5380\"\n\
+        let text = "[node]\nname = \"n1\"\naddress = \"10.0.0.5\"\n[api]\nlisten = \"0.0.0.0:5380\"\ninsecure = true\n\
             [dns]\nlisten = \"127.0.0.2:5300\"";
         let mut config = Config::parse(text, "f").unwrap();
         settle_on_loopback(&mut config, "/tmp/d".into());

@@ -1,6 +1,7 @@
 //! `dunlin doctor`: looks at this host and says what is wrong and how to mend it. It changes nothing.
 
 mod agent_checks;
+mod api_checks;
 mod certificate_checks;
 mod cluster_checks;
 mod host_checks;
@@ -98,6 +99,7 @@ async fn examine(context: &Context) -> Vec<Finding> {
             if status.is_none() {
                 host_checks::ports(&settings.config, &mut findings);
             }
+            api_checks::access(&settings.config.api, &mut findings);
             if let Some(files) = &settings.config.cluster.tls {
                 let (node, zone) = (&settings.node_name, &settings.config.node.zone);
                 let now = SystemTime::now();

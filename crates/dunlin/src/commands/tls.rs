@@ -73,6 +73,9 @@ struct CreateCert {
     /// The agent's zone, `node.zone`.
     #[arg(long, value_parser = ZoneName::parse)]
     zone: ZoneName,
+    /// An address or name by which clients reach the API with this certificate. Several times for several.
+    #[arg(long = "host", value_name = "ADDRESS|NAME")]
+    hosts: Vec<String>,
     /// The authority's certificate.
     #[arg(long, value_name = "FILE", default_value = "ca.crt")]
     ca: PathBuf,
@@ -136,7 +139,8 @@ fn create_cert(args: &CreateCert, context: &Context) -> Result<u8> {
     let ca_key = read_authority(&args.ca_key, "--ca-key")?;
     let (node, zone, validity) = (&args.node, &args.zone, Validity::days(args.days));
     let issued =
-        issue::create_certificate(&ca, &ca_key, node, zone, validity).map_err(wrong_use)?;
+        issue::create_certificate_for_hosts(&ca, &ca_key, node, zone, &args.hosts, validity)
+            .map_err(wrong_use)?;
     let written = args.target.write(node.as_str(), &issued)?;
     let until = until(&issued)?;
     if context.out.is_json() {

@@ -1,8 +1,5 @@
 //! What an agent shows and what it believes: its certificate with the key, and the authorities.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,9 +18,7 @@ use super::TlsError;
 use super::certificate::{Certificate, PeerIdentity};
 use super::stream::{Acceptor, Connector};
 use super::verify::{Authority, Refusal, Role};
-
-/// The largest file that is read.
-const MAX_FILE_OCTETS: u64 = 1024 * 1024;
+use crate::watched;
 
 /// The three files as they were read, before anything is made of them.
 pub(super) struct Contents {
@@ -57,21 +52,7 @@ impl Contents {
 pub(super) struct Fingerprint(Vec<u8>);
 
 fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
-    let at = |source| TlsError::Read { path: path.to_owned(), source };
-    // Asked before it is opened: opening a FIFO would wait for its writer.
-    let metadata = std::fs::metadata(path).map_err(at)?;
-    let content =
-        |problem: &str| TlsError::Content { path: path.to_owned(), problem: problem.to_owned() };
-    if !metadata.is_file() {
-        return Err(content("is not a file"));
-    }
-    let mut octets = Vec::new();
-    let file = File::open(path).map_err(at)?;
-    file.take(MAX_FILE_OCTETS + 1).read_to_end(&mut octets).map_err(at)?;
-    if octets.len() as u64 > MAX_FILE_OCTETS {
-        return Err(content("is larger than 1 MiB; certificates in PEM form are expected"));
-    }
-    Ok((octets, metadata.mode() & 0o777))
+    watched::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 /// A certificate with its key and authorities, checked against each other.

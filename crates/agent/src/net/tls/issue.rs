@@ -98,11 +98,32 @@ pub fn create_certificate(
     zone: &ZoneName,
     validity: Validity,
 ) -> Result<Issued, IssueError> {
+    create_certificate_for_hosts(ca_certificate, ca_key, node, zone, &[], validity)
+}
+
+/// The same with addresses and host names by which clients ask, so that it serves the API as well.
+///
+/// # Errors
+/// When one of them cannot stand in a certificate, or the authority's certificate or key cannot be used.
+pub fn create_certificate_for_hosts(
+    ca_certificate: &str,
+    ca_key: &str,
+    node: &NodeName,
+    zone: &ZoneName,
+    hosts: &[String],
+    validity: Validity,
+) -> Result<Issued, IssueError> {
     let identity = PeerIdentity { node: node.clone(), zone: zone.clone() };
-    let names = [
+    let mut names = vec![
         SanType::URI(identity.to_string().as_str().try_into()?),
         SanType::DnsName(SERVER_NAME.try_into()?),
     ];
+    for host in hosts {
+        names.push(match host.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(host.as_str().try_into()?),
+        });
+    }
     sign(ca_certificate, ca_key, node.as_str(), &names, validity)
 }
 

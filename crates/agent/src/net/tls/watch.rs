@@ -1,25 +1,15 @@
 //! Keeps the credentials up to date: takes new files, and says in time when they end.
-//!
-//! Watched are the folders, since files are renamed into their place or reached through links that
-//! change, and beside that a slow poll, since inotify does not see every file system.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dunlin_core::model::Timestamp;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::SharedCredentials;
+use crate::watched::Watched;
 
-/// Time between polls.
-const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// Time between the first sign of a change and the reading: certificate and key come one after another.
-const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// From when on the end of the certificate is announced.
 const WARN_BEFORE: Duration = Duration::from_secs(30 * DAY);
 /// How often the log repeats it.
@@ -33,19 +23,14 @@ pub async fn watch(
     report: impl Fn(Option<String>) + Send,
     stop: CancellationToken,
 ) {
-    let (wake, mut signs) = mpsc::channel(1);
-    let mut polls = tokio::time::interval(POLL_INTERVAL);
-    polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut watcher = None;
+    let files = credentials.files();
+    let mut watched = Watched::new(vec![files.ca.clone(), files.cert.clone(), files.key.clone()]);
     let mut reporter = Reporter { report, told: None, warned: None };
     if let Some(exposed) = credentials.current().exposed_key() {
         warn!(exposed, "the key of the cluster's certificate is not secret");
     }
     loop {
-        // Watched before it is read, so that what is written meanwhile is seen.
-        if watcher.is_none() {
-            watcher = watch_folders(&credentials, &wake);
-        }
+        watched.watch();
         let reading = Arc::clone(&credentials);
         let read = tokio::task::spawn_blocking(move || reading.reload());
         let result = match read.await {
@@ -53,44 +38,10 @@ pub async fn watch(
             Err(panic) => Err(panic.to_string()),
         };
         reporter.tell(&credentials, result);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = signs.recv() => {
-                if stop.run_until_cancelled(tokio::time::sleep(SETTLE_TIME)).await.is_none() {
-                    return;
-                }
-                // Those that came meanwhile are the same news.
-                while signs.try_recv().is_ok() {}
-            }
-            _ = polls.tick() => {}
+        if !watched.changed(&stop).await {
+            return;
         }
     }
-}
-
-/// Watches the folders of all three files; `None` if one of them cannot be watched now.
-fn watch_folders(
-    credentials: &SharedCredentials,
-    wake: &mpsc::Sender<()>,
-) -> Option<RecommendedWatcher> {
-    let wake = wake.clone();
-    let tell = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|e| !e.kind.is_access()) {
-            // A full queue means that a reading is due already.
-            let _ = wake.try_send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(tell).ok()?;
-    let files = credentials.files();
-    let folders: BTreeSet<PathBuf> = [&files.ca, &files.cert, &files.key].map(|f| folder(f)).into();
-    for folder in folders {
-        watcher.watch(&folder, RecursiveMode::NonRecursive).ok()?;
-    }
-    Some(watcher)
-}
-
-fn folder(file: &Path) -> PathBuf {
-    let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
-    parent.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// What was said last, so that it is said once.
@@ -134,7 +85,7 @@ impl<R: Fn(Option<String>)> Reporter<R> {
 }
 
 /// What to say about the end of a certificate, from 30 days before.
-fn ending(not_after: &SystemTime, now: SystemTime) -> Option<String> {
+pub(crate) fn ending(not_after: &SystemTime, now: SystemTime) -> Option<String> {
     let on = Timestamp::from_system(*not_after).to_string();
     let mend = "make a new one with `dunlin tls cert create`";
     match not_after.duration_since(now) {
@@ -143,7 +94,7 @@ fn ending(not_after: &SystemTime, now: SystemTime) -> Option<String> {
             let days = left.as_secs() / DAY;
             Some(format!("expires in {days} days, on {on}; {mend}"))
         }
-        Err(_) => Some(format!("expired on {on}, other agents refuse it; {mend}")),
+        Err(_) => Some(format!("expired on {on}, others refuse it; {mend}")),
     }
 }
 
@@ -160,11 +111,5 @@ mod tests {
         assert!(soon.starts_with("expires in 29 days, on 2026-12-20T"), "{soon}");
         let over = ending(&(now - day), now).unwrap();
         assert!(over.starts_with("expired on 2026-11-20T"), "{over}");
-    }
-
-    #[test]
-    fn a_file_without_a_folder_stands_in_the_current_one() {
-        assert_eq!(folder(Path::new("a.crt")), PathBuf::from("."));
-        assert_eq!(folder(Path::new("/etc/dunlin/a.crt")), PathBuf::from("/etc/dunlin"));
     }
 }

@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn each_agent_has_its_own_address_zone_and_folder_and_the_same_ports() {
-        let text = "[node]\nname = \"x\"\nzone = \"eu1\"\n[api]\nlisten = \"0.0.0.0:6380\"";
+        let text = "[node]\nname = \"x\"\nzone = \"eu1\"\n[api]\nlisten = \"0.0.0.0:6380\"\ninsecure = true";
         let config = Config::parse(text, "f").unwrap();
         let tls = vec![ClusterTls::default(); 3];
         let fleet = Fleet::new(&config, Path::new("/d"), tls, Output::new(Format::Table));

@@ -127,7 +127,7 @@ impl Agent {
         let tls = |file: &str| dir.join(file).display().to_string();
         let text = format!(
             "[node]\nname = \"{name}\"\nzone = \"z1\"\naddress = \"{ip}\"\ndata_dir = \"{}\"\n\
-             [api]\nlisten = \"{ip}:{API_PORT}\"\n\
+             [api]\nlisten = \"{ip}:{API_PORT}\"\ninsecure = true\n\
              [dns]\nlisten = \"{ip}:{DNS_PORT}\"\n\
              [providers]\ndir = \"{}\"\n\
              [cluster]\nlisten = \"{ip}:{CLUSTER_PORT}\"\njoin = [{join}]\n\
