@@ -268,9 +268,6 @@ impl Registry {
             let wanted: OrdMap<_, _> =
                 registrations.into_iter().map(|r| (r.instance.id.clone(), Arc::new(r))).collect();
             let statement = Statement { ttl, wanted, is_stored: true, ..Statement::empty(now) };
-            let ids = statement.wanted.keys().cloned().collect();
-            let load = Load::of(Some(&statement), &ids);
-            registry.stated = registry.stated.replace(Load::default(), load);
             registry.statements.insert(provider, statement);
         }
         for row in rows {
@@ -281,6 +278,11 @@ impl Registry {
             if row.mode != Mode::Active {
                 registry.modes.insert(row.id.clone(), row.mode.clone());
             }
+        }
+        for statement in registry.statements.values() {
+            let ids = statement.wanted.keys().cloned().collect();
+            let load = Load::of(Some(statement), &ids);
+            registry.stated = registry.stated.replace(Load::default(), load);
         }
         let stated = registry.statements.values().flat_map(|s| s.wanted.keys());
         let ids: BTreeSet<_> = stated.chain(registry.holders.keys()).cloned().collect();

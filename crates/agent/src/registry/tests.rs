@@ -303,9 +303,15 @@ fn what_providers_state_together_may_only_be_so_large() {
         Registration::new(Instance::new(fields).unwrap(), vec![]).unwrap()
     };
     let mut registry = Registry::default();
-    let most = STATED_OCTETS_PER_NODE / large(String::from("a")).octets();
-    state(&mut registry, "file:a", (0..most).map(|n| large(n.to_string())).collect()).unwrap();
-    let error = state(&mut registry, "http:b", vec![large("b".to_owned())]).unwrap_err();
+    // All state the same, so that no more is in force than may be.
+    let octets = large("0".to_owned()).octets();
+    let each = INSTANCE_OCTETS_PER_NODE / octets - 1;
+    for provider in 0..STATED_OCTETS_PER_NODE / (each * octets) {
+        let set = (0..each).map(|n| large(n.to_string())).collect();
+        state(&mut registry, &format!("file:{provider}"), set).unwrap();
+    }
+    let set = (0..each).map(|n| large(n.to_string())).collect();
+    let error = state(&mut registry, "http:b", set).unwrap_err();
     assert!(matches!(error, RegistryError::TooLarge { .. }), "{error}");
     state(&mut registry, "http:b", vec![registration("b", 80)]).unwrap();
 }
