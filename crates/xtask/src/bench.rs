@@ -49,7 +49,7 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "start", about: start::ABOUT, run: |args| start::run(args.runs) },
+    Bench { name: "start", about: start::ABOUT, run: start::run },
     Bench { name: "cluster", about: cluster::ABOUT, run: cluster::run },
     Bench { name: "catalog", about: catalog::ABOUT, run: catalog::run },
     Bench { name: "dns", about: dns::ABOUT, run: dns::run },
