@@ -6,9 +6,11 @@
 mod agent;
 mod catalog;
 mod cluster;
+mod crowd;
 pub(crate) mod dns;
 mod start;
 mod stats;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -52,6 +54,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "start", about: start::ABOUT, run: start::run },
     Bench { name: "cluster", about: cluster::ABOUT, run: cluster::run },
     Bench { name: "catalog", about: catalog::ABOUT, run: catalog::run },
+    Bench { name: "watch", about: watch::ABOUT, run: watch::run },
     Bench { name: "dns", about: dns::ABOUT, run: dns::run },
 ];
 
