@@ -8,6 +8,7 @@ mod catalog;
 mod cluster;
 mod crowd;
 pub(crate) mod dns;
+mod http;
 mod start;
 mod stats;
 mod watch;
@@ -55,6 +56,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "cluster", about: cluster::ABOUT, run: cluster::run },
     Bench { name: "catalog", about: catalog::ABOUT, run: catalog::run },
     Bench { name: "watch", about: watch::ABOUT, run: watch::run },
+    Bench { name: "http", about: http::ABOUT, run: http::run },
     Bench { name: "dns", about: dns::ABOUT, run: dns::run },
 ];
 
