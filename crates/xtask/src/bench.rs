@@ -5,6 +5,7 @@
 
 mod agent;
 mod catalog;
+mod checks;
 mod cluster;
 mod crowd;
 pub(crate) mod dns;
@@ -57,6 +58,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "catalog", about: catalog::ABOUT, run: catalog::run },
     Bench { name: "watch", about: watch::ABOUT, run: watch::run },
     Bench { name: "http", about: http::ABOUT, run: http::run },
+    Bench { name: "checks", about: checks::ABOUT, run: checks::run },
     Bench { name: "dns", about: dns::ABOUT, run: dns::run },
 ];
 
