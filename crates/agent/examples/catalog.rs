@@ -5,12 +5,11 @@
 
 #![allow(clippy::print_stdout, reason = "it tells what it measured")]
 
-use std::collections::BTreeMap;
+mod rows;
+
 use std::env;
-use std::error::Error;
 use std::fs;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,11 +17,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use dunlin_core::catalog::{Catalog, CatalogView, GuardSettings, Output, Topology};
-use dunlin_core::model::{
-    Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
-    ServiceName, Timestamp, ZoneName,
-};
-use dunlin_core::replica::{Row, RowChange, RowKey, RowState};
+use dunlin_core::model::{ServiceName, Timestamp, ZoneName};
+use dunlin_core::replica::{RowChange, RowKey};
+use rows::{Failed, id, instance_row, node_row, service_name};
 
 /// Instances that one node may have.
 const PER_NODE: u32 = 10_000;
@@ -32,8 +29,6 @@ const SAMPLES: usize = 1 << 22;
 const INTERVAL: Duration = Duration::from_millis(1);
 /// How long such changes go on.
 const AT_A_PACE: Duration = Duration::from_secs(2);
-
-type Failed = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failed> {
     let args: Vec<u32> = env::args().skip(1).map(|arg| arg.parse()).collect::<Result<_, _>>()?;
@@ -84,7 +79,7 @@ impl Scene {
             let mut rows = Vec::new();
             for copy in 0..self.shape.copies {
                 let node = first / PER_NODE * self.shape.copies + copy;
-                rows.push((id(node), RowKey::Node, present(node_row(node)?)));
+                rows.push((id(node), RowKey::Node, node_row(node)?));
                 for service in first..self.shape.services.min(first + PER_NODE) {
                     let (key, row) = instance_row(node, service, 100)?;
                     rows.push((id(node), key, row));
@@ -190,48 +185,4 @@ fn resident() -> Result<u64, Failed> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
     Ok(kib.parse::<u64>()? * 1024)
-}
-
-fn id(node: u32) -> NodeId {
-    let mut id = *b"dunlin-seed-0000";
-    id[12..].copy_from_slice(&node.to_be_bytes());
-    NodeId::from_bytes(id)
-}
-
-fn address(node: u32) -> IpAddr {
-    Ipv4Addr::from_bits(Ipv4Addr::new(127, 10, 0, 1).to_bits() + node).into()
-}
-
-fn service_name(number: u32) -> String {
-    format!("s{number:03}.api.prod.shop")
-}
-
-fn present(row: Row) -> RowState {
-    RowState::Present(row)
-}
-
-fn node_row(node: u32) -> Result<Row, Failed> {
-    Ok(Row::Node(Arc::new(NodeRow {
-        name: NodeName::parse(&format!("m{node:04}"))?,
-        zone: ZoneName::parse("z1")?,
-        address: address(node),
-        serves_dns: false,
-        meta: BTreeMap::new(),
-        phase: NodePhase::Active,
-    })))
-}
-
-fn instance_row(node: u32, service: u32, weight: i64) -> Result<(RowKey, RowState), Failed> {
-    let instance = Instance::new(InstanceFields {
-        id: InstanceId::parse(&format!("s{service:03}-m{node:04}"))?,
-        service: ServiceName::parse(&service_name(service))?,
-        address: address(node),
-        port: 8080,
-        weight,
-        tags: Vec::new(),
-        meta: BTreeMap::new(),
-        provider: ProviderId::parse("file:web.toml")?,
-    })?;
-    let key = RowKey::Instance(instance.id.clone());
-    Ok((key, present(Row::Instance(Arc::new(instance)))))
 }

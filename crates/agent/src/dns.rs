@@ -36,6 +36,8 @@ use tokio_util::task::TaskTracker;
 use self::forward::Forwarder;
 pub use self::stats::{DnsStats, DnsTotals};
 use self::streams::Streams;
+#[doc(hidden)]
+pub use self::worker::Bare;
 use self::worker::Shared;
 
 /// Tries to find a port that is free for both UDP and TCP, when asked for any.

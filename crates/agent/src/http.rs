@@ -39,6 +39,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use dunlin_core::catalog::ServiceView;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::encoded::Encodings;
+use self::encoded::{Encoded, Encodings};
+use self::filter::Filter;
 use self::problem::Problem;
 use crate::Handle;
 use crate::observe::Observer;
@@ -157,6 +159,13 @@ pub fn serve(
         .layer(from_fn_with_state(measures, measure::measure))
         .with_state(app);
     Server::start(tcp, unix, router, connections, limits, shutdown)
+}
+
+/// A service as JSON, encoded anew, for counting what that costs.
+#[doc(hidden)]
+#[must_use]
+pub fn encode(service: &Arc<ServiceView>) -> Bytes {
+    Encoded::new(service, &Filter::default()).json()
 }
 
 #[derive(OpenApi)]
