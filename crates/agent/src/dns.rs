@@ -38,6 +38,8 @@ use self::forward::Forwarder;
 pub use self::rate_limit::RateLimit;
 pub use self::stats::{DnsStats, DnsTotals};
 use self::streams::Streams;
+#[doc(hidden)]
+pub use self::worker::Bare;
 use self::worker::Shared;
 use crate::shares::Shares;
 

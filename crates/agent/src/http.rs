@@ -43,6 +43,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use dunlin_core::catalog::ServiceView;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +52,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::authorize::Denials;
-use self::encoded::Encodings;
+use self::encoded::{Encoded, Encodings};
+use self::filter::Filter;
 use self::problem::Problem;
 use crate::Handle;
 use crate::access::Access;
@@ -198,6 +200,13 @@ pub fn serve(
         .layer(from_fn_with_state(measures, measure::measure))
         .with_state(app);
     Server::start((tcp, unix), router, connections, credentials, limits, shutdown)
+}
+
+/// A service as JSON, encoded anew, for counting what that costs.
+#[doc(hidden)]
+#[must_use]
+pub fn encode(service: &Arc<ServiceView>) -> Bytes {
+    Encoded::new(service, &Filter::default()).json()
 }
 
 #[derive(OpenApi)]

@@ -4,10 +4,17 @@
 //! compare Dunlin with a peer run both in turns, so that a busy machine slows both alike.
 
 mod agent;
+mod catalog;
+mod checks;
 mod cluster;
+mod crowd;
 pub(crate) mod dns;
+mod http;
 mod start;
 mod stats;
+mod watch;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -27,7 +34,7 @@ pub(crate) struct Args {
     /// cluster: how many agents, where a row does not need a certain number.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=100))]
     agents: Option<u8>,
-    /// cluster, dns: fewer samples, for trying.
+    /// Fewer samples, for trying (not start).
     #[arg(long)]
     quick: bool,
     /// Measure the release binary that is there, whatever it was built from.
@@ -46,8 +53,12 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "start", about: start::ABOUT, run: |args| start::run(args.runs) },
+    Bench { name: "start", about: start::ABOUT, run: start::run },
     Bench { name: "cluster", about: cluster::ABOUT, run: cluster::run },
+    Bench { name: "catalog", about: catalog::ABOUT, run: catalog::run },
+    Bench { name: "watch", about: watch::ABOUT, run: watch::run },
+    Bench { name: "http", about: http::ABOUT, run: http::run },
+    Bench { name: "checks", about: checks::ABOUT, run: checks::run },
     Bench { name: "dns", about: dns::ABOUT, run: dns::run },
 ];
 
@@ -67,6 +78,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("{}: {}\n{}", bench.name, bench.about, conditions());
     (bench.run)(args)
+}
+
+/// An example of the agent's package beside the release binary, built if it is missing or `builds` says so.
+fn example(binary: &Path, builds: bool, name: &str) -> Result<PathBuf> {
+    let example = binary.with_file_name("examples").join(name);
+    if builds || !example.exists() {
+        let build = format!("build --quiet --release --locked -p dunlin-agent --example {name}");
+        Cmd::cargo(&build).run()?;
+    }
+    Ok(example)
 }
 
 fn list() -> String {

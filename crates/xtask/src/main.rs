@@ -11,6 +11,7 @@
 
 mod bench;
 mod peers;
+mod perf;
 mod rules;
 mod run;
 mod sim;
@@ -36,7 +37,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Check everything that can be checked quickly; change nothing.
-    Verify,
+    Verify {
+        /// Instead, count instructions and compare them with docs/instructions.txt.
+        #[arg(long)]
+        perf: bool,
+    },
     /// Format, and apply clippy's own suggestions.
     Fix,
     /// Install or name the missing peers, then run every check there is.
@@ -66,7 +71,8 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     workspace::enter_root()?;
     match command {
-        Command::Verify => verify::verify(),
+        Command::Verify { perf: true } => perf::verify(),
+        Command::Verify { perf: false } => verify::verify(),
         Command::Fix => verify::fix(),
         Command::Test => test::test(),
         Command::Bench(args) => bench::run(&args),

@@ -90,7 +90,9 @@ pub struct DnsTotals {
 }
 
 impl DnsStats {
-    pub(super) fn new(workers: usize) -> Self {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Counters::default()).collect(),
             shared: Counters::default(),

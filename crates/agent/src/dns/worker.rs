@@ -39,15 +39,8 @@ pub(super) struct Shared {
 
 /// Serves one socket until told to stop.
 pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, shared: &Shared) {
-    let mut answerer = Answerer {
-        view: Cache::new(Arc::clone(&shared.view)),
-        settings: Cache::new(Arc::clone(&shared.settings)),
-        last_settings: shared.settings.load_full(),
-        answers: AnswerCache::new(max_entries, shared.stats.workers()),
-        absent: AbsentNames::default(),
-        shuffler: Shuffler::new(random_seed()),
-        counters: shared.stats.worker(index),
-    };
+    let (view, settings) = (Arc::clone(&shared.view), Arc::clone(&shared.settings));
+    let mut answerer = Answerer::new(view, settings, max_entries, &shared.stats, index);
     let mut limiter = Limiter::new(shared.rate_limit, answerer.counters);
     let mut exchange = Exchange::new();
     let mut replies: Vec<Vec<u8>> = vec![Vec::new(); BATCH];
@@ -106,6 +99,26 @@ struct Answerer<'a> {
 struct Asked<'p> {
     query: Query<'p>,
     wanted: Wanted,
+}
+
+impl<'a> Answerer<'a> {
+    fn new(
+        view: Arc<ArcSwap<CatalogView>>,
+        settings: Arc<ArcSwap<Settings>>,
+        max_entries: usize,
+        stats: &'a DnsStats,
+        index: usize,
+    ) -> Self {
+        Self {
+            last_settings: settings.load_full(),
+            view: Cache::new(view),
+            settings: Cache::new(settings),
+            answers: AnswerCache::new(max_entries, stats.workers()),
+            absent: AbsentNames::default(),
+            shuffler: Shuffler::new(random_seed()),
+            counters: stats.worker(index),
+        }
+    }
 }
 
 impl Answerer<'_> {
@@ -192,5 +205,29 @@ impl Answerer<'_> {
             add(&self.counters.forward_failures, 1);
             self.counters.replied(written);
         }
+    }
+}
+
+/// A worker without a socket, for counting what an answer costs.
+#[doc(hidden)]
+pub struct Bare<'a>(Answerer<'a>);
+
+impl<'a> Bare<'a> {
+    /// One that answers from a view, and keeps at most so many answers.
+    pub fn new(
+        view: Arc<ArcSwap<CatalogView>>,
+        settings: Settings,
+        max_entries: usize,
+        stats: &'a DnsStats,
+    ) -> Self {
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Self(Answerer::new(view, settings, max_entries, stats, 0))
+    }
+
+    /// Answers one question. False if there is no answer.
+    pub fn answer(&mut self, packet: &[u8], out: &mut Vec<u8>) -> bool {
+        self.0.refresh();
+        let outcome = self.0.read(packet).map(|asked| self.0.answer(&asked, out));
+        matches!(outcome, Ok(Outcome::Reply(_)))
     }
 }

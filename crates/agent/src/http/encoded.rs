@@ -32,7 +32,7 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    fn new(view: &Arc<ServiceView>, filter: &Filter) -> Self {
+    pub(super) fn new(view: &Arc<ServiceView>, filter: &Filter) -> Self {
         let service = present::service(view, filter);
         let id = format!("id: {}\n", view.index);
         let mut event = Vec::with_capacity(256 + 256 * service.instances.len());

@@ -33,6 +33,9 @@ pub(super) struct Check {
     /// The run under way and when it began.
     pub(super) run: Option<(RunId, Instant)>,
     pub(super) next_run: Option<Instant>,
+    /// Whether its regular runs have their place in time. Not yet while it runs at once, as others of the same
+    /// statement do.
+    pub(super) is_spread: bool,
     /// Runs so far, up to [`EARLY_RUNS`].
     runs: u32,
     /// When a pushed status ends.
@@ -65,6 +68,7 @@ impl Check {
             reported_at: None,
             run: None,
             next_run: None,
+            is_spread: false,
             runs: 0,
             ttl_ends: None,
             critical: None,
@@ -81,6 +85,7 @@ impl Check {
     /// how long it may take to prove itself.
     pub(super) fn begin(&mut self, now: Instant, first_run: Instant) {
         self.next_run = self.spec.kind.is_active().then_some(first_run);
+        self.is_spread = first_run > now;
         self.ttl_ends = self.ttl().filter(|_| !self.row.is_unproven()).map(|ttl| now + ttl);
         let time_to_prove = self.time_to_prove();
         if let Some(critical) = &mut self.critical {
@@ -160,6 +165,7 @@ impl Check {
         self.runs = self.runs.saturating_add(1).min(EARLY_RUNS);
         let is_quick = is_starting || self.verdict.is_undecided();
         let next = if is_quick { now + self.quick() } else { regular };
+        self.is_spread |= !is_quick;
         self.next_run = Some(next.max(now));
     }
 

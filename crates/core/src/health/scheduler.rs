@@ -114,8 +114,9 @@ impl Scheduler {
         }
     }
 
-    /// Adds a check, or changes its settings. A new one runs at once; one with a stored state keeps it
-    /// and runs somewhere within its interval, so that a restart is no burst. The same settings again
+    /// Adds a check, or changes its settings. A new one runs at once, then somewhere within its interval, so
+    /// that not all that are stated together run together for ever; one with a stored state keeps it and runs somewhere
+    /// within its interval, so that a restart is no burst. The same settings again
     /// change nothing.
     pub fn upsert(
         &mut self,
@@ -215,6 +216,7 @@ impl Scheduler {
                 let run = check.run.take();
                 self.outputs.extend(run.map(|(run, _)| Output::Cancel { run }));
                 check.next_run = check.spec.kind.is_active().then_some(now);
+                check.is_spread = false;
             }
             self.note_deadline(&key);
         }
@@ -232,7 +234,11 @@ impl Scheduler {
         let Some(check) = self.checks.get_mut(key) else { return };
         let Some((_, began)) = check.run.filter(|(id, _)| *id == run) else { return };
         check.run = None;
-        let regular = began + self.jitter.around(check.spec.interval);
+        // Those that were stated together ran together, and would go on so.
+        let regular = match check.is_spread {
+            true => began + self.jitter.around(check.spec.interval),
+            false => now + self.jitter.phase(check.spec.interval),
+        };
         check.record(now, outcome.status, &outcome.output, regular);
         self.settle(now, wall, key.clone());
     }

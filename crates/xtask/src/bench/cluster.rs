@@ -3,7 +3,7 @@
 //! Each row starts agents of its own: separate processes of the release binary on loopback addresses, with TLS and
 //! a disk that is synced, as in production. The load generator runs beside them and shares their processors.
 
-mod control;
+pub(super) mod control;
 mod failures;
 pub(super) mod finding;
 pub(super) mod fleet;

@@ -7,9 +7,9 @@ mod changes;
 mod datagrams;
 mod echo;
 mod farm;
-mod load;
-mod process;
-mod questions;
+pub(super) mod load;
+pub(super) mod process;
+pub(super) mod questions;
 mod row;
 mod store;
 

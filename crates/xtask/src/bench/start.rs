@@ -1,23 +1,119 @@
-//! How long an agent takes from its start to its first good answer.
+//! How long an agent takes from its start to its first good answer, and what it costs when nobody asks it anything.
 
-use anyhow::Result;
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail};
+
+use super::Args;
 use super::agent::DevAgent;
-use super::stats::{median, milliseconds, percentile};
-use crate::table;
+use super::cluster::finding::{Finding, megabytes, render_alone, time};
+use super::cluster::fleet::{Agent, Fleet};
+use super::cluster::seeded;
+use super::dns::load::ask;
+use super::dns::process::{processor_time, resident, wait_until_idle};
+use super::dns::questions::Questions;
+use super::stats::{median, percentile};
+use crate::workspace::Workspace;
 
-pub(super) const ABOUT: &str = "from the start of `dunlin dev` until /readyz answers 200";
+pub(super) const ABOUT: &str = "from the start of an agent until it answers, empty and with 100,000 instances; idle agents (--runs N)";
 
-pub(super) fn run(runs: u32) -> Result<()> {
+/// Nodes whose rows are stored, services that each has an instance of, and nodes with the same services.
+const STORED: [u64; 3] = [10, 10_000, 10];
+const NAME: &str = "s017.api.prod.shop.dunlin.internal";
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// How long one waits for an answer before asking again: not long, since nobody listens at first.
+const ASK_EVERY: Duration = Duration::from_millis(1);
+const IDLE: Duration = Duration::from_secs(20);
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let binary = Workspace::read()?.release_binary("dunlin")?;
+    let mut findings = vec![ready(args.runs)?];
+    let mut fleet = Fleet::prepare(&binary, 1)?;
+    let agent = &mut fleet.agents[0];
+    agent.start()?;
+    findings.extend(idle("idle agent, nothing stored", agent, true)?);
+    agent.kill()?;
+    seeded::seed(&binary, !args.no_build, &agent.data, &STORED)?;
+    let mut samples = Vec::new();
+    for _ in 0..args.runs {
+        samples.push(first_answer(agent)?);
+        agent.kill()?;
+    }
+    let first = median(&samples);
+    findings.push(Finding::alone(
+        "100,000 instances stored: exec until the first answer of DNS",
+        "< 300 ms",
+        spread(&samples),
+        first < Duration::from_millis(300),
+    ));
+    agent.start()?;
+    findings.extend(idle("idle agent, 100,000 instances stored", agent, false)?);
+    println!("{}", render_alone(&findings));
+    Ok(())
+}
+
+/// `dunlin dev`, with nothing stored.
+fn ready(runs: u32) -> Result<Finding> {
     let mut samples = Vec::new();
     for _ in 0..runs {
         let agent = DevAgent::start()?;
         samples.push(agent.ready_after);
         agent.stop()?;
     }
-    let cells = [median(&samples), percentile(&samples, 0.0), percentile(&samples, 99.0)];
-    let mut row = vec!["start to ready".to_owned(), runs.to_string()];
-    row.extend(cells.map(milliseconds));
-    println!("{}", table::render(&["", "runs", "median", "fastest", "p99"], &[row]));
-    Ok(())
+    Ok(Finding::alone("`dunlin dev` until /readyz answers 200", "", spread(&samples), None))
+}
+
+fn spread(samples: &[Duration]) -> String {
+    let [fastest, tail] = [0.0, 99.0].map(|percent| time(percentile(samples, percent)));
+    format!("p50 {}, fastest {fastest}, p99 {tail} ({} runs)", time(median(samples)), samples.len())
+}
+
+/// Starts the agent and asks for a stored name until it answers.
+fn first_answer(agent: &mut Agent) -> Result<Duration> {
+    let question = Questions::one(NAME, 1232);
+    let socket = UdpSocket::bind((agent.dns_address().ip(), 0))?;
+    socket.connect(agent.dns_address())?;
+    socket.set_read_timeout(Some(ASK_EVERY))?;
+    let mut answer = [0; 4096];
+    let start = Instant::now();
+    agent.spawn()?;
+    loop {
+        let length = ask(&socket, question.packet(0), &mut answer)?;
+        // Its code is no error, and it holds records (RFC 1035 §4.1.1).
+        if length.is_some_and(|length| length > 12) && answer[3] & 15 == 0 && answer[7] > 0 {
+            return Ok(start.elapsed());
+        }
+        if start.elapsed() > ANSWERED_WITHIN {
+            bail!("no answer within {ANSWERED_WITHIN:?}; the agent says:\n{}", agent.last_words());
+        }
+        if length.is_none() {
+            thread::sleep(ASK_EVERY / 4);
+        }
+    }
+}
+
+fn idle(what: &str, agent: &Agent, is_bounded: bool) -> Result<Vec<Finding>> {
+    let pid = agent.pid()?;
+    wait_until_idle(pid)?;
+    let (used, start) = (processor_time(pid)?, Instant::now());
+    thread::sleep(IDLE);
+    let share = (processor_time(pid)? - used).as_secs_f64() / start.elapsed().as_secs_f64();
+    let resident = resident(pid)?;
+    let target = |text| if is_bounded { text } else { "" };
+    Ok(vec![
+        Finding::alone(
+            format!("{what}: resident"),
+            target("< 25 MiB"),
+            megabytes(resident),
+            is_bounded.then_some(resident < 25 << 20),
+        ),
+        Finding::alone(
+            format!("{what}: processor time over 20 s"),
+            "< 0.3 % of a core",
+            format!("{:.2} % of a core", share * 100.0),
+            share < 0.003,
+        ),
+    ])
 }

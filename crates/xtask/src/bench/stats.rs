@@ -20,11 +20,6 @@ pub(super) fn percentile(samples: &[Duration], percent: f64) -> Duration {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
 }
 
-/// In milliseconds, with as many digits as a reader can use.
-pub(super) fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
-}
-
 fn sorted(samples: &[Duration]) -> Vec<Duration> {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
@@ -60,10 +55,5 @@ mod tests {
     fn without_samples_there_is_nothing_to_say() {
         assert_eq!(median(&[]), Duration::ZERO);
         assert_eq!(percentile(&[], 99.0), Duration::ZERO);
-    }
-
-    #[test]
-    fn times_are_shown_in_milliseconds() {
-        assert_eq!(milliseconds(Duration::from_micros(12_345)), "12.35 ms");
     }
 }

@@ -17,7 +17,7 @@ const PAGE: [u8; 4_096] = [7; 4_096];
 
 /// An echo over TCP between two threads, and a page synced in a file that has its place already, as SQLite's log
 /// has; both with pauses as a probe makes them.
-pub(super) fn floor(target: &Path) -> Result<String> {
+pub(in crate::bench) fn floor(target: &Path) -> Result<String> {
     let (echo, disk) = (echo()?, sync(&target.join("bench-control"))?);
     Ok(format!("control: TCP echo {}; write and sync 4 KiB {}", spread(&echo), spread(&disk)))
 }

@@ -7,17 +7,17 @@ use crate::table;
 
 /// What was measured, beside what is known of Corrosion and what is wanted.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Finding {
-    pub(super) what: String,
-    pub(super) reference: String,
-    pub(super) target: String,
-    pub(super) measured: String,
+pub(in crate::bench) struct Finding {
+    pub(in crate::bench) what: String,
+    pub(in crate::bench) reference: String,
+    pub(in crate::bench) target: String,
+    pub(in crate::bench) measured: String,
     /// None where nothing is wanted.
-    pub(super) is_met: Option<bool>,
+    pub(in crate::bench) is_met: Option<bool>,
 }
 
 impl Finding {
-    pub(super) fn new(
+    pub(in crate::bench) fn new(
         what: impl Into<String>,
         reference: &str,
         target: &str,
@@ -33,13 +33,23 @@ impl Finding {
         }
     }
 
+    /// Without a reference to compare with.
+    pub(in crate::bench) fn alone(
+        what: impl Into<String>,
+        target: &str,
+        measured: impl Into<String>,
+        is_met: impl Into<Option<bool>>,
+    ) -> Self {
+        Self::new(what, "", target, measured, is_met)
+    }
+
     /// As one line that [`Finding::read`] understands.
-    pub(super) fn line(&self) -> String {
+    pub(in crate::bench) fn line(&self) -> String {
         let met = ["no", "yes", "–"][self.is_met.map_or(2, usize::from)];
         [&self.what, &self.reference, &self.target, &self.measured, met].join("\t")
     }
 
-    pub(super) fn read(line: &str) -> Option<Self> {
+    pub(in crate::bench) fn read(line: &str) -> Option<Self> {
         let [what, reference, target, measured, met] = line.split('\t').collect::<Vec<_>>()[..]
         else {
             return None;
@@ -56,18 +66,29 @@ pub(super) fn render(findings: &[Finding]) -> String {
     table::render(&header, &findings.iter().map(row).collect::<Vec<Vec<String>>>())
 }
 
+/// Findings that have no reference, for the terminal.
+pub(in crate::bench) fn render_alone(findings: &[Finding]) -> String {
+    let row = |finding: &Finding| {
+        let mut cells: Vec<String> = finding.line().split('\t').map(str::to_owned).collect();
+        cells.remove(1);
+        cells
+    };
+    let rows: Vec<_> = findings.iter().map(row).collect();
+    table::render(&["what", "target", "Dunlin", "met?"], &rows)
+}
+
 /// Median and 99th percentile, as a reader wants them.
-pub(super) fn spread(samples: &[Duration]) -> String {
+pub(in crate::bench) fn spread(samples: &[Duration]) -> String {
     let (p50, p99) = (time(median(samples)), time(percentile(samples, 99.0)));
     format!("p50 {p50}, p99 {p99} ({} samples)", samples.len())
 }
 
-pub(super) fn time(time: Duration) -> String {
+pub(in crate::bench) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 { format!("{:.2} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
-pub(super) fn megabytes(octets: u64) -> String {
+pub(in crate::bench) fn megabytes(octets: u64) -> String {
     format!("{:.1} MB", octets as f64 / 1e6)
 }
 

@@ -10,6 +10,7 @@ use super::Setup;
 use super::finding::{Finding, megabytes, time};
 use super::fleet::{Fleet, wait_for};
 use super::proc;
+use crate::bench::example;
 use crate::run::Cmd;
 
 const NODES: u64 = 1_000;
@@ -34,10 +35,7 @@ pub(in crate::bench) fn seed(
     data: &Path,
     shape: &[u64],
 ) -> Result<()> {
-    let seed = binary.with_file_name("examples").join("seed");
-    if builds || !seed.exists() {
-        Cmd::cargo("build --quiet --release --locked -p dunlin-agent --example seed").run()?;
-    }
+    let seed = example(binary, builds, "seed")?;
     let shape: Vec<String> = shape.iter().map(u64::to_string).collect();
     let (seed, data) = (seed.to_string_lossy(), data.to_string_lossy());
     let args = [&*data].into_iter().chain(shape.iter().map(String::as_str));

@@ -178,7 +178,7 @@ fn check(
 }
 
 /// Asks at a steady pace. Returns how long each answer took, and how many did not come.
-pub(super) fn pace(
+pub(in crate::bench) fn pace(
     address: SocketAddr,
     questions: &Questions,
     per_second: u32,
@@ -215,7 +215,11 @@ pub(super) fn pace(
 }
 
 /// Asks once and waits a little for an answer.
-pub(super) fn ask(socket: &UdpSocket, packet: &[u8], answer: &mut [u8]) -> Result<Option<usize>> {
+pub(in crate::bench) fn ask(
+    socket: &UdpSocket,
+    packet: &[u8],
+    answer: &mut [u8],
+) -> Result<Option<usize>> {
     // Nobody listens yet, or the answer is late: both are no answer.
     Ok(socket.send(packet).and_then(|_| socket.recv(answer)).ok())
 }

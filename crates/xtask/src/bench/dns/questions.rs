@@ -27,7 +27,7 @@ pub(super) enum Asked {
 }
 
 /// A round of questions.
-pub(super) struct Questions {
+pub(in crate::bench) struct Questions {
     octets: Vec<u8>,
     /// Where each begins; one more than there are questions.
     starts: Vec<usize>,
@@ -60,7 +60,7 @@ impl Questions {
     }
 
     /// One question, for a name of the domain.
-    pub(super) fn one(name: &str, payload: u16) -> Self {
+    pub(in crate::bench) fn one(name: &str, payload: u16) -> Self {
         let mut round = Self { octets: Vec::new(), starts: vec![0] };
         round.push(0, name, SRV, payload);
         round
@@ -90,7 +90,7 @@ impl Questions {
     }
 
     /// The question of a number, counted round and round.
-    pub(super) fn packet(&self, number: usize) -> &[u8] {
+    pub(in crate::bench) fn packet(&self, number: usize) -> &[u8] {
         let at = number % self.len();
         &self.octets[self.starts[at]..self.starts[at + 1]]
     }
