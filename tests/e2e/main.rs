@@ -13,6 +13,7 @@ mod cluster;
 mod crash;
 mod dev_nodes;
 mod limits;
+mod opinions;
 mod run;
 mod supervised;
 mod tour;

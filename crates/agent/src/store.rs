@@ -16,6 +16,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dunlin_core::model::limits::MAX_CHECK_INTERVAL;
 use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration, Timestamp};
 use dunlin_core::replica::{Delta, Entry, Extent, RowKey, Version};
 use rusqlite::{Connection, OpenFlags, params};
@@ -330,15 +331,28 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged(_) => true,
-        StoreError::Sqlite(error) => matches!(
-            error.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
-        ),
+        StoreError::Sqlite(error) => is_torn(error) || is_foreign_value(error),
         StoreError::Locked { .. }
         | StoreError::Io { .. }
         | StoreError::Newer { .. }
         | StoreError::Closed => false,
     }
+}
+
+/// Whether SQLite cannot make sense of the file.
+fn is_torn(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt))
+}
+
+/// Whether a column holds what is never written there: SQLite itself takes anything anywhere.
+fn is_foreign_value(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+    )
 }
 
 /// Renames the database and what belongs to it, to a name that is not taken.
@@ -364,20 +378,24 @@ fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
 fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
     let mut connection = Connection::open(path)?;
     schema::prepare(&mut connection, path)?;
-    let index: u64 =
-        connection.query_row("SELECT value FROM meta WHERE key = 'index'", [], |r| r.get(0))?;
-    let stored = Stored {
-        index,
-        histories: histories::load(&connection)?,
-        providers: load_providers(&connection)?,
-        forgotten: histories::load_forgotten(&connection)?,
-        peers: load_peers(&connection)?,
-        gone: load_gone(&connection)?,
-        moved_aside: None,
-    };
-    let reserve = index.saturating_add(INDEX_RESERVE);
+    let stored = load(&connection)?;
+    let reserve = stored.index.saturating_add(INDEX_RESERVE);
     connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", [reserve])?;
     Ok((connection, stored))
+}
+
+fn load(connection: &Connection) -> Result<Stored, StoreError> {
+    let index: u64 =
+        connection.query_row("SELECT value FROM meta WHERE key = 'index'", [], |r| r.get(0))?;
+    Ok(Stored {
+        index,
+        histories: histories::load(connection)?,
+        providers: load_providers(connection)?,
+        forgotten: histories::load_forgotten(connection)?,
+        peers: load_peers(connection)?,
+        gone: load_gone(connection)?,
+        moved_aside: None,
+    })
 }
 
 fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreError> {
@@ -389,18 +407,24 @@ fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreE
     while let Some(row) = found.next()? {
         let name: String = row.get(0)?;
         let ttl: Option<u64> = row.get(1)?;
+        let ttl = ttl.map(time_to_live).transpose()?;
         let registrations = bodies
             .query_map([&name], |row| row.get::<_, String>(0))?
             .map(|body| serde_json::from_str(&body?).map_err(damaged))
             .collect::<Result<_, _>>()?;
         let provider = ProviderId::parse(&name).map_err(damaged)?;
-        stored.push(StoredProvider {
-            provider,
-            ttl: ttl.map(Duration::from_millis),
-            registrations,
-        });
+        stored.push(StoredProvider { provider, ttl, registrations });
     }
     Ok(stored)
+}
+
+/// No provider may say more than a day, and more than some ages would be beyond all clocks.
+fn time_to_live(millis: u64) -> Result<Duration, StoreError> {
+    let ttl = Duration::from_millis(millis);
+    if ttl > MAX_CHECK_INTERVAL {
+        return Err(damaged(format!("a time to live of {millis} ms")));
+    }
+    Ok(ttl)
 }
 
 fn load_peers(connection: &Connection) -> Result<Vec<(NodeId, Vec<u8>)>, StoreError> {

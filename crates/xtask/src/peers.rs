@@ -26,6 +26,17 @@ const PEERS: &[Peer] = &[
         serves: "DNS answers as Knot's client reads them",
     },
     Peer {
+        command: "delv",
+        package: "bind9-dnsutils",
+        serves: "DNS answers as a validating resolver reads them",
+    },
+    // A module of Python's, not a command: this file shows that it is there.
+    Peer {
+        command: "/usr/lib/python3/dist-packages/dns/message.py",
+        package: "python3-dnspython",
+        serves: "DNS answers as dnspython reads them",
+    },
+    Peer {
         command: "unbound",
         package: "unbound",
         serves: "a recursive resolver with a stub zone",

@@ -158,6 +158,27 @@ async fn a_row_that_cannot_be_read_moves_the_file_aside() {
 }
 
 #[test]
+fn a_value_that_is_never_written_moves_the_file_aside() {
+    for (what, sql) in [
+        ("an id of two octets", "INSERT INTO histories VALUES (x'0101', 1, 0)"),
+        ("a head below zero", "INSERT INTO histories VALUES (zeroblob(16), -1, 0)"),
+        ("a text for a number", "INSERT INTO forgotten VALUES (zeroblob(16), 'many')"),
+        (
+            "an end beyond all clocks",
+            "INSERT INTO providers VALUES ('http:deploy', 9223372036854775807)",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        let connection = Connection::open(dir.path().join(Store::FILE)).unwrap();
+        connection.execute(sql, []).unwrap();
+        drop(connection);
+        let (_store, _, stored) = Store::open(dir.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(stored.moved_aside.is_some(), "{what}");
+    }
+}
+
+#[test]
 fn a_newer_schema_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(Store::open(dir.path()).unwrap());

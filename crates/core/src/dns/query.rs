@@ -301,7 +301,8 @@ fn any_name_end(packet: &[u8], start: usize) -> Option<usize> {
 }
 
 /// The one OPT record, which must be in the additional section under the root's name.
-/// The outer `None` is a format error: a second OPT, one elsewhere, or a record cut short.
+/// The outer `None` is a format error: a second OPT, one elsewhere, options that do not end with their
+/// record, or a record cut short.
 fn find_edns(
     packet: &[u8],
     start: usize,
@@ -318,6 +319,9 @@ fn find_edns(
             if index < before_additional || !is_root || edns.is_some() {
                 return None;
             }
+            if !are_options(packet.get(fixed + 10..fixed + 10 + data_len)?) {
+                return None;
+            }
             edns = Some(Edns {
                 payload: word(packet, fixed + 2)?,
                 version: *packet.get(fixed + 5)?,
@@ -330,6 +334,16 @@ fn find_edns(
         }
     }
     Some(edns)
+}
+
+/// Whether these are options, whichever: each a code and a length, then so many octets (RFC 6891 §6.1.2).
+fn are_options(mut data: &[u8]) -> bool {
+    while !data.is_empty() {
+        let rest = word(data, 2).and_then(|octets| data.get(4 + usize::from(octets)..));
+        let Some(rest) = rest else { return false };
+        data = rest;
+    }
+    true
 }
 
 fn word(packet: &[u8], at: usize) -> Option<u16> {

@@ -196,13 +196,22 @@ impl Maker<'_> {
         }
     }
 
-    /// The name of an address is an apex of its own: only its own SOA can stand above it.
+    /// The name of an address is an apex of its own, since nothing above it is ours: it has an SOA and a
+    /// name server, and the negative answers are under its own SOA (RFC 2308 §2).
     fn reverse(mut self, node: &NodeView, layout: Depends) -> Answer {
-        if self.qtype == rtype::PTR {
-            self.builder.answer_ptr(&Target::Node { name: &node.row.name, zone: &node.row.zone });
-            return self.builder.finish(Rcode::NoError, layout);
+        let own = &self.view.topology().own_zone;
+        match self.qtype {
+            rtype::PTR => {
+                let target = Target::Node { name: &node.row.name, zone: &node.row.zone };
+                self.builder.answer_ptr(&target);
+            }
+            rtype::SOA => self.builder.answer_soa(own, serial(self.view)),
+            rtype::NS => {
+                self.builder.answer_ns(&Target::Node { name: &self.settings.node, zone: own });
+            }
+            _ => return self.without_data(Owner::Question, layout),
         }
-        self.without_data(Owner::Question, layout)
+        self.builder.finish(Rcode::NoError, layout)
     }
 
     fn service(mut self, service: &ServiceView, zones: &Zones, edge: Option<ZoneName>) -> Answer {

@@ -1,5 +1,6 @@
 //! Facts about answers, read back by another implementation.
 
+mod scenario;
 mod scenarios;
 
 use std::collections::{BTreeMap, BTreeSet};
