@@ -40,12 +40,14 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::connection::Connection;
 use self::encoded::Encodings;
 use self::problem::Problem;
 use crate::Handle;
@@ -129,6 +131,17 @@ pub fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> std::io::Result<Server> {
+    let (router, connections) = assemble(handle, observer, &limits, shutdown.clone());
+    Server::start(tcp, unix, router, connections, limits, shutdown)
+}
+
+/// The calls with everything around them, and the count of connections to them.
+fn assemble(
+    handle: Handle,
+    observer: Arc<Observer>,
+    limits: &Limits,
+    closing: CancellationToken,
+) -> (Router, Arc<listen::Connections>) {
     let (router, openapi) = routes().split_for_parts();
     let openapi_json = serde_json::to_vec(&openapi).expect("plain data always encodes");
     let app = Arc::new(App {
@@ -136,7 +149,7 @@ pub fn serve(
         observer,
         encodings: Arc::default(),
         openapi: openapi_json.into(),
-        closing: shutdown.clone(),
+        closing,
         bodies: Semaphore::new(limits.bodies),
         large_bodies: Semaphore::new(limits.large_bodies),
         event_streams: Arc::new(Semaphore::new(limits.event_streams)),
@@ -147,16 +160,36 @@ pub fn serve(
         openapi.paths.paths.keys(),
         limits.header_octets,
     );
-    let connections = listen::Connections::register(&app.observer, &limits);
+    let connections = listen::Connections::register(&app.observer, limits);
     measure::collect(&app);
-    let router: Router = router
+    let router = router
         .route("/", axum::routing::get(agent::index))
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(Arc::clone(&app), rebinding::refuse_strangers))
         .layer(from_fn_with_state(measures, measure::measure))
         .with_state(app);
-    Server::start(tcp, unix, router, connections, limits, shutdown)
+    (router, connections)
+}
+
+/// The API for a stream of a fuzz target's, without listeners.
+#[derive(Clone)]
+pub(crate) struct Unbound(Connection);
+
+impl Unbound {
+    pub(crate) fn new(handle: Handle, closing: CancellationToken) -> Self {
+        let observer = Arc::new(Observer::new(Arc::clone(handle.shared())));
+        let limits = Limits::default();
+        let (router, _) = assemble(handle, observer, &limits, closing);
+        Self(Connection::new(router, &limits, CancellationToken::new()))
+    }
+
+    pub(crate) async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.0.clone().serve(stream).await;
+    }
 }
 
 #[derive(OpenApi)]
