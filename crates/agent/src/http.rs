@@ -44,19 +44,22 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dunlin_core::catalog::ServiceView;
+use dunlin_core::config::ApiConfig;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::authorize::Denials;
+use self::authorize::{Denials, Peer};
+use self::connection::Connection;
 use self::encoded::{Encoded, Encodings};
 use self::filter::Filter;
 use self::problem::Problem;
 use crate::Handle;
-use crate::access::Access;
+use crate::access::{Access, Caller};
 use crate::observe::Observer;
 use crate::shares::Shares;
 
@@ -167,15 +170,27 @@ pub fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> std::io::Result<Server> {
+    let Front { tcp, unix, credentials, access } = front;
+    let (router, connections) = assemble(handle, observer, &limits, shutdown.clone(), access);
+    Server::start((tcp, unix), router, connections, credentials, limits, shutdown)
+}
+
+/// The calls with everything around them, and the count of connections to them.
+fn assemble(
+    handle: Handle,
+    observer: Arc<Observer>,
+    limits: &Limits,
+    closing: CancellationToken,
+    access: Access,
+) -> (Router, Arc<listen::Connections>) {
     let (router, openapi) = routes().split_for_parts();
     let openapi_json = serde_json::to_vec(&openapi).expect("plain data always encodes");
-    let Front { tcp, unix, credentials, access } = front;
     let app = Arc::new(App {
         handle,
         observer,
         encodings: Arc::default(),
         openapi: openapi_json.into(),
-        closing: shutdown.clone(),
+        closing,
         bodies: Semaphore::new(limits.bodies),
         large_bodies: Semaphore::new(limits.large_bodies),
         watches: Shares::new(limits.watches),
@@ -189,9 +204,9 @@ pub fn serve(
         openapi.paths.paths.keys(),
         limits.header_octets,
     );
-    let connections = listen::Connections::register(&app.observer, &limits);
+    let connections = listen::Connections::register(&app.observer, limits);
     measure::collect(&app);
-    let router: Router = router
+    let router = router
         .route("/", axum::routing::get(agent::index))
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_method)
@@ -199,7 +214,7 @@ pub fn serve(
         .layer(from_fn_with_state(Arc::clone(&app), rebinding::refuse_strangers))
         .layer(from_fn_with_state(measures, measure::measure))
         .with_state(app);
-    Server::start((tcp, unix), router, connections, credentials, limits, shutdown)
+    (router, connections)
 }
 
 /// A service as JSON, encoded anew, for counting what that costs.
@@ -208,6 +223,36 @@ pub fn serve(
 pub fn encode(service: &Arc<ServiceView>) -> Bytes {
     Encoded::new(service, &Filter::default()).json()
 }
+
+/// The API for a stream of a fuzz target's, without listeners.
+#[derive(Clone)]
+pub(crate) struct Unbound {
+    connection: Arc<Connection>,
+    places: Arc<Shares>,
+}
+
+impl Unbound {
+    pub(crate) fn new(handle: Handle, closing: CancellationToken) -> Self {
+        let observer = Arc::new(Observer::new(Arc::clone(handle.shared())));
+        let limits = Limits::default();
+        let access = Access::new(&ApiConfig::default(), None, OWN_USER);
+        let (router, _) = assemble(handle, observer, &limits, closing, access);
+        let connection = Connection::new(router, &limits, CancellationToken::new());
+        Self { connection: Arc::new(connection), places: Shares::new(limits.watches) }
+    }
+
+    pub(crate) async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let peer = Peer(Caller::Local(OWN_USER));
+        let place = self.places.take(peer.client()).expect("streams come one after another");
+        Arc::clone(&self.connection).serve(stream, peer, &place).await;
+    }
+}
+
+/// The user that the fuzz targets' agent would run as, and that talks to it.
+const OWN_USER: u32 = 0;
 
 #[derive(OpenApi)]
 #[openapi(info(

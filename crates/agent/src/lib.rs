@@ -8,6 +8,8 @@ pub mod checks;
 pub mod dns;
 pub mod driver;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 pub mod http;
 mod last_known;

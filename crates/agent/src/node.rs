@@ -444,7 +444,7 @@ fn credentials(settings: &NodeSettings) -> Result<Option<Arc<SharedCredentials>>
 }
 
 /// Members from before the last stop; entries of another encoding are passed over.
-fn known_peers(stored: &[(NodeId, Vec<u8>)]) -> Vec<(Peer, bool)> {
+pub(crate) fn known_peers(stored: &[(NodeId, Vec<u8>)]) -> Vec<(Peer, bool)> {
     stored.iter().filter_map(|(_, body)| postcard::from_bytes(body).ok()).collect()
 }
 

@@ -328,7 +328,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-fn is_damage(error: &StoreError) -> bool {
+pub(crate) fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged(_) => true,
         StoreError::Sqlite(error) => is_torn(error) || is_foreign_value(error),
@@ -384,7 +384,7 @@ fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
     Ok((connection, stored))
 }
 
-fn load(connection: &Connection) -> Result<Stored, StoreError> {
+pub(crate) fn load(connection: &Connection) -> Result<Stored, StoreError> {
     let index: u64 =
         connection.query_row("SELECT value FROM meta WHERE key = 'index'", [], |r| r.get(0))?;
     Ok(Stored {
@@ -396,6 +396,13 @@ fn load(connection: &Connection) -> Result<Stored, StoreError> {
         gone: load_gone(connection)?,
         moved_aside: None,
     })
+}
+
+/// An empty database that is no file.
+pub(crate) fn in_memory() -> Result<Connection, StoreError> {
+    let mut connection = Connection::open_in_memory()?;
+    schema::prepare(&mut connection, Path::new(":memory:"))?;
+    Ok(connection)
 }
 
 fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreError> {

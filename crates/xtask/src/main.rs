@@ -1,4 +1,4 @@
-//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | sim | rules`.
+//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | sim | fuzz | rules`.
 //!
 //! This crate runs other programs, reads the tracked files and prints. It knows none of Dunlin's own crates, so
 //! it builds in seconds and works while they do not.
@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod fuzz;
 mod peers;
 mod perf;
 mod rules;
@@ -51,6 +52,8 @@ enum Command {
     /// Run whole clusters on a virtual network, disk and clock; `--help` tells more.
     #[command(disable_help_flag = true)]
     Sim(sim::Args),
+    /// Look for inputs that break something; needs cargo-fuzz and a nightly compiler.
+    Fuzz(fuzz::Args),
     /// Check the house rules alone (a step of verify).
     Rules,
     /// A bare UDP echo, which the bench of the DNS server runs beside it.
@@ -77,6 +80,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Test => test::test(),
         Command::Bench(args) => bench::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Rules => rules::check(),
         Command::Echo { listen } => bench::dns::serve_echo(listen),
     }

@@ -160,8 +160,14 @@ async fn a_row_that_cannot_be_read_moves_the_file_aside() {
 #[test]
 fn a_value_that_is_never_written_moves_the_file_aside() {
     for (what, sql) in [
-        ("an id of two octets", "INSERT INTO histories VALUES (x'0101', 1, 0)"),
-        ("a head below zero", "INSERT INTO histories VALUES (zeroblob(16), -1, 0)"),
+        (
+            "an id of two octets",
+            "INSERT INTO histories (origin, head, floor) VALUES (x'0101', 1, 0)",
+        ),
+        (
+            "a head below zero",
+            "INSERT INTO histories (origin, head, floor) VALUES (zeroblob(16), -1, 0)",
+        ),
         ("a text for a number", "INSERT INTO forgotten VALUES (zeroblob(16), 'many')"),
         (
             "an end beyond all clocks",

@@ -1,0 +1,136 @@
+//! The HTTP API with a stand-in for the driver: it judges what it is asked to do, and agrees.
+
+#![allow(dead_code, reason = "not every target needs all of it")]
+
+#[path = "catalog.rs"]
+mod catalog;
+#[path = "registrations.rs"]
+mod registrations;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use dunlin_agent::fuzzing::Api;
+use dunlin_agent::{Command, Handle, Identity, Registered, Shared};
+use dunlin_core::model::limits::CHECK_OUTPUT_OCTETS;
+use dunlin_core::model::{NodeId, NodeName, ZoneName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Octets between client and API; more than any input here.
+const PIPE_OCTETS: usize = 1 << 20;
+
+/// What a client does when it has sent everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It closes its side.
+    Close,
+    /// It waits until the API closes the connection, as it was asked to.
+    Wait,
+}
+
+pub(crate) struct Host {
+    runtime: Runtime,
+    api: Api,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let view = Arc::new(ArcSwap::from_pointee(catalog::catalog()));
+        let shared = Arc::new(Shared::new(identity(), view, 1_000));
+        let (commands, queue) = mpsc::channel(16);
+        let closing = CancellationToken::new();
+        // Watches and long polls end at once: nothing here changes.
+        closing.cancel();
+        runtime.spawn(agree(queue));
+        let api = runtime.block_on(async { Api::new(Handle::new(commands, shared), closing) });
+        Self { runtime, api }
+    }
+
+    /// What a client gets that sends this. If it then closes its side at once, it may get nothing: who does not
+    /// wait for an answer is thought to be gone.
+    pub(crate) fn send(&self, octets: &[u8], then: Then) -> Vec<u8> {
+        let (mut client, server) = tokio::io::duplex(PIPE_OCTETS);
+        self.runtime.block_on(async {
+            let served = self.api.serve(server);
+            let asked = async move {
+                // The API may end the connection before it has read everything.
+                drop(client.write_all(octets).await);
+                if then == Then::Close {
+                    drop(client.shutdown().await);
+                }
+                let mut reply = Vec::new();
+                drop(client.read_to_end(&mut reply).await);
+                reply
+            };
+            tokio::join!(served, asked).1
+        })
+    }
+}
+
+/// Stands in for the driver.
+async fn agree(mut queue: mpsc::Receiver<Command>) {
+    while let Some(command) = queue.recv().await {
+        match command {
+            Command::Register(registration, reply) => {
+                registrations::judge(&registration);
+                drop(reply.send(Ok(Registered::Created)));
+            }
+            Command::PutProvider { provider, instances, reply, .. } => {
+                registrations::judge_set(&provider, instances);
+                let fares = dunlin_api::Provider {
+                    provider: provider.to_string(),
+                    instances: 0,
+                    error: None,
+                    conflicts: Vec::new(),
+                    changed: String::new(),
+                };
+                drop(reply.send(Ok(fares)));
+            }
+            Command::PushCheck { output, reply, .. } => {
+                assert!(output.len() <= CHECK_OUTPUT_OCTETS);
+                drop(reply.send(Ok(())));
+            }
+            Command::Deregister(_, reply)
+            | Command::SetMode(_, _, reply)
+            | Command::SetNodePhase(_, reply)
+            | Command::RemoveProvider(_, reply)
+            | Command::ReleaseGuard(_, reply) => drop(reply.send(Ok(()))),
+            Command::Providers(reply) => drop(reply.send(Ok(Vec::new()))),
+            Command::Provider(_, reply) => drop(reply.send(Ok(None))),
+            Command::LocalInstances(reply) => drop(reply.send(Ok(Vec::new()))),
+            Command::ProviderFailed { .. } => {}
+            Command::Within(..) => panic!("this caller may do everything"),
+        }
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        // As in the catalog, where ids are made from names.
+        node_id: NodeId::from_bytes([b'a'; 16]),
+        node: NodeName::parse("alpha").expect("a name"),
+        zone: ZoneName::parse("eu1").expect("a zone"),
+        domain: "dunlin.internal".to_owned(),
+        api: SocketAddr::from(([127, 0, 0, 1], 5380)),
+        dns: None,
+        socket: PathBuf::from("agent.sock"),
+        data_dir: PathBuf::from("data"),
+        services_dir: PathBuf::from("services.d"),
+        started: Instant::now(),
+    }
+}
+
+/// Every answer of HTTP/1.1 has a code; a client's octets are never the server's fault.
+pub(crate) fn judge(reply: &[u8]) {
+    let Some(rest) = reply.strip_prefix(b"HTTP/1.") else { return };
+    let code = rest.get(2..5).and_then(|code| std::str::from_utf8(code).ok());
+    let code: u16 = code.and_then(|code| code.parse().ok()).expect("a status line has a code");
+    assert!((100..600).contains(&code) && code != 500, "status {code}");
+}

@@ -1,0 +1,16 @@
+//! Whatever is written to the local socket: HTTP/1.1 or HTTP/2, whole requests or none.
+#![cfg_attr(fuzzing, no_main)]
+
+#[path = "api.rs"]
+mod api;
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
+
+thread_local! {
+    static HOST: api::Host = api::Host::new();
+}
+
+pub(crate) fn run(octets: &[u8]) {
+    api::judge(&HOST.with(|host| host.send(octets, api::Then::Close)));
+}
