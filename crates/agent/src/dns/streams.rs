@@ -59,13 +59,15 @@ impl Streams {
             add(&counters.tcp_connections, 1);
             let this = self.clone();
             self.tasks.spawn(async move {
+                // Counted before the stream is closed, for whoever looks when it is.
+                let displaced = async {
+                    place.lost().await;
+                    add(&this.shared.stats.shared().tcp_displaced, 1);
+                };
                 let served = async {
                     tokio::select! {
                         served = this.serve(stream) => served,
-                        () = place.lost() => {
-                            add(&this.shared.stats.shared().tcp_displaced, 1);
-                            Ok(())
-                        }
+                        () = displaced => Ok(()),
                     }
                 };
                 if let Some(Err(error)) = this.stop.run_until_cancelled(served).await {

@@ -294,7 +294,6 @@ async fn beyond_the_limit_new_streams_are_closed() {
     fixture.server.shutdown().await;
 }
 
-/// An upstream that answers `count` datagrams: first a forged reply with another id, then the true one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_many_streams_makes_room_for_one_with_few() {
     let limits = Limits { tcp_connections: 3, ..Limits::default() };
@@ -340,6 +339,7 @@ async fn beyond_the_rate_limit_a_client_is_sent_to_tcp_where_it_is_answered() {
     fixture.server.shutdown().await;
 }
 
+/// An upstream that answers `count` datagrams: first a forged reply with another id, then the true one.
 fn upstream(count: usize) -> (SocketAddr, JoinHandle<()>) {
     let socket = client();
     let address = socket.local_addr().unwrap();

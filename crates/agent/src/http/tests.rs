@@ -348,6 +348,19 @@ struct Fixture {
 }
 
 impl Fixture {
+    /// Waits until the metrics hold this line: a connection is counted when it is closed, perhaps a moment later.
+    async fn shows_soon(&self, line: &str) {
+        let metrics = || async {
+            Answer::read(self.send_unix(request(Method::GET, "/metrics", "")).await).await
+        };
+        soon(async {
+            while !metrics().await.text().contains(line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     fn start() -> Self {
         Self::with(Limits::default())
     }

@@ -95,9 +95,7 @@ async fn at_the_limit_the_newest_of_the_greediest_makes_room_for_another_host() 
     assert!(gone.is_none_or(|frame| frame.is_err()), "its connection is closed");
     fixture.world.put_plain("web", 1);
     oldest.expect("change").await;
-    let metrics = Answer::read(fixture.send_unix(request(Method::GET, "/metrics", "")).await).await;
-    let shed = "dunlin_http_connections_shed_total{reason=\"crowded\"} 1.0";
-    assert!(metrics.text().contains(shed), "{}", metrics.text());
+    fixture.shows_soon("dunlin_http_connections_shed_total{reason=\"crowded\"} 1.0").await;
 }
 
 #[tokio::test]
@@ -136,13 +134,7 @@ async fn a_client_that_takes_nothing_loses_its_connection() {
             break;
         }
     }
-    let shed = "dunlin_http_connections_shed_total{reason=\"stalled\"} 1.0";
-    soon(async {
-        while !fixture.get("/metrics").await.text().contains(shed) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    fixture.shows_soon("dunlin_http_connections_shed_total{reason=\"stalled\"} 1.0").await;
 }
 
 #[tokio::test]
@@ -208,9 +200,7 @@ async fn an_http_2_client_that_takes_nothing_loses_its_connection() {
         let _ = soon(ended).await.unwrap();
         drop(response);
     }
-    let metrics = Answer::read(fixture.send_unix(request(Method::GET, "/metrics", "")).await).await;
-    let shed = "dunlin_http_connections_shed_total{reason=\"stalled\"} 2.0";
-    assert!(metrics.text().contains(shed), "{}", metrics.text());
+    fixture.shows_soon("dunlin_http_connections_shed_total{reason=\"stalled\"} 2.0").await;
 }
 
 #[tokio::test]
