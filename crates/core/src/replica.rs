@@ -48,7 +48,7 @@ pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Vers
 use crate::model::{CheckId, InstanceId, NodeId};
 
 /// Rows of all histories together that may be held back at a time; what comes beyond is asked for again.
-const MAX_STAGED_ROWS: usize = 2_000_000;
+const MAX_STAGED_IN_ALL: usize = 2_000_000;
 
 /// All nodes' rows, as one node has them.
 #[derive(Debug, Clone)]
@@ -181,7 +181,7 @@ impl Replica {
         if delta.extent.newest() <= self.forgotten_up_to(delta.origin) {
             return Ok(Vec::new());
         }
-        if !delta.is_one_whole_commit() && self.staged + delta.rows.len() > MAX_STAGED_ROWS {
+        if !delta.is_one_whole_commit() && self.staged + delta.rows.len() > MAX_STAGED_IN_ALL {
             return Err(MergeError::Gap { from: delta.from, reach: self.head(delta.origin) });
         }
         let result = self.change(delta.origin, |history| history.merge(delta));

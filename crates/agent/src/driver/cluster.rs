@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use dunlin_core::catalog::NodeStatus;
 use dunlin_core::gossip::{Exchange, ExchangeOutput, Liveness, Peer};
@@ -101,9 +101,8 @@ impl Cluster {
         context: Arc<Context>,
         exchange: Exchange,
         gone: &[(NodeId, Timestamp)],
-        now: Instant,
+        (now, wall): (Instant, Timestamp),
     ) -> Self {
-        let wall = Timestamp::from_system(SystemTime::now());
         let gone_before = |since: Timestamp| Gone { before: wall.since(since), seen: now };
         let gone = gone.iter().map(|(node, since)| (*node, gone_before(*since)));
         Self {

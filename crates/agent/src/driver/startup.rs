@@ -181,7 +181,7 @@ impl Driver {
         let exchange = Exchange::new(now, &self.replica, zone, settings, self.seed);
         let context = Arc::clone(net.context());
         context.set_summary(self.replica.summary());
-        self.cluster = Some(Cluster::new(context, exchange, gone, now));
+        self.cluster = Some(Cluster::new(context, exchange, gone, (now, wall)));
         (self.net_events, self.net_frames) = (net.events, net.frames);
         let statuses: Vec<_> = down.iter().map(|id| (*id, NodeStatus::Down)).collect();
         self.catalog.handle_statuses(now, wall, &statuses);

@@ -208,11 +208,8 @@ impl History {
         if delta.from > begun.come.head() || !self.could_complete(&begun.come, delta) {
             return Ok(changes);
         }
-        match self.merge_restatement(delta) {
-            Ok(more) => changes.extend(more),
-            Err(MergeError::Gap { .. } | MergeError::TooManyStaged) => {}
-            Err(error) => return Err(error),
-        }
+        // It is shown, whether or not it fits into what is being stated anew.
+        changes.extend(self.merge_restatement(delta).unwrap_or_default());
         Ok(changes)
     }
 
@@ -341,15 +338,11 @@ impl History {
             self.restatement = Some(Restatement { come, floor });
             return Ok(Vec::new());
         }
-        self.finish_restatement(come, floor)
+        Ok(self.finish_restatement(come, floor))
     }
 
     /// Everything has come: what was not mentioned is gone.
-    fn finish_restatement(
-        &mut self,
-        come: Extent,
-        floor: Version,
-    ) -> Result<Vec<RowChange>, MergeError> {
+    fn finish_restatement(&mut self, come: Extent, floor: Version) -> Vec<RowChange> {
         self.restatement = None;
         self.distrusted = None;
         self.needed = Extent::default();
@@ -370,7 +363,7 @@ impl History {
         if !self.visible.is_sound() {
             self.distrust();
         }
-        Ok(changes)
+        changes
     }
 
     /// Whether a visible row is believed beside a history that was stated anew: it is of a whole commit above.
