@@ -20,6 +20,7 @@ mod listen;
 mod lookup;
 mod measure;
 mod nodes;
+mod preface;
 mod present;
 mod problem;
 mod providers;

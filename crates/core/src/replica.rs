@@ -34,6 +34,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use clock::{ClockError, HybridClock, HybridTime, MAX_AHEAD};
 pub use delta::{Delta, DeltaError, DeltaRow, Request};
@@ -43,6 +44,7 @@ pub use encoding::{DecodeError, Problem, RowDecoder};
 pub use extent::Extent;
 use history::History;
 pub use history::MergeError;
+use imbl::OrdMap;
 pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
 
 use crate::model::{CheckId, InstanceId, NodeId};
@@ -54,7 +56,8 @@ const MAX_STAGED_IN_ALL: usize = 2_000_000;
 #[derive(Debug, Clone)]
 pub struct Replica {
     own: NodeId,
-    histories: BTreeMap<NodeId, History>,
+    /// Shared between copies of a replica until one of them changes.
+    histories: OrdMap<NodeId, Arc<History>>,
     summaries: Summaries,
     /// Rows of all histories that are held back.
     staged: usize,
@@ -76,7 +79,13 @@ impl Replica {
     #[must_use]
     pub fn new(own: NodeId) -> Self {
         let summaries = Summaries::new();
-        Self { own, histories: BTreeMap::new(), summaries, staged: 0, forgotten: BTreeMap::new() }
+        Self { own, histories: OrdMap::new(), summaries, staged: 0, forgotten: BTreeMap::new() }
+    }
+
+    /// A replica of another node with the same rows, which takes no memory of its own for what neither changes.
+    #[must_use]
+    pub fn copy_for(&self, own: NodeId) -> Self {
+        Self { own, ..self.clone() }
     }
 
     /// The node that this replica speaks for.
@@ -101,7 +110,7 @@ impl Replica {
 
     /// Changes a history, and keeps the summaries true.
     fn change<R>(&mut self, origin: NodeId, change: impl FnOnce(&mut History) -> R) -> R {
-        let history = self.histories.entry(origin).or_default();
+        let history = Arc::make_mut(self.histories.entry(origin).or_default());
         let before = summand(origin, history);
         self.staged -= history.staged();
         let result = change(history);
@@ -115,7 +124,7 @@ impl Replica {
     /// Of several changes to one key the last counts.
     #[must_use]
     pub fn prepare(&self, changes: impl IntoIterator<Item = Change>) -> Option<Delta> {
-        let empty = History::default();
+        let empty = Arc::default();
         let history = self.histories.get(&self.own).unwrap_or(&empty);
         let wanted: BTreeMap<RowKey, RowState> =
             changes.into_iter().map(|c| (c.key, c.state)).collect();
@@ -146,7 +155,7 @@ impl Replica {
         above: Version,
         changes: impl IntoIterator<Item = Change>,
     ) -> Delta {
-        let empty = History::default();
+        let empty = Arc::default();
         let history = self.histories.get(&self.own).unwrap_or(&empty);
         history.restated(self.own, above, changes.into_iter().map(|c| (c.key, c.state)))
     }
@@ -185,7 +194,7 @@ impl Replica {
             return Err(MergeError::Gap { from: delta.from, reach: self.head(delta.origin) });
         }
         let result = self.change(delta.origin, |history| history.merge(delta));
-        if result.is_err() && self.histories.get(&delta.origin).is_some_and(History::is_empty) {
+        if result.is_err() && self.histories.get(&delta.origin).is_some_and(|h| h.is_empty()) {
             self.histories.remove(&delta.origin);
         }
         result
@@ -194,20 +203,32 @@ impl Replica {
     /// The last version of a node's history up to which everything is here and visible.
     #[must_use]
     pub fn head(&self, origin: NodeId) -> Version {
-        self.histories.get(&origin).map_or(Version::ZERO, History::head)
+        self.histories.get(&origin).map_or(Version::ZERO, |h| h.head())
     }
 
     /// The commits of a node that are visible here, whole; what else is visible is not believed.
     #[must_use]
     pub fn extent(&self, origin: NodeId) -> Extent {
-        self.histories.get(&origin).map(History::extent).cloned().unwrap_or_default()
+        self.histories.get(&origin).map(|h| h.extent().clone()).unwrap_or_default()
     }
 
     /// What to ask a peer for, to get further.
     #[must_use]
     pub fn request(&self, origin: NodeId) -> Request {
         let nothing = Request { above: Version::ZERO, floor: Version::ZERO };
-        self.histories.get(&origin).map_or(nothing, History::request)
+        self.histories.get(&origin).map_or(nothing, |h| h.request())
+    }
+
+    /// Whether anything is known of a node's history.
+    #[must_use]
+    pub fn knows(&self, origin: NodeId) -> bool {
+        self.histories.contains_key(&origin)
+    }
+
+    /// Of how many nodes something is known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.histories.len()
     }
 
     /// Every known node's head.
@@ -218,7 +239,7 @@ impl Replica {
     /// The version up to which a node's tombstones were purged here.
     #[must_use]
     pub fn floor(&self, origin: NodeId) -> Version {
-        self.histories.get(&origin).map_or(Version::ZERO, History::floor)
+        self.histories.get(&origin).map_or(Version::ZERO, |h| h.floor())
     }
 
     /// The rows of a node that a peer requests, in order, of about `max_bytes` at most, yet never less
@@ -237,7 +258,7 @@ impl Replica {
 
     /// All visible rows of a node, tombstones included, by key.
     pub fn rows(&self, origin: NodeId) -> impl Iterator<Item = (&RowKey, &Entry)> {
-        self.histories.get(&origin).into_iter().flat_map(History::entries)
+        self.histories.get(&origin).into_iter().flat_map(|h| h.entries())
     }
 
     /// One visible row or tombstone, with its version.
@@ -255,7 +276,8 @@ impl Replica {
     /// Drops a node's tombstones up to a version. Peers that are further behind will be sent the whole
     /// history anew. Returns the keys that were dropped.
     pub fn purge_tombstones(&mut self, origin: NodeId, up_to: Version) -> Vec<RowKey> {
-        self.histories.get_mut(&origin).map(|h| h.purge_tombstones(up_to)).unwrap_or_default()
+        let history = self.histories.get_mut(&origin);
+        history.map(|h| Arc::make_mut(h).purge_tombstones(up_to)).unwrap_or_default()
     }
 
     /// What to tell peers of a node, and to compare with what they tell: which of its commits are visible here,
@@ -303,17 +325,20 @@ impl Replica {
     /// Drops tombstones of other nodes that somebody who sent rows of them no longer has, once everything up to there
     /// is here. Returns the keys that were dropped.
     pub fn purge_as_others_did(&mut self) -> Vec<(NodeId, Vec<RowKey>)> {
-        let purge = |(origin, history): (&NodeId, &mut History)| {
-            let keys = history.purge_as_others_did();
-            (!keys.is_empty()).then_some((*origin, keys))
-        };
-        self.histories.iter_mut().filter_map(purge).collect()
+        let due = self.histories.iter().filter_map(|(origin, history)| {
+            let up_to = history.purged_by_others()?;
+            Some((*origin, up_to))
+        });
+        let due: Vec<(NodeId, Version)> = due.collect();
+        let purged =
+            due.into_iter().map(|(node, up_to)| (node, self.purge_tombstones(node, up_to)));
+        purged.filter(|(_, keys)| !keys.is_empty()).collect()
     }
 
     /// Gives up rows that are held back until others come: those are asked for anew with them. For when nobody is
     /// left who could send the others.
     pub fn unstage(&mut self, origin: NodeId) {
-        if self.histories.contains_key(&origin) {
+        if self.knows(origin) {
             self.change(origin, History::unstage);
         }
     }
@@ -321,14 +346,14 @@ impl Replica {
     /// Whether a node was forgotten, so that what it said so far is ignored.
     #[must_use]
     pub fn is_forgotten(&self, origin: NodeId) -> bool {
-        self.forgotten_up_to(origin) > Version::ZERO && !self.histories.contains_key(&origin)
+        self.forgotten_up_to(origin) > Version::ZERO && !self.knows(origin)
     }
 
     /// The newest version of a node's history that anything here is of, be it visible, held back or
     /// only remembered. A node that states its history anew has to go above what its peers tell here.
     #[must_use]
     pub fn newest(&self, origin: NodeId) -> Version {
-        let newest = self.histories.get(&origin).map_or(Version::ZERO, History::newest);
+        let newest = self.histories.get(&origin).map_or(Version::ZERO, |h| h.newest());
         newest.max(self.forgotten_up_to(origin))
     }
 
@@ -344,7 +369,7 @@ impl Replica {
     /// Until then the head is zero, and nothing of that node is served to others. For a digest that
     /// differs at equal heads.
     pub fn distrust(&mut self, origin: NodeId) {
-        if origin != self.own && self.histories.contains_key(&origin) {
+        if origin != self.own && self.knows(origin) {
             self.change(origin, History::distrust);
         }
     }
@@ -360,7 +385,7 @@ impl Replica {
         let Some(history) = self.histories.remove(&origin) else { return Vec::new() };
         self.summaries.replace(origin, summand(origin, &history), 0);
         self.staged -= history.staged();
-        history.into_removals()
+        Arc::unwrap_or_clone(history).into_removals()
     }
 
     /// The nodes that were forgotten, and up to which version of their history.

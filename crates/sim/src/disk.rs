@@ -6,7 +6,7 @@ use std::time::Duration;
 use dunlin_core::gossip::Peer;
 use dunlin_core::model::NodeId;
 use dunlin_core::random::Random;
-use dunlin_core::replica::{Entry, Extent, RowKey, Version};
+use dunlin_core::replica::{Entry, Extent, Replica, RowKey, Version};
 
 /// One node's rows as they are stored.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,17 @@ pub(crate) struct Content {
     pub(crate) histories: BTreeMap<NodeId, Stored>,
     pub(crate) generation: u64,
     pub(crate) members: Vec<(Peer, bool)>,
+}
+
+impl Content {
+    /// All rows, as the node with this id has them after a start.
+    pub(crate) fn replica(&self, own: NodeId) -> Replica {
+        let mut replica = Replica::new(own);
+        for (origin, stored) in &self.histories {
+            replica.restore(*origin, stored.extent.clone(), stored.floor, stored.rows.clone());
+        }
+        replica
+    }
 }
 
 /// Rows of one node to be written, with the commits that they complete and the floor.

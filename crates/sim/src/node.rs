@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dunlin_core::gossip::{ExchangeSettings, MembershipSettings, Peer};
 use dunlin_core::model::{NodeId, NodeName, ZoneName};
-use dunlin_core::replica::{Change, Delta, RowChange, RowState, Version};
+use dunlin_core::replica::{Change, Delta, Replica, RowChange, RowState, Version};
 
 pub(crate) use agent::Agent;
 
@@ -130,6 +130,19 @@ impl SimNode {
 
     /// Starts a process on what the disk has.
     pub(crate) fn start(&mut self, time: Duration, seed: u64) {
+        let replica = self.disk.content.replica(self.identity.id);
+        let members = self.disk.content.members.clone();
+        self.start_with(time, seed, replica, &members);
+    }
+
+    /// Starts a process on rows and members that its disk need not have.
+    pub(crate) fn start_with(
+        &mut self,
+        time: Duration,
+        seed: u64,
+        replica: Replica,
+        members: &[(Peer, bool)],
+    ) {
         let wall = self.clock.wall(time).as_millis();
         let generation = wall.max(self.disk.content.generation + 1);
         self.disk.content.generation = generation;
@@ -138,7 +151,8 @@ impl SimNode {
         let peer =
             Peer { id: self.identity.id, generation, address: address_of(self.identity.index) };
         let now = self.clock.local(time);
-        let agent = Agent::start(now, &self.identity, (peer, self.life), &self.disk.content, seed);
+        let mut agent = Agent::new(now, &self.identity, (peer, self.life), replica, seed);
+        agent.membership.introduce(now, members.iter().copied());
         if self.identity.stores {
             self.shown = agent.catalog();
         }

@@ -122,13 +122,13 @@ fn start(world: &mut World) {
         let stored = Stored { extent: Extent::up_to(version), floor: Version::ZERO, rows };
         histories.insert(node.identity.id, stored);
     }
-    let members = peers.iter().map(|peer| (*peer, true)).collect();
-    let content = Content { histories, generation: GENERATION - 1, members };
+    let members: Vec<(Peer, bool)> = peers.iter().map(|peer| (*peer, true)).collect();
+    let content = Content { histories, ..Content::default() };
+    let replica = content.replica(NodeId::from_bytes([0; 16]));
     for index in 0..peers.len() {
-        world.nodes[index].disk.content = content.clone();
-        let seed = world.random.next();
-        world.nodes[index].start(Duration::ZERO, seed);
-        world.nodes[index].disk.content = Content::default();
+        let (seed, node) = (world.random.next(), &mut world.nodes[index]);
+        node.disk.content.generation = GENERATION - 1;
+        node.start_with(Duration::ZERO, seed, replica.copy_for(node.identity.id), &members);
         let _ = world.settle(index);
     }
 }

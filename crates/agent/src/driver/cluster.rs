@@ -535,7 +535,6 @@ impl Driver {
             cluster.unstored.remove(&origin);
             cluster.has_gone_changed |= cluster.gone.remove(&origin).is_some();
             cluster.generations.remove(&origin);
-            cluster.exchange.forget(origin);
         }
     }
 

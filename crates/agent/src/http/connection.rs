@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::authorize::Peer;
+use super::preface::Begun;
 use super::shed::Shed;
 use crate::shares::Place;
 
@@ -41,7 +42,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How connections are served; one for all of them.
 pub(super) struct Connection {
     router: Router,
-    http: Builder<TokioExecutor>,
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
     idle_timeout: Duration,
     pub(super) shutdown: CancellationToken,
     /// Cuts off what has not ended in time.
@@ -66,7 +68,8 @@ impl Connection {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL);
         let (idle_timeout, abort) = (limits.idle_timeout, CancellationToken::new());
-        Self { router, http, idle_timeout, shutdown, abort }
+        let (http1, http2) = (http.clone().http1_only(), http.http2_only());
+        Self { router, http1, http2, idle_timeout, shutdown, abort }
     }
 
     /// Serves one connection until either side ends it, or its place is lost; why, if it was not its client.
@@ -79,7 +82,13 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, http, idle_timeout, shutdown, abort } = &*self;
+        let Self { router, http1, http2, idle_timeout, shutdown, abort } = &*self;
+        let begun = tokio::select! {
+            begun = Begun::read(stream) => begun.ok()?,
+            () = place.lost() => return Some(Shed::Crowded),
+            () = shutdown.cancelled() => return None,
+            () = sleep(*idle_timeout) => return Some(Shed::Idle),
+        };
         let activity = Arc::new(Activity::default());
         let router = TowerToHyperService::new(router.clone());
         let seen = Arc::clone(&activity);
@@ -96,7 +105,8 @@ impl Connection {
                 })
             }
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let http = if begun.is_http2() { http2 } else { http1 };
+        let connection = http.serve_connection(TokioIo::new(begun), service);
         tokio::pin!(connection);
         let (mut is_closing, mut was_idle) = (false, false);
         loop {

@@ -19,13 +19,14 @@
 
 mod link;
 mod recent;
+mod roster;
 mod spread;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -202,7 +203,6 @@ pub struct Exchange {
     links: BTreeMap<NodeId, Link>,
     recent: Recent,
     lacking: Lacking,
-    origins: BTreeSet<NodeId>,
     /// When the own history was last to be stated anew, and above what.
     restated: Option<(Instant, Version)>,
     next_sync: Instant,
@@ -231,7 +231,6 @@ impl Exchange {
             links: BTreeMap::new(),
             recent: Recent::default(),
             lacking: Lacking::default(),
-            origins: replica.heads().map(|(origin, _)| origin).collect(),
             restated: None,
             next_sync: now + settings.sync_period,
             changed: now,
@@ -282,7 +281,7 @@ impl Exchange {
             return;
         }
         let zone = match replica.row(peer.id, &RowKey::Node).map(Row::known) {
-            Some(Row::Node(node)) => Some(node.zone.clone()),
+            Some(Row::Node(node)) => Some(&node.zone),
             Some(_) | None => None,
         };
         // Links are looked at with the next deadline, which is now: members may come by the thousand.
@@ -292,7 +291,7 @@ impl Exchange {
     /// Takes a link on which both sides have said hello. It takes the place of an older one to the same node.
     pub fn handle_link(&mut self, now: Instant, hello: &Hello, is_dialed: bool, replica: &Replica) {
         let node = hello.peer.id;
-        self.view.add(now, hello.peer, Some(hello.zone.clone()));
+        self.view.add(now, hello.peer, Some(&hello.zone));
         self.view.note_linked(node);
         if self.links.insert(node, Link::new(now, is_dialed)).is_some() {
             self.lacking.handle_peer_gone(now, node);
@@ -449,11 +448,6 @@ impl Exchange {
         }
     }
 
-    /// Forgets a node whose rows were forgotten.
-    pub fn forget(&mut self, origin: NodeId) {
-        self.origins.remove(&origin);
-    }
-
     fn close(&mut self, now: Instant, node: NodeId, reason: &'static str) {
         self.outputs.push_back(ExchangeOutput::Close { node, reason });
         self.handle_link_closed(now, node);
@@ -482,7 +476,6 @@ impl Exchange {
     /// Tells what a merge made visible, and notes what it says of nodes.
     fn tell_visible(&mut self, now: Instant, origin: NodeId, rows: Vec<RowChange>) {
         self.changed = now;
-        self.origins.insert(origin);
         for row in &rows {
             if let (RowKey::Node, RowState::Present(Row::Node(node))) = (&row.key, &row.state) {
                 self.view.note_zone(origin, &node.zone);

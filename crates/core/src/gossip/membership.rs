@@ -29,6 +29,8 @@ const WORST_HEALTH: u32 = 8;
 const CATCH_UP_FROM: usize = 3;
 /// Members that are down to which the cluster is announced at a time.
 const CALLED: usize = 2;
+/// Outputs that there is room for when none wait.
+const USUAL_OUTPUTS: usize = 64;
 /// Members that are remembered as down at most; the longest-known are kept.
 const MOST_MEMBERS: usize = 65_536;
 
@@ -352,7 +354,12 @@ impl Membership {
 
     /// The next thing to do or to tell.
     pub fn poll_output(&mut self) -> Option<MembershipOutput> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // Thousands of members may have come at once.
+            self.outputs.shrink_to(USUAL_OUTPUTS);
+        }
+        output
     }
 
     /// If timers are late by more than a probe's period, this process stood still, not the others: what they

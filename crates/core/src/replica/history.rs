@@ -454,9 +454,10 @@ impl History {
         Some(Delta { origin, from, to, extent: extent.clone(), floor: self.floor, rows })
     }
 
-    pub(super) fn purge_as_others_did(&mut self) -> Vec<RowKey> {
+    /// Up to where others have purged tombstones that are still here; none before all up to there is here.
+    pub(super) fn purged_by_others(&self) -> Option<Version> {
         let is_due = self.floor < self.heard_floor && self.heard_floor <= self.head();
-        if is_due { self.purge_tombstones(self.heard_floor) } else { Vec::new() }
+        is_due.then_some(self.heard_floor)
     }
 
     pub(super) fn purge_tombstones(&mut self, up_to: Version) -> Vec<RowKey> {

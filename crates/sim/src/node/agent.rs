@@ -14,7 +14,6 @@ use dunlin_core::replica::{Replica, RowKey, RowState, Version};
 use super::commits::Batch;
 use super::links::{Link, Opening};
 use super::{Action, Identity, Op, index_of};
-use crate::disk::Content;
 use crate::stream::StreamId;
 
 /// Time between two measurements of round-trip times.
@@ -52,25 +51,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// A process on what a disk has, before it has heard anything.
-    pub(super) fn start(
+    /// A process with what its disk has, before it has heard anything.
+    pub(super) fn new(
         now: Instant,
         identity: &Identity,
         (peer, life): (Peer, u32),
-        content: &Content,
+        replica: Replica,
         seed: u64,
     ) -> Self {
-        let mut replica = Replica::new(identity.id);
-        for (origin, stored) in &content.histories {
-            replica.restore(*origin, stored.extent.clone(), stored.floor, stored.rows.clone());
-        }
         let zone = identity.zone.clone();
-        let mut membership = Membership::new(peer, identity.membership.clone(), seed);
-        membership.introduce(now, content.members.iter().copied());
         Self {
             exchange: Exchange::new(now, &replica, zone, identity.exchange.clone(), seed ^ 1),
             identity: identity.clone(),
-            membership,
+            membership: Membership::new(peer, identity.membership.clone(), seed),
             replica,
             distances: Distances::default(),
             links: BTreeMap::new(),

@@ -53,7 +53,6 @@ impl Exchange {
     /// Takes a commit of the own history that is stored: tells the others.
     pub fn handle_commit(&mut self, now: Instant, delta: &Arc<Delta>) {
         self.changed = now;
-        self.origins.insert(self.own);
         self.recent.keep(delta, Via::Own);
         self.spread(now, delta, None);
     }
@@ -109,7 +108,6 @@ impl Exchange {
         let head_before = replica.head(delta.origin);
         match replica.merge(&delta) {
             Ok(rows) => {
-                self.origins.insert(delta.origin);
                 let has_moved = replica.head(delta.origin) != head_before;
                 if has_moved || !rows.is_empty() {
                     self.tell_visible(now, delta.origin, rows);
@@ -151,8 +149,7 @@ impl Exchange {
             }
             return false;
         }
-        let is_known = self.origins.contains(&delta.origin);
-        if !is_known && self.origins.len() >= MOST_ORIGINS {
+        if !replica.knows(delta.origin) && replica.known() >= MOST_ORIGINS {
             self.misbehaved(from, format!("more than {MOST_ORIGINS} nodes have rows"));
             return false;
         }
@@ -235,7 +232,7 @@ impl Exchange {
 
     /// Sends a packet to random members, `far` of them outside of the own zone. Returns how many members there are.
     fn send_to_some(&mut self, packet: &Arc<[u8]>, far: usize, but: &[Option<NodeId>]) -> usize {
-        let (near_side, far_side) = self.view.sides();
+        let (near_side, far_side) = self.view.roster().sides();
         let size = near_side.len() + far_side.len();
         let is_maker = far > 1;
         let near = fanout(near_side.len(), is_maker);

@@ -319,8 +319,8 @@ impl Exchange {
                 let digest = if extent.early().is_empty() { digest } else { 0 };
                 self.compare_own(now, from, extent.newest(), digest, replica);
             } else if replica.lacks(origin, extent) {
-                let known = self.origins.len() + self.lacking.len();
-                if !self.origins.contains(&origin) && known >= MOST_ORIGINS {
+                let known = replica.known() + self.lacking.len();
+                if !replica.knows(origin) && known >= MOST_ORIGINS {
                     return self.misbehaved(from, format!("more than {MOST_ORIGINS} nodes"));
                 }
                 let head = extent.head().as_u64();
@@ -472,7 +472,6 @@ impl Exchange {
             let head_before = replica.head(origin);
             match replica.merge(&delta) {
                 Ok(rows) => {
-                    self.origins.insert(origin);
                     let has_moved = replica.head(origin) != head_before;
                     if has_moved || !rows.is_empty() {
                         self.tell_visible(now, origin, rows);

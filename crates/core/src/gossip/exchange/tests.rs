@@ -4,6 +4,7 @@
     reason = "tests take one instant to start from; all others follow by addition"
 )]
 
+use std::collections::BTreeSet;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 

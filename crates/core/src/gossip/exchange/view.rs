@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Peer;
 use super::ExchangeSettings;
+use super::roster::Roster;
 use crate::model::{NodeId, ZoneName};
 use crate::random::Random;
 
@@ -17,25 +18,33 @@ const DIAL_TIME: Duration = Duration::from_secs(5);
 /// The shortest and the longest time after which a member that could not be dialled is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-#[derive(Debug)]
-struct Known {
-    peer: Peer,
-    zone: Option<ZoneName>,
+/// What is remembered of attempts to link to a member.
+#[derive(Debug, Default)]
+struct Attempt {
+    /// When it was dialled, while the answer is waited for.
     dialled: Option<Instant>,
     failures: u32,
-    not_before: Instant,
+    not_before: Option<Instant>,
     /// A link is wanted beyond the active view, to sync.
     is_sought: bool,
+}
+
+impl Attempt {
+    fn is_dialling(&self, now: Instant) -> bool {
+        self.dialled.is_some_and(|at| now < at + DIAL_TIME)
+    }
+
+    fn can_dial(&self, now: Instant) -> bool {
+        !self.is_dialling(now) && self.not_before.is_none_or(|at| at <= now)
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct View {
     zone: ZoneName,
-    members: BTreeMap<NodeId, Known>,
-    /// Those in the own zone, and those elsewhere or nobody knows where; none when a member changed.
-    sides: Option<(Vec<Peer>, Vec<Peer>)>,
-    /// Whether some link may be sought.
-    has_sought: bool,
+    roster: Roster,
+    /// Of members alone, and of those that could not be linked to at once.
+    attempts: BTreeMap<NodeId, Attempt>,
     next: Instant,
     rotated: Instant,
 }
@@ -57,102 +66,69 @@ pub(super) struct Plan {
 
 impl View {
     pub(super) fn new(now: Instant, zone: ZoneName) -> Self {
-        Self {
-            zone,
-            members: BTreeMap::new(),
-            sides: None,
-            has_sought: false,
-            next: now + PERIOD,
-            rotated: now,
-        }
+        let (roster, attempts) = (Roster::default(), BTreeMap::new());
+        Self { zone, roster, attempts, next: now + PERIOD, rotated: now }
     }
 
     pub(super) fn zone(&self) -> &ZoneName {
         &self.zone
     }
 
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
     pub(super) fn next_deadline(&self) -> Instant {
         self.next
     }
 
-    pub(super) fn add(&mut self, now: Instant, peer: Peer, zone: Option<ZoneName>) {
-        self.sides = None;
+    pub(super) fn add(&mut self, now: Instant, peer: Peer, zone: Option<&ZoneName>) {
         self.next = self.next.min(now);
-        let known = self.members.entry(peer.id).or_insert_with(|| Known {
-            peer,
-            zone: None,
-            dialled: None,
-            failures: 0,
-            not_before: now,
-            is_sought: false,
-        });
-        if known.peer.generation <= peer.generation {
-            known.peer = peer;
-        }
-        known.zone = zone.or(known.zone.take());
+        self.roster.add(peer, zone.map(|zone| *zone == self.zone));
     }
 
     pub(super) fn remove(&mut self, peer: Peer) {
-        let is_of_later_life =
-            self.members.get(&peer.id).is_some_and(|known| known.peer.generation > peer.generation);
-        if !is_of_later_life && self.members.remove(&peer.id).is_some() {
-            self.sides = None;
+        if self.roster.peer(peer.id).is_some_and(|known| known.generation <= peer.generation) {
+            self.roster.remove(peer.id);
+            self.attempts.remove(&peer.id);
         }
     }
 
     pub(super) fn note_zone(&mut self, node: NodeId, zone: &ZoneName) {
-        if let Some(known) = self.members.get_mut(&node)
-            && known.zone.as_ref() != Some(zone)
-        {
-            known.zone = Some(zone.clone());
-            self.sides = None;
+        if let Some(peer) = self.roster.peer(node) {
+            self.roster.add(peer, Some(*zone == self.zone));
         }
     }
 
     pub(super) fn note_linked(&mut self, node: NodeId) {
-        if let Some(known) = self.members.get_mut(&node) {
-            known.dialled = None;
-            known.failures = 0;
-            known.is_sought = false;
-        }
+        self.attempts.remove(&node);
     }
 
     pub(super) fn note_unlinked(&mut self, now: Instant, node: NodeId) {
         self.next = self.next.min(now);
-        if let Some(known) = self.members.get_mut(&node) {
-            known.dialled = None;
+        if let Some(attempt) = self.attempts.get_mut(&node) {
+            attempt.dialled = None;
         }
     }
 
     pub(super) fn note_failed(&mut self, now: Instant, node: NodeId, random: &mut Random) {
-        if let Some(known) = self.members.get_mut(&node) {
-            let doubled = BACKOFF.0 * 2_u32.pow(known.failures.min(10));
-            let pause = doubled.min(BACKOFF.1).mul_f64(0.5 + random.fraction());
-            known.failures += 1;
-            known.dialled = None;
-            known.not_before = now + pause;
-            self.next = self.next.min(known.not_before);
+        if self.roster.peer(node).is_some() {
+            let attempt = self.attempts.entry(node).or_default();
+            let doubled = BACKOFF.0 * 2_u32.pow(attempt.failures.min(10));
+            let not_before = now + doubled.min(BACKOFF.1).mul_f64(0.5 + random.fraction());
+            attempt.failures += 1;
+            attempt.dialled = None;
+            attempt.not_before = Some(not_before);
+            self.next = self.next.min(not_before);
         }
     }
 
     /// Asks for a link to a member beyond the active view.
     pub(super) fn seek(&mut self, now: Instant, node: NodeId) {
-        if let Some(known) = self.members.get_mut(&node) {
-            known.is_sought = true;
-            self.has_sought = true;
+        if self.roster.peer(node).is_some() {
+            self.attempts.entry(node).or_default().is_sought = true;
             self.next = now;
         }
-    }
-
-    /// Live members in the own zone, and all others.
-    pub(super) fn sides(&mut self) -> (&[Peer], &[Peer]) {
-        let (near, far) = self.sides.get_or_insert_with(|| {
-            let is_near = |known: &&Known| known.zone.as_ref() == Some(&self.zone);
-            let (near, far): (Vec<&Known>, Vec<&Known>) = self.members.values().partition(is_near);
-            let peers = |side: Vec<&Known>| side.into_iter().map(|known| known.peer).collect();
-            (peers(near), peers(far))
-        });
-        (near, far)
     }
 
     /// Whom to dial and which link to close, given the links that this agent opened.
@@ -167,7 +143,8 @@ impl View {
         self.next = now + PERIOD;
         let aim = self.aim(settings);
         let is_full = !aim.is_mesh && dialed.len() >= aim.links;
-        let dial = if is_full && !self.has_sought {
+        let is_sought = self.attempts.values().any(|attempt| attempt.is_sought);
+        let dial = if is_full && !is_sought {
             Vec::new()
         } else {
             self.plan_dials(now, aim, dialed.len(), is_linked, random)
@@ -186,8 +163,8 @@ impl View {
     }
 
     fn aim(&self, settings: &ExchangeSettings) -> Aim {
-        let is_mesh = self.members.len() <= settings.mesh;
-        Aim { is_mesh, links: if is_mesh { self.members.len() } else { settings.dials } }
+        let is_mesh = self.roster.len() <= settings.mesh;
+        Aim { is_mesh, links: if is_mesh { self.roster.len() } else { settings.dials } }
     }
 
     /// Whom to dial. Looks at every member.
@@ -199,22 +176,22 @@ impl View {
         is_linked: impl Fn(NodeId) -> bool,
         random: &mut Random,
     ) -> Vec<Peer> {
-        let is_dialling = |known: &Known| known.dialled.is_some_and(|at| now < at + DIAL_TIME);
-        let under_way = self.members.values().filter(|known| is_dialling(known)).count();
+        let under_way = self.attempts.values().filter(|attempt| attempt.is_dialling(now)).count();
         let missing = aim.links.saturating_sub(under_way + dialed);
-        let can_dial = |known: &&Known| {
-            !is_linked(known.peer.id) && !is_dialling(known) && known.not_before <= now
-        };
-        let (mut near, mut far, mut dial) = (Vec::new(), Vec::new(), Vec::new());
-        for known in self.members.values().filter(can_dial) {
-            if known.is_sought {
-                dial.push(known.peer);
-            } else if known.zone.as_ref() == Some(&self.zone) {
-                near.push(known.peer);
-            } else {
-                far.push(known.peer);
+        let mut dial = Vec::new();
+        let mut candidates = |side: &[Peer]| {
+            let mut candidates = Vec::new();
+            for peer in side.iter().filter(|peer| !is_linked(peer.id)) {
+                match self.attempts.get(&peer.id) {
+                    Some(attempt) if !attempt.can_dial(now) => {}
+                    Some(Attempt { is_sought: true, .. }) => dial.push(*peer),
+                    Some(_) | None => candidates.push(*peer),
+                }
             }
-        }
+            candidates
+        };
+        let (near, far) = self.roster.sides();
+        let (near, far) = (candidates(near), candidates(far));
         // Three near for one far, so that zones hang together by many links and most news stays near.
         let wanted_far = if near.is_empty() { missing } else { missing.div_ceil(4) };
         let far = random.choose(far, if aim.is_mesh { missing } else { wanted_far });
@@ -222,11 +199,8 @@ impl View {
             random.choose(near, missing.saturating_sub(if aim.is_mesh { 0 } else { far.len() }));
         dial.extend(near.into_iter().chain(far));
         for peer in &dial {
-            if let Some(known) = self.members.get_mut(&peer.id) {
-                known.dialled = Some(now);
-            }
+            self.attempts.entry(peer.id).or_default().dialled = Some(now);
         }
-        self.has_sought = self.members.values().any(|known| known.is_sought);
         dial
     }
 }
