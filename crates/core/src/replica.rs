@@ -32,6 +32,7 @@ mod row;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unstored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use history::History;
 pub use history::MergeError;
 use imbl::OrdMap;
 pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
+pub use unstored::{Piece, Unstored};
 
 use crate::model::{CheckId, InstanceId, NodeId};
 
@@ -180,7 +182,7 @@ impl Replica {
     /// delta was known, or is held back until the rest has come.
     ///
     /// # Errors
-    /// When the delta is malformed, is of the own history, or a limit is reached. Nothing was changed.
+    /// When the delta is malformed, is of the own history, or a limit is reached. No visible row was changed.
     /// What a forgotten node said before it was forgotten is no error; it is ignored.
     pub fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
         delta.validate()?;

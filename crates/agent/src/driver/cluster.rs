@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dunlin_core::catalog::NodeStatus;
 use dunlin_core::gossip::{Exchange, ExchangeOutput, Liveness, Peer};
 use dunlin_core::model::{NodeId, NodeName, Timestamp};
-use dunlin_core::replica::{Delta, Extent, Replica, Row, RowChange, RowKey, Version};
+use dunlin_core::replica::{Delta, Piece, Replica, Row, RowChange, RowKey, Unstored, Version};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -44,8 +44,7 @@ pub(crate) struct Cluster {
     links: BTreeMap<NodeId, Link>,
     generations: BTreeMap<NodeId, u64>,
     live: BTreeSet<NodeId>,
-    /// Rows of other nodes that are shown and not stored yet.
-    unstored: BTreeMap<NodeId, BTreeSet<RowKey>>,
+    unstored: Unstored,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     /// Above which version the own history is to be stated anew, if it is.
     restate: Option<Version>,
@@ -73,7 +72,7 @@ struct Gone {
 pub(super) struct Remote {
     /// Above which version the own history is stated anew, if it is.
     pub(super) restated: Option<Version>,
-    keys: Vec<(NodeId, BTreeSet<RowKey>)>,
+    pieces: Vec<Piece>,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     forgotten: Vec<(NodeId, Version)>,
     has_gone_changed: bool,
@@ -111,7 +110,7 @@ impl Cluster {
             links: BTreeMap::new(),
             generations: BTreeMap::new(),
             live: BTreeSet::new(),
-            unstored: BTreeMap::new(),
+            unstored: Unstored::default(),
             peers: None,
             restate: None,
             forgotten: Vec::new(),
@@ -157,15 +156,14 @@ impl Cluster {
 
     /// Rows of a node that is gone have come: it was there while nobody here looked.
     fn note_news(&mut self, origin: NodeId) {
-        if let Some(gone) = self.gone.get_mut(&origin) {
-            *gone = Gone { before: Duration::ZERO, seen: Instant::now() };
+        let now = Instant::now();
+        // Not with every batch of many: all of it is stored each time.
+        if let Some(gone) = self.gone.get_mut(&origin)
+            && gone.before + gone.seen_for(now) >= TIDY_PERIOD
+        {
+            *gone = Gone { before: Duration::ZERO, seen: now };
             self.has_gone_changed = true;
         }
-    }
-
-    fn note_unstored(&mut self, origin: NodeId, rows: &[RowChange]) {
-        let keys = self.unstored.entry(origin).or_default();
-        keys.extend(rows.iter().map(|row| row.key.clone()));
     }
 }
 
@@ -353,7 +351,7 @@ impl Driver {
                     cluster.context.try_request(Request::Urgent { to, packet });
                 }
                 ExchangeOutput::Visible { origin, rows } => {
-                    cluster.note_unstored(origin, &rows);
+                    cluster.unstored.note(origin, rows.iter().map(|row| row.key.clone()));
                     cluster.note_news(origin);
                     if !rows.is_empty() {
                         news.rows += rows.len();
@@ -445,22 +443,8 @@ impl Driver {
         batch.gone = remote.has_gone_changed.then(gone);
         batch.forget.clone_from(&remote.forgotten);
         batch.peers.clone_from(&remote.peers);
-        let mut room = MOST_STORED;
-        while room > 0
-            && let Some((origin, mut keys)) = cluster.unstored.pop_first()
-        {
-            let mut extent = Some(self.replica.extent(origin));
-            if keys.len() > room
-                && let Some(first) = keys.iter().nth(room).cloned()
-            {
-                cluster.unstored.insert(origin, keys.split_off(&first));
-                // It says which commits are stored whole, so it waits for the last row.
-                extent = None;
-            }
-            room -= keys.len().min(room);
-            batch.histories.push(write_of(&self.replica, origin, extent, &keys));
-            remote.keys.push((origin, keys));
-        }
+        remote.pieces = cluster.unstored.take(MOST_STORED);
+        batch.histories.extend(remote.pieces.iter().map(|piece| write_of(piece, &self.replica)));
         remote
     }
 
@@ -471,10 +455,8 @@ impl Driver {
         cluster.peers = cluster.peers.take().or(remote.peers);
         cluster.forgotten.extend(remote.forgotten);
         cluster.has_gone_changed |= remote.has_gone_changed;
-        let is_known = |(origin, _): &(NodeId, _)| !self.replica.is_forgotten(*origin);
-        for (origin, keys) in remote.keys.into_iter().filter(is_known) {
-            cluster.unstored.entry(origin).or_default().extend(keys);
-        }
+        let is_known = |piece: &Piece| !self.replica.is_forgotten(piece.origin);
+        cluster.unstored.put_back(remote.pieces.into_iter().filter(is_known));
     }
 
     /// Looks for nodes that are gone for good, and for those that nobody knows any more.
@@ -482,7 +464,7 @@ impl Driver {
         let Some(cluster) = &mut self.cluster else { return };
         cluster.next_tidy = now + TIDY_PERIOD;
         for (origin, keys) in self.replica.purge_as_others_did() {
-            cluster.unstored.entry(origin).or_default().extend(keys);
+            cluster.unstored.note(origin, keys);
         }
         // Alone, nobody can say who is gone: the last known good holds.
         let is_settled = now.saturating_duration_since(cluster.started) >= BELIEVED;
@@ -532,7 +514,7 @@ impl Driver {
         self.catalog.forget(now, wall, origin);
         if let Some(cluster) = &mut self.cluster {
             cluster.forgotten.push((origin, up_to));
-            cluster.unstored.remove(&origin);
+            cluster.unstored.forget(origin);
             cluster.has_gone_changed |= cluster.gone.remove(&origin).is_some();
             cluster.generations.remove(&origin);
         }
@@ -551,22 +533,17 @@ impl Driver {
 }
 
 /// What is to be stored of some rows of a node, as they are now.
-fn write_of(
-    replica: &Replica,
-    origin: NodeId,
-    extent: Option<Extent>,
-    keys: &BTreeSet<RowKey>,
-) -> HistoryWrite {
+fn write_of(piece: &Piece, replica: &Replica) -> HistoryWrite {
     let mut write = HistoryWrite {
-        origin,
-        extent,
-        floor: replica.floor(origin),
-        rows: Vec::with_capacity(keys.len()),
+        origin: piece.origin,
+        extent: piece.extent(replica),
+        floor: piece.floor(replica),
+        rows: Vec::new(),
         gone: Vec::new(),
         replaces_all: false,
     };
-    for key in keys {
-        match replica.entry(origin, key) {
+    for (key, entry) in piece.rows(replica) {
+        match entry {
             Some(entry) => write.rows.push((key.clone(), entry.clone())),
             None => write.gone.push(key.clone()),
         }

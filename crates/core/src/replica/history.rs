@@ -15,7 +15,7 @@ const MAX_EARLY_ROWS: usize = 20_000;
 /// Rows that may be held back at a time.
 const MAX_STAGED_ROWS: usize = 1_000_000;
 
-/// Why a delta was not taken in. Nothing was changed.
+/// Why a delta was not taken in. No visible row was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergeError {
     /// The delta is malformed; the sender is at fault.

@@ -1,6 +1,6 @@
 //! A running process: core's state machines, fed and drained.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use dunlin_core::gossip::{
 };
 use dunlin_core::model::NodeId;
 use dunlin_core::random::Random;
-use dunlin_core::replica::{Replica, RowKey, RowState, Version};
+use dunlin_core::replica::{Replica, RowKey, RowState, Unstored, Version};
 
 use super::commits::Batch;
 use super::links::{Link, Opening};
@@ -38,7 +38,7 @@ pub(crate) struct Agent {
     pub(super) dials: u32,
     pub(super) queued: VecDeque<Op>,
     pub(super) writing: Option<Batch>,
-    pub(super) unstored: BTreeMap<NodeId, BTreeSet<RowKey>>,
+    pub(super) unstored: Unstored,
     /// When rows of others are to be written, if nothing of its own is before.
     pub(super) store_at: Option<Instant>,
     pub(super) restate: Option<Version>,
@@ -72,7 +72,7 @@ impl Agent {
             dials: 0,
             queued: VecDeque::new(),
             writing: None,
-            unstored: BTreeMap::new(),
+            unstored: Unstored::default(),
             store_at: None,
             restate: None,
             refused_until: None,

@@ -1,11 +1,10 @@
 //! From a client's request to a commit on the disk, and from others' rows to the disk: one batch at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{Delta, Entry, Extent, RowKey, Version};
+use dunlin_core::replica::{Delta, Entry, Extent, Piece, Replica, RowKey, Version};
 
 use super::{Action, Agent, Op};
 use crate::disk::Write;
@@ -27,7 +26,7 @@ pub(super) struct Batch {
     ops: Vec<Op>,
     delta: Option<Arc<Delta>>,
     restates: Option<Version>,
-    stores: BTreeMap<NodeId, BTreeSet<RowKey>>,
+    stores: Vec<Piece>,
 }
 
 impl Agent {
@@ -48,7 +47,7 @@ impl Agent {
         keys: impl IntoIterator<Item = RowKey>,
     ) {
         if self.identity.stores {
-            self.unstored.entry(origin).or_default().extend(keys);
+            self.unstored.note(origin, keys);
             self.store_at = self.store_at.or(Some(now + STORE_DELAY));
         }
     }
@@ -71,7 +70,9 @@ impl Agent {
             None => self.replica.prepare(changes),
         };
         let delta = delta.map(Arc::new);
-        let (stores, mut writes) = self.take_stores();
+        let stores = self.unstored.take(MOST_STORED);
+        let mut writes: Vec<Write> =
+            stores.iter().map(|piece| write_of(piece, &self.replica)).collect();
         self.store_at = (!self.unstored.is_empty()).then_some(now);
         if let Some(delta) = &delta {
             out.push(Action::Prepared(Arc::clone(delta)));
@@ -83,41 +84,6 @@ impl Agent {
 
     fn is_refused(&self, now: Instant) -> bool {
         self.refused_until.is_some_and(|until| now < until)
-    }
-
-    /// What one batch stores of other nodes.
-    fn take_stores(&mut self) -> (BTreeMap<NodeId, BTreeSet<RowKey>>, Vec<Write>) {
-        let (mut stores, mut writes) = (BTreeMap::new(), Vec::new());
-        let mut room = MOST_STORED;
-        while room > 0
-            && let Some((origin, mut keys)) = self.unstored.pop_first()
-        {
-            let mut extent = Some(self.replica.extent(origin));
-            if keys.len() > room
-                && let Some(first) = keys.iter().nth(room).cloned()
-            {
-                self.unstored.insert(origin, keys.split_off(&first));
-                extent = None;
-            }
-            room -= keys.len();
-            writes.push(self.write_of(origin, extent, &keys));
-            stores.insert(origin, keys);
-        }
-        (stores, writes)
-    }
-
-    /// Rows of another node as they are now.
-    fn write_of(&self, origin: NodeId, extent: Option<Extent>, keys: &BTreeSet<RowKey>) -> Write {
-        let floor = self.replica.floor(origin);
-        let mut rows: BTreeMap<&RowKey, Option<Entry>> =
-            keys.iter().map(|key| (key, None)).collect();
-        for (key, entry) in self.replica.rows(origin) {
-            if let Some(row) = rows.get_mut(key) {
-                *row = Some(entry.clone());
-            }
-        }
-        let rows = rows.into_iter().map(|(key, entry)| (key.clone(), entry)).collect();
-        Write { origin, extent, floor, rows, replaces_all: false }
     }
 
     /// The batch is on the disk, or was refused.
@@ -138,13 +104,18 @@ impl Agent {
 
     fn put_back(&mut self, now: Instant, batch: Batch, out: &mut Vec<Action>) {
         out.extend(batch.ops.iter().map(|op| Action::Refused(op.id)));
-        for (origin, keys) in batch.stores {
-            self.unstored.entry(origin).or_default().extend(keys);
-        }
+        self.unstored.put_back(batch.stores);
         self.restate = self.restate.max(batch.restates);
         self.refused_until = Some(now + REFUSAL_PAUSE);
         self.store_at = self.refused_until;
     }
+}
+
+/// Rows of another node as they are now.
+fn write_of(piece: &Piece, replica: &Replica) -> Write {
+    let rows = piece.rows(replica).map(|(key, entry)| (key.clone(), entry.cloned())).collect();
+    let (extent, floor) = (piece.extent(replica), piece.floor(replica));
+    Write { origin: piece.origin, extent, floor, rows, replaces_all: false }
 }
 
 fn own_write(delta: &Delta, replaces_all: bool) -> Write {
