@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
     if let Some(nodes) = args.nodes.filter(|nodes| *nodes >= LARGE) {
         println!("{nodes} nodes; about {} MB of memory", memory_octets(nodes) / 1_000_000);
-        print_scale(&measure(nodes, ROUNDS, args.seed.unwrap_or(1)));
+        print_scale(&measure(nodes, ROUNDS, args.seed.unwrap_or(1), args.trace));
         return ExitCode::SUCCESS;
     }
     run_seeds(&args)

@@ -28,7 +28,7 @@ pub fn write_report(
 ) -> io::Result<()> {
     let mut scales = Vec::new();
     for nodes in sizes {
-        let scale = measure(*nodes, rounds, 1);
+        let scale = measure(*nodes, rounds, 1, false);
         told(&scale);
         scales.push(scale);
     }

@@ -71,9 +71,10 @@ pub struct Scale {
     pub events: u64,
 }
 
-/// Makes a cluster of this size and measures `rounds` urgent and as many normal changes.
+/// Makes a cluster of this size and measures `rounds` urgent and as many normal changes. A trace tells on standard
+/// error what happens.
 #[must_use]
-pub fn measure(nodes: usize, rounds: usize, seed: u64) -> Scale {
+pub fn measure(nodes: usize, rounds: usize, seed: u64, is_traced: bool) -> Scale {
     let zones: Vec<usize> = (0..nodes).map(|node| node / ZONE).collect();
     let mut world = World::new(&WorldSettings {
         seed,
@@ -83,7 +84,7 @@ pub fn measure(nodes: usize, rounds: usize, seed: u64) -> Scale {
         deviation_ppm: 100,
         wall_offset_millis: 0,
         is_checked: false,
-        is_traced: false,
+        is_traced,
     });
     world.network.loss = 0.01;
     start(&mut world);

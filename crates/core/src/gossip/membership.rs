@@ -332,7 +332,9 @@ impl Membership {
         {
             let Some((_, timer)) = self.timers.pop_first() else { break };
             self.note_probe(&timer);
-            self.with_foca(now, |foca, effects| foca.handle_timer(timer, effects));
+            if !self.is_refuted(&timer) {
+                self.with_foca(now, |foca, effects| foca.handle_timer(timer, effects));
+            }
         }
         self.echo_doubted(now);
         if self.push_at.is_some_and(|at| at <= now) {
@@ -400,6 +402,16 @@ impl Membership {
             }
             self.has_heard = false;
         }
+    }
+
+    /// Whether a suspicion that ends here was refuted meanwhile. Foca leaves such a member alive too, yet tells it that
+    /// it is down, and it takes a new identity, of which the whole cluster has to hear.
+    fn is_refuted(&self, timer: &Timer<Peer>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
+        !self.foca.iter_members().any(|member| {
+            let is_same = (member.id(), member.incarnation()) == (member_id, *incarnation);
+            is_same && member.state() == State::Suspect
+        })
     }
 
     fn echo_doubted(&mut self, now: Instant) {

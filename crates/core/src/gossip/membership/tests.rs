@@ -140,6 +140,25 @@ fn a_silent_member_is_suspected_and_then_down_everywhere() {
 }
 
 #[test]
+fn a_suspicion_that_is_refuted_costs_nobody_a_new_identity() {
+    let mut net = Net::new(6);
+    net.cut_off.insert(2);
+    let deadline = net.now + Duration::from_secs(8);
+    while !net.members.keys().any(|n| net.liveness(2, *n) == Some(Liveness::Suspect)) {
+        assert!(net.now < deadline, "nobody suspects it");
+        net.pass(Duration::from_millis(10));
+    }
+    net.cut_off.clear();
+    net.pass(Duration::from_secs(8));
+    assert!((1..=6).all(|n| net.all_see(n, Liveness::Alive)));
+    assert!(
+        net.told.iter().all(|(_, told)| !matches!(told, MembershipOutput::Renewed(_))),
+        "{:?}",
+        net.told
+    );
+}
+
+#[test]
 fn a_member_that_slept_comes_back_by_itself_and_condemns_nobody() {
     let mut net = Net::new(6);
     net.stopped.insert(2);
