@@ -132,7 +132,8 @@ impl Delta {
     }
 
     /// Whether it is the last one of what the sender has, so that it holds what came early, too.
-    pub(super) fn is_last(&self) -> bool {
+    #[must_use]
+    pub fn is_last(&self) -> bool {
         self.to == self.extent.head()
     }
 

@@ -494,21 +494,29 @@ impl Exchange {
                     continue;
                 }
             }
-            self.follow_lack(now, origin, replica);
+            let was_all = delta.is_last();
+            self.follow_lack(now, origin, was_all.then_some(from), replica);
         }
         self.ask_for_lacking(now, replica);
     }
 
-    /// What was lacking has come, or some of it.
-    fn follow_lack(&mut self, now: Instant, origin: NodeId, replica: &Replica) {
-        let Some(lack) = self.lacking.origins.get(&origin) else { return };
-        if replica.lacks(origin, &lack.extent) {
-            if let Some(lack) = self.lacking.origins.get_mut(&origin) {
-                lack.asked_at = now;
-            }
-            self.lacking.put_off(origin, now + ANSWER_TIME);
-        } else {
+    /// What was lacking has come, or some of it; `told` is a peer that has no more than came.
+    fn follow_lack(
+        &mut self,
+        now: Instant,
+        origin: NodeId,
+        told: Option<NodeId>,
+        replica: &Replica,
+    ) {
+        let Some(lack) = self.lacking.origins.get_mut(&origin) else { return };
+        if !replica.lacks(origin, &lack.extent) {
             self.lacking.remove(origin);
+        } else if told.is_some() && lack.asked == told {
+            lack.sources.retain(|source| Some(*source) != told);
+            self.lacking.ask_again(now, origin);
+        } else {
+            lack.asked_at = now;
+            self.lacking.put_off(origin, now + ANSWER_TIME);
         }
     }
 }

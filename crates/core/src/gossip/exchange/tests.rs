@@ -372,6 +372,52 @@ fn who_has_the_newest_commit_and_not_those_before_is_of_no_other_mind() {
     assert_eq!(told(Extent::up_to(v(2))), Some(v(2)), "the same commits, other rows");
 }
 
+/// A history of node 1, as far as some peers have it.
+fn history(commits: u16) -> Vec<Replica> {
+    let mut source = Replica::new(id(1));
+    let commit = |weight| {
+        let delta = source.prepare([instance("a", weight)]).expect("a change");
+        source.commit(&delta);
+        source.copy_for(id(1))
+    };
+    (1..=commits).map(commit).collect()
+}
+
+#[test]
+fn a_peer_that_has_told_all_it_has_is_not_waited_for() {
+    let mut net = Net::new(4);
+    net.link(2, 3);
+    net.link(2, 4);
+    let replicas = history(2);
+    for (peer, replica) in [3, 4].into_iter().zip(&replicas) {
+        let extent = replica.extent(id(1));
+        let heads = vec![HeadEntry { origin: id(1), extent, digest: replica.digest(id(1)) }];
+        let frame = Frame::Heads { buckets: u64::MAX, wants_reply: false, heads };
+        let (now, agent) = (net.now, net.agent(2));
+        agent.exchange.handle_frame(now, id(peer), frame, &mut agent.replica);
+    }
+    let nothing = Request { above: Version::ZERO, floor: Version::ZERO };
+    let mut asked = Vec::new();
+    // Within a second; whoever is asked answers with all it has.
+    for _ in 0..4 {
+        net.now += Duration::from_millis(200);
+        let (now, agent) = (net.now, net.agent(2));
+        agent.exchange.handle_deadline(now, &mut agent.replica);
+        for (peer, replica) in [3, 4].into_iter().zip(&replicas) {
+            while let Some(frame) = agent.exchange.next_frame(id(peer), &agent.replica) {
+                if let Ok(Frame::Want(_)) = Frame::decode(&frame.octets) {
+                    asked.push(peer);
+                    let delta = replica.delta(id(1), nothing, usize::MAX).expect("a row");
+                    let frame = Frame::Rows(vec![delta]);
+                    agent.exchange.handle_frame(now, id(peer), frame, &mut agent.replica);
+                }
+            }
+        }
+    }
+    assert_eq!(asked, [3, 4], "the one that has the first commit alone, then the other at once");
+    assert_eq!(net.agent(2).replica.head(id(1)), Version::new(2));
+}
+
 #[test]
 fn impossible_versions_and_strangers_rows_change_nothing() {
     let mut net = Net::new(2);
