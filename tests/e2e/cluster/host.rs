@@ -14,7 +14,7 @@ use dunlin_core::config::ClusterTls;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::network::{Network, address};
+use super::network::{Network, address, address_v6};
 use crate::agent::{Process, binary, text};
 use crate::wait::until;
 
@@ -86,6 +86,19 @@ impl Host {
             key = files.key,
         );
         std::fs::write(self.dir.join("dunlin.toml"), config).unwrap();
+    }
+
+    /// Makes IPv6 the only thing that the agent speaks; the first host is to be joined.
+    pub(crate) fn speak_ipv6(&self) {
+        let file = self.dir.join("dunlin.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let (seed, own) = (address(1), address(self.number));
+        let config = config
+            .replace("127.0.0.1:", "[::1]:")
+            .replace(&format!("join = [\"{seed}:"), &format!("join = [\"[{}]:", address_v6(1)))
+            .replace(&format!("{own}:"), &format!("[{}]:", address_v6(self.number)))
+            .replace(&own, &address_v6(self.number));
+        std::fs::write(file, config).unwrap();
     }
 
     /// Puts certificates in place: the authority's, and the node's with its key.
@@ -274,9 +287,15 @@ impl Host {
 
     /// The addresses that this agent answers in DNS.
     pub(crate) fn dig(&self, name: &str) -> BTreeSet<String> {
+        self.dig_at("127.0.0.1", &[name])
+    }
+
+    /// The same, asked at an address of its own, with more words for `dig`.
+    pub(crate) fn dig_at(&self, server: &str, question: &[&str]) -> BTreeSet<String> {
         let out = self
             .command("dig")
-            .args(["@127.0.0.1", "-p", "5300", "+short", "+tries=1", "+time=5", name])
+            .args([&format!("@{server}"), "-p", "5300", "+short", "+tries=1", "+time=5"])
+            .args(question)
             .output()
             .unwrap();
         text(&out).lines().map(str::to_owned).collect()

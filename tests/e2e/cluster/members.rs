@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::host::Host;
 use super::lab::{Lab, everyone, secs, throughout, within};
-use super::network::address;
+use super::network::{address, address_v6};
 
 fn ids(hosts: impl IntoIterator<Item = usize>) -> BTreeSet<String> {
     hosts.into_iter().map(|host| format!("web-{host}")).collect()
@@ -33,6 +34,25 @@ fn five_agents_meet_by_one_seed_and_answer_alike() {
     everyone(&all, "does not answer it any more", secs(5), |host| host.answered("web").is_empty());
     everyone(&all, "nor in DNS", secs(5), |host| host.dig("web.any.dunlin.internal").is_empty());
     lab.catalogs_equal(secs(5));
+}
+
+#[test]
+fn agents_that_speak_ipv6_alone_meet_answer_and_notice_a_death() {
+    let mut lab = Lab::place();
+    lab.iter().for_each(Host::speak_ipv6);
+    lab.boot();
+    let all: Vec<_> = lab.iter().collect();
+    lab.host(4).register("web", "web-4", 100);
+    everyone(&all, "answers it in DNS", secs(5), |host| {
+        host.dig_at("::1", &["web.any.dunlin.internal", "AAAA"]) == [address_v6(4)].into()
+    });
+    lab.host_mut(4).kill();
+    everyone(&lab.others(4), "says that n4 is down", secs(10), |host| {
+        host.status_of("n4") == "down"
+    });
+    everyone(&lab.others(4), "does not answer it any more", secs(5), |host| {
+        host.dig_at("::1", &["web.any.dunlin.internal", "AAAA"]).is_empty()
+    });
 }
 
 #[test]

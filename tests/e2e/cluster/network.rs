@@ -24,7 +24,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Hosts 1 to `hosts` with the addresses 10.77.0.1 and so on.
+    /// Hosts 1 to `hosts` with the addresses 10.77.0.1 and fd77::1, and so on.
     pub(crate) fn new(hosts: usize) -> Self {
         remove_orphans();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -43,9 +43,11 @@ impl Network {
         }
         ip(&["-n", &hub, "-batch", "-"], &cables);
         for host in 1..=hosts {
-            let address = address(host);
-            let setup =
-                format!("addr add {address}/24 dev eth0\nlink set eth0 up\nlink set lo up\n");
+            let (v4, v6) = (address(host), address_v6(host));
+            let setup = format!(
+                "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
+                 link set eth0 up\nlink set lo up\n"
+            );
             ip(&["-n", &network.namespace(host), "-batch", "-"], &setup);
         }
         network
@@ -161,6 +163,11 @@ pub(crate) struct Weather {
 /// A host's address.
 pub(crate) fn address(host: usize) -> String {
     format!("10.77.0.{host}")
+}
+
+/// A host's IPv6 address.
+pub(crate) fn address_v6(host: usize) -> String {
+    format!("fd77::{host}")
 }
 
 fn path(namespace: &str) -> PathBuf {
