@@ -78,6 +78,8 @@ pub struct Limits {
     /// Open connections over TCP. At the limit, whoever has the most loses the newest to one who has fewer, else
     /// one more is told so and closed. A watch over HTTP/1.1 takes one.
     pub connections: usize,
+    /// Of these, one client's.
+    pub connections_per_client: usize,
     /// Open connections on the local socket, counted apart so that the network cannot lock out its host.
     pub local_connections: usize,
     /// How long the head of a request may take, and how long a connection may idle between two requests.
@@ -98,6 +100,8 @@ pub struct Limits {
     pub queue_timeout: Duration,
     /// Watches and long polls; shared like connections.
     pub watches: usize,
+    /// Of these, one client's.
+    pub watches_per_client: usize,
     /// Readers of `/api/events`; shared like connections.
     pub event_streams: usize,
     /// How long a client may take nothing of what it is sent, and its host acknowledge nothing.
@@ -110,6 +114,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16_384,
+            connections_per_client: 16_384,
             local_connections: 1_024,
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
@@ -120,6 +125,7 @@ impl Default for Limits {
             large_bodies: 8,
             queue_timeout: Duration::from_secs(5),
             watches: 16_384,
+            watches_per_client: 16_384,
             event_streams: 1_024,
             write_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
@@ -194,7 +200,7 @@ fn assemble(
         closing,
         bodies: Semaphore::new(limits.bodies),
         large_bodies: Semaphore::new(limits.large_bodies),
-        watches: Shares::new(limits.watches),
+        watches: Shares::with_most(limits.watches, limits.watches_per_client),
         event_streams: Shares::new(limits.event_streams),
         limits: limits.clone(),
         access,

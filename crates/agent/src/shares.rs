@@ -38,6 +38,8 @@ impl From<IpAddr> for Client {
 #[derive(Debug)]
 pub(crate) struct Shares {
     places: usize,
+    /// Places that one client may have.
+    per_client: usize,
     table: Mutex<Table>,
     refused: AtomicU64,
     displaced: AtomicU64,
@@ -77,13 +79,22 @@ impl Drop for Place {
 
 impl Shares {
     pub(crate) fn new(places: usize) -> Arc<Self> {
+        Self::with_most(places, places)
+    }
+
+    /// Places of which one client may have no more than these, even while there is room.
+    pub(crate) fn with_most(places: usize, per_client: usize) -> Arc<Self> {
         let (refused, displaced) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { places, table: Mutex::default(), refused, displaced })
+        Arc::new(Self { places, per_client, table: Mutex::default(), refused, displaced })
     }
 
     /// Takes a place; `None` when there is none for this client. Somebody else may lose theirs.
     pub(crate) fn take(self: &Arc<Self>, client: Client) -> Option<Place> {
         let mut table = self.lock();
+        if table.held_by(client) >= self.per_client {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         if table.taken >= self.places {
             let greatest = table.greatest_above(client);
             let Some((number, greatest)) = greatest else {
@@ -121,9 +132,13 @@ impl Shares {
 }
 
 impl Table {
+    fn held_by(&self, client: Client) -> usize {
+        self.held.get(&client).map_or(0, BTreeMap::len)
+    }
+
     /// The newest place of whoever holds the most, if this client would still hold fewer with one more.
     fn greatest_above(&self, client: Client) -> Option<(u64, Client)> {
-        let own = self.held.get(&client).map_or(0, BTreeMap::len);
+        let own = self.held_by(client);
         let (most, greatest) = *self.order.last()?;
         let (number, _) = self.held.get(&greatest)?.last_key_value()?;
         (most > own + 1).then_some((*number, greatest))
@@ -182,6 +197,16 @@ mod tests {
         assert_eq!(shares.taken(), 0);
         let table = shares.lock();
         assert!(table.held.is_empty() && table.order.is_empty(), "nothing is kept: {table:?}");
+    }
+
+    #[test]
+    fn a_client_gets_no_more_than_one_may_have_though_there_is_room() {
+        let shares = Shares::with_most(9, 2);
+        let held: Vec<_> = (0..2).map(|_| shares.take(client(1)).unwrap()).collect();
+        assert!(shares.take(client(1)).is_none());
+        assert!(shares.take(client(2)).is_some());
+        drop(held);
+        assert!(shares.take(client(1)).is_some());
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub(super) struct Connections {
 impl Connections {
     /// As many as the limits say, shown in the metrics.
     pub(super) fn register(observer: &Observer, limits: &Limits) -> Arc<Self> {
-        let (tcp, unix) = (Shares::new(limits.connections), Shares::new(limits.local_connections));
+        let tcp = Shares::with_most(limits.connections, limits.connections_per_client);
+        let unix = Shares::new(limits.local_connections);
         let sheds = Arc::new(Sheds::default());
         observer.collect(ShownSheds(Arc::clone(&sheds)));
         let connections = Arc::new(Self { tcp, unix, sheds });

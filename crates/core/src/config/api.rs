@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, is_empty, require, text};
 
+/// As many as there are in all.
+const MOST_PER_CLIENT: u16 = 16_384;
+
 /// `[api]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +36,11 @@ pub struct ApiConfig {
     /// What users of this host may do who can open the local socket. Root and the agent's own user may always
     /// do everything; a token adds to what a user may do.
     pub socket_users: SocketUsers,
+    /// Connections that one client may have over TCP: an IPv4 address, or 64 bits of IPv6. However many it may have,
+    /// it gives up the newest to others when all 16,384 are taken.
+    pub connections_per_client: u16,
+    /// Watches and long polls that one client may have open, likewise; over the local socket, each user.
+    pub watches_per_client: u16,
     /// TLS on TCP; without it, requests and answers can be read on their way. `cert` and `key` are needed.
     /// The files are watched: new content is taken without a restart.
     #[schemars(with = "ApiTls")]
@@ -48,6 +56,8 @@ impl Default for ApiConfig {
             tokens_file: None,
             socket_mode: SocketMode(0o660),
             socket_users: SocketUsers::Admin,
+            connections_per_client: MOST_PER_CLIENT,
+            watches_per_client: MOST_PER_CLIENT,
             tls: None,
         }
     }
@@ -144,6 +154,15 @@ impl ApiConfig {
                 self.socket_mode
             )
         })?;
+        let per_client = [
+            ("api.connections_per_client", self.connections_per_client),
+            ("api.watches_per_client", self.watches_per_client),
+        ];
+        for (key, most) in per_client {
+            require((1..=MOST_PER_CLIENT).contains(&most), key, || {
+                format!("is {most}; 1 to {MOST_PER_CLIENT} are allowed")
+            })?;
+        }
         let Some(tls) = &self.tls else { return Ok(()) };
         for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
             require(!is_empty(path), &format!("api.tls.{key}"), || {

@@ -34,6 +34,8 @@ fn every_setting_can_be_given_in_the_file() {
         tokens_file = "tokens.toml"
         socket_mode = "666"
         socket_users = "read"
+        connections_per_client = 100
+        watches_per_client = 50
         [api.tls]
         cert = "api.crt"
         key = "api.key"
@@ -122,6 +124,11 @@ const MISTAKES: &[(&str, &str)] = &[
         "dunlin.toml:2: api.listen: is [::]:80, which other hosts reach",
     ),
     ("[api.tls]\ncert = \"a.crt\"", "api.tls.key: is missing; name the files of both"),
+    ("[api]\nwatches_per_client = 0", "api.watches_per_client: is 0; 1 to 16384 are allowed"),
+    (
+        "[api]\nconnections_per_client = 16385",
+        "api.connections_per_client: is 16385; 1 to 16384 are allowed",
+    ),
     ("[api]\nsocket_mode = \"0760\"", "api.socket_mode: \"0760\" is not the mode of a socket"),
     ("[api]\nsocket_mode = \"060\"", "api.socket_mode: \"060\" is not the mode of a socket"),
     (
