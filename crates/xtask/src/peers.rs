@@ -94,7 +94,7 @@ fn missing() -> Vec<&'static Peer> {
     PEERS.iter().filter(|peer| !is_installed(peer.command)).collect()
 }
 
-fn is_installed(command: &str) -> bool {
+pub(crate) fn is_installed(command: &str) -> bool {
     env::split_paths(&search_path()).any(|folder| folder.join(command).is_file())
 }
 
