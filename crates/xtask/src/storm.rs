@@ -70,6 +70,9 @@ const OPEN_WITHIN: Duration = Duration::from_secs(120);
 /// A thread that was told to end has ended by then: it may be waiting for an answer.
 const ENDED_WITHIN: Duration = Duration::from_secs(100);
 
+/// Where logs of the last storm are.
+const LOGS: &str = "target/storm";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long faults happen.
@@ -104,6 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // Dropped first, whatever happens, so that nothing runs in a namespace that is removed.
     let mut fleet = start(&network)?;
     let result = storm(args, seed, &network, &mut fleet);
+    keep_logs(&fleet)?;
     drop(fleet);
     let report = result.with_context(|| format!("--seed {seed}"))?;
     println!("\n{}", report.table());
@@ -121,6 +125,15 @@ fn start(network: &Network) -> Result<Fleet> {
     fleet.agents.iter_mut().try_for_each(|agent| agent.start())?;
     fleet.wait_until_joined()?;
     Ok(fleet)
+}
+
+/// Leaves what agents said where the next storm replaces it.
+fn keep_logs(fleet: &Fleet) -> Result<()> {
+    std::fs::create_dir_all(LOGS)?;
+    for agent in &fleet.agents {
+        std::fs::write(format!("{LOGS}/{}.log", agent.name), agent.log())?;
+    }
+    Ok(())
 }
 
 fn posts(fleet: &Fleet) -> Vec<Post> {
