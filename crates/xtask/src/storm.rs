@@ -47,7 +47,8 @@ use writers::Writer;
 use crate::bench::cluster::fleet::{Fleet, Place};
 use crate::bench::crowd::allow_descriptors;
 use crate::bench::dns::questions::Random;
-use crate::run::Cmd;
+use crate::peers::Peer;
+use crate::run::{Cmd, Steps};
 use crate::workspace::Workspace;
 
 /// Services with instances on all agents.
@@ -65,6 +66,8 @@ const FLOODED: usize = 0;
 const SPARE_DESCRIPTORS: u64 = 1_000;
 /// How long agents are left alone before one looks at what they hold.
 const REST: Duration = Duration::from_secs(15);
+/// The same in the end: agents give memory back twice a minute.
+const LONG_REST: Duration = Duration::from_secs(40);
 /// Until all watches are open for the first time.
 const OPEN_WITHIN: Duration = Duration::from_secs(120);
 /// A thread that was told to end has ended by then: it may be waiting for an answer.
@@ -90,6 +93,20 @@ pub(crate) struct Args {
     /// Take the release binary that is there, whatever it was built from.
     #[arg(long)]
     no_build: bool,
+}
+
+/// Runs a short storm as a step, with the release binary that is there, if the programs that it needs are.
+pub(crate) fn step(steps: &mut Steps, missing: &[&Peer]) -> Result<()> {
+    const ARGS: &str = "--no-build --minutes 0.7 --seed 7";
+    let needed = ["dnsperf", "ip", "nft"];
+    if let Some(peer) = missing.iter().find(|peer| needed.contains(&peer.command)) {
+        println!("── storm: NOT RUN, {} is missing", peer.command);
+        return Ok(());
+    }
+    let program = std::env::current_exe()?;
+    let args = ["storm"].into_iter().chain(ARGS.split(' '));
+    let storm = Cmd::new(&program.to_string_lossy(), args);
+    steps.check("storm", &format!("cargo xtask storm {ARGS}"), || storm.run())
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -330,8 +347,8 @@ fn storm(args: &Args, seed: u64, network: &Arc<Network>, fleet: &mut Fleet) -> R
     let told = told.elapsed();
     stage.orders.end_lookups.store(true, Ordering::Relaxed);
     join(&stage, std::mem::take(&mut crew.lookups))?;
-    println!("the storm is over; at rest for {} s", REST.as_secs());
-    pause(REST)?;
+    println!("the storm is over; at rest for {} s", LONG_REST.as_secs());
+    pause(LONG_REST)?;
     let after = hold(fleet)?;
     finale::end(&stage, &mut fleet.agents)?;
     Ok(Report { stage, stormed, flooded, agreed, told, before, after, most: progress.most })

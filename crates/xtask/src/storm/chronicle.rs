@@ -185,3 +185,45 @@ impl Chronicle {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(agent: usize, after: Duration) -> Asked {
+        let at = Instant::now() + after;
+        Asked { agent, at, heard: at }
+    }
+
+    #[test]
+    fn a_fault_disturbs_those_that_it_concerns_and_nobody_else() {
+        let mut chronicle = Chronicle::new();
+        chronicle.begin(&Fault::Isolate(0));
+        let late = RECOVERY + SPREAD + Duration::from_secs(1);
+        let is_calm = |chronicle: &Chronicle| {
+            let pairs = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 1)];
+            pairs.map(|(agent, node)| chronicle.is_calm(asked(agent, late), node))
+        };
+        assert_eq!(is_calm(&chronicle), [true, false, false, true, true]);
+        chronicle.end();
+        assert_eq!(is_calm(&chronicle), [true; 5]);
+        assert!(!chronicle.is_calm(asked(1, Duration::ZERO), 0));
+    }
+
+    #[test]
+    fn others_must_notice_who_is_long_gone_until_it_comes_back() {
+        let mut chronicle = Chronicle::new();
+        chronicle.begin(&Fault::Kill(1));
+        let (soon, late) = (Duration::ZERO, DOWN + Duration::from_secs(1));
+        assert!(!chronicle.is_up(1) && chronicle.is_up(0));
+        assert!(!chronicle.is_long_dead(1, asked(0, soon)));
+        assert!(chronicle.is_long_dead(1, asked(0, late)));
+        assert!(!chronicle.is_long_dead(2, asked(0, late)));
+        chronicle.mend();
+        assert!(!chronicle.is_long_dead(1, asked(0, late)));
+        let since = Instant::now();
+        chronicle.end();
+        assert!(chronicle.is_up(1) && !chronicle.is_untouched(1, since));
+        assert!(chronicle.is_untouched(0, since));
+    }
+}

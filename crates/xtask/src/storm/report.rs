@@ -12,9 +12,9 @@ use super::stage::{Stage, count};
 use crate::bench::cluster::finding::{grouped, megabytes, spread, time};
 use crate::table;
 
-/// What an agent may hold at rest beyond what it held before: caches of DNS workers (32 MiB each) and of encodings
-/// (64 MiB), which stay, and memory that the allocator keeps.
-const MORE_MEMORY: u64 = 160 << 20;
+/// What an agent may hold at rest beyond what it held before: caches of DNS workers (32 MiB each) and encodings (64 MiB),
+/// which stay and are far from full here, and memory that the allocator keeps (32 MiB, see `release_memory`).
+const MORE_MEMORY: u64 = 96 << 20;
 /// Links that are about to end, files of the database that were not open yet.
 const MORE_DESCRIPTORS: usize = 16;
 /// Threads that wait a while for more blocking work.
