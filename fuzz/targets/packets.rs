@@ -44,7 +44,7 @@ pub(crate) fn run(mut octets: &[u8]) {
                 exchange.handle_urgent(now, deltas::PEER, delta, &mut replica);
             }
             Packet::Echo { .. } | Packet::EchoReply { .. } => {
-                membership.handle_heard(deltas::PEER);
+                membership.handle_heard(now, deltas::PEER);
             }
         }
         membership.handle_deadline(now);

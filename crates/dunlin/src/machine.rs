@@ -91,6 +91,36 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
+/// What the allocator may hold beyond what is in use, in octets: freed memory that is soon used again.
+#[cfg(target_env = "gnu")]
+const SPARE: usize = 32 << 20;
+
+/// Gives freed memory back to the system where the allocator holds much of it. glibc does so by itself only at the
+/// end of a heap: what served ten thousand watches, or a newcomer, would stay with this process for ever.
+/// Takes some milliseconds for each hundred megabytes.
+#[cfg(target_env = "gnu")]
+pub(crate) fn release_memory() {
+    // SAFETY: reads counters of the allocator, under its own locks.
+    let counted = unsafe { libc::mallinfo2() };
+    let used = counted.uordblks.saturating_add(counted.hblkhd);
+    if anonymous_memory().is_some_and(|resident| resident > used.saturating_add(SPARE)) {
+        // SAFETY: touches only what is free, under the allocator's own locks.
+        unsafe { libc::malloc_trim(0) };
+    }
+}
+
+/// Other allocators look after that themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn release_memory() {}
+
+/// Octets of this process in RAM that no file stands behind (proc(5)).
+#[cfg(target_env = "gnu")]
+fn anonymous_memory() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.split_whitespace().next()?.parse::<usize>().ok()? * 1024)
+}
+
 /// # Safety
 /// The pointer is null or points to a socket address of the size its family has.
 unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
@@ -128,5 +158,21 @@ mod tests {
     fn signal_zero_only_asks_whether_the_process_is_there() {
         assert!(send_signal(std::process::id(), 0).is_ok());
         assert!(send_signal(u32::MAX, 0).is_err());
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn freed_memory_behind_what_is_in_use_is_given_back() {
+        const PIECE: usize = 1 << 10;
+        let mut pieces: Vec<Box<[u8; PIECE]>> =
+            (0..128 << 10).map(|_| Box::new([1; PIECE])).collect();
+        let full = anonymous_memory().unwrap();
+        // What stays lies at the end of the heap, so that nothing goes by itself.
+        let last = pieces.pop();
+        drop(pieces);
+        release_memory();
+        let freed = full.saturating_sub(anonymous_memory().unwrap());
+        assert!(freed > 64 << 20, "{freed} octets");
+        drop(last);
     }
 }

@@ -6,12 +6,12 @@
 mod agent;
 mod catalog;
 mod checks;
-mod cluster;
-mod crowd;
+pub(crate) mod cluster;
+pub(crate) mod crowd;
 pub(crate) mod dns;
 mod http;
 mod start;
-mod stats;
+pub(crate) mod stats;
 mod watch;
 
 use std::path::{Path, PathBuf};

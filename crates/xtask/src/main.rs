@@ -1,4 +1,4 @@
-//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | sim | fuzz | rules`.
+//! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | sim | storm | fuzz | rules`.
 //!
 //! This crate runs other programs, reads the tracked files and prints. It knows none of Dunlin's own crates, so
 //! it builds in seconds and works while they do not.
@@ -16,6 +16,7 @@ mod perf;
 mod rules;
 mod run;
 mod sim;
+mod storm;
 mod table;
 mod test;
 mod verify;
@@ -52,6 +53,8 @@ enum Command {
     /// Run whole clusters on a virtual network, disk and clock; `--help` tells more.
     #[command(disable_help_flag = true)]
     Sim(sim::Args),
+    /// Load and faults together on three real agents, and an oracle that knows what answers may be.
+    Storm(storm::Args),
     /// Look for inputs that break something; needs cargo-fuzz and a nightly compiler.
     Fuzz(fuzz::Args),
     /// Check the house rules alone (a step of verify).
@@ -80,6 +83,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Test => test::test(),
         Command::Bench(args) => bench::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Rules => rules::check(),
         Command::Echo { listen } => bench::dns::serve_echo(listen),

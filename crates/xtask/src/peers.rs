@@ -52,6 +52,7 @@ const PEERS: &[Peer] = &[
     Peer { command: "ip", package: "iproute2", serves: "hosts in network namespaces" },
     Peer { command: "nft", package: "nftables", serves: "networks that split, and firewalls" },
     Peer { command: "ethtool", package: "ethtool", serves: "networks that lose and delay" },
+    Peer { command: "dnsperf", package: "dnsperf", serves: "a flood of questions in a storm" },
     Peer { command: "faketime", package: "faketime", serves: "hosts whose clock is wrong" },
 ];
 
@@ -94,7 +95,7 @@ fn missing() -> Vec<&'static Peer> {
     PEERS.iter().filter(|peer| !is_installed(peer.command)).collect()
 }
 
-fn is_installed(command: &str) -> bool {
+pub(crate) fn is_installed(command: &str) -> bool {
     env::split_paths(&search_path()).any(|folder| folder.join(command).is_file())
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::run::{Cmd, Steps};
 use crate::workspace::Workspace;
-use crate::{peers, sim, verify};
+use crate::{peers, sim, storm, verify};
 
 /// Simulated clusters.
 const SEEDS: u32 = 200;
@@ -26,6 +26,7 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
     steps.command("release build", &Cmd::cargo("build --release --locked -p dunlin"))?;
     integration_tests(steps, &missing)?;
     sim::step(steps, SEEDS)?;
+    storm::step(steps, &missing)?;
     peers::print_missing(&missing);
     Ok(())
 }

@@ -60,7 +60,7 @@ fn four() -> Lab {
 }
 
 fn connect(lab: &Lab) -> TcpStream {
-    lab.network.on(5, || TcpStream::connect_timeout(&target(), secs(5))).unwrap()
+    lab.network.on(5, || TcpStream::connect_timeout(&target(), secs(5))).unwrap().unwrap()
 }
 
 /// Octets that look like nothing.
@@ -83,14 +83,17 @@ fn noise_and_silence_at_the_port_harm_nobody() {
         // The agent may have hung up already.
         let _ = connect(&lab).write_all(&noise(seed, 4096));
     }
-    let udp = lab.network.on(5, || UdpSocket::bind("0.0.0.0:0")).unwrap();
+    let udp = lab.network.on(5, || UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
     for seed in 0..1000 {
         udp.send_to(&noise(seed, 1 + usize::try_from(seed).unwrap() % 1300), target()).unwrap();
     }
-    let silent: Vec<TcpStream> = lab.network.on(5, || {
-        let connect = || TcpStream::connect_timeout(&target(), secs(5)).ok();
-        (0..2000).map_while(|_| connect()).collect()
-    });
+    let silent: Vec<TcpStream> = lab
+        .network
+        .on(5, || {
+            let connect = || TcpStream::connect_timeout(&target(), secs(5)).ok();
+            (0..2000).map_while(|_| connect()).collect()
+        })
+        .unwrap();
     eprintln!("   {} connections that say nothing", silent.len());
     all_is_well(&lab, 1);
     within(secs(10), "what strangers do is counted", || {
@@ -255,7 +258,7 @@ fn a_web_server_among_those_to_join_is_named_as_a_problem() {
     let wrong = format!("{}:5370", address(5));
     within(secs(10), "the web server listens", || {
         let wrong = wrong.parse().unwrap();
-        lab.network.on(1, || TcpStream::connect_timeout(&wrong, secs(1))).is_ok()
+        lab.network.on(1, || TcpStream::connect_timeout(&wrong, secs(1))).unwrap().is_ok()
     });
     lab.host(1).configure(std::slice::from_ref(&wrong));
     lab.host_mut(1).boot();

@@ -10,7 +10,7 @@ fn a_host_without_udp_stays_a_member_learns_all_and_says_what_is_wrong() {
     everyone(&all, "answers it", secs(5), |host| host.answered("web").contains("web-3"));
     let rule = "meta l4proto udp iifname eth0 drop".to_owned();
     let out = "out:meta l4proto udp oifname eth0 drop".to_owned();
-    lab.network.set_firewall(3, &[rule, out]);
+    lab.network.set_firewall(3, &[rule, out]).unwrap();
     let begun = std::time::Instant::now();
     throughout(secs(6), || {
         for host in &all {
@@ -35,7 +35,7 @@ fn a_host_without_udp_stays_a_member_learns_all_and_says_what_is_wrong() {
     for host in lab.others(3) {
         assert!(!says(host), "{}: {}", host.name(), host.problems());
     }
-    lab.network.heal();
+    lab.network.heal().unwrap();
     everyone(&[lab.host(3)], "is content again", secs(15), |host| host.problems() == "[]");
     lab.all_alive(secs(10));
     lab.catalogs_equal(secs(5));

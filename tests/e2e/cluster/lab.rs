@@ -72,7 +72,7 @@ impl Lab {
     pub(crate) fn place() -> Self {
         let turn = Turn::take();
         let dir = tempfile::tempdir().unwrap();
-        let network = Arc::new(Network::new(HOSTS));
+        let network = Arc::new(Network::new(HOSTS).unwrap());
         let authority = Authority::new("lab");
         let seed = [format!("{}:5370", address(1))];
         let host = |number| Host::new(&network, number, dir.path(), &seed);

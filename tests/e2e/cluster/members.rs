@@ -78,11 +78,11 @@ fn a_host_that_vanishes_from_the_network_is_down_within_seconds() {
     let lab = Lab::start();
     with_web(&lab);
     let silence = ["drop".to_owned(), "out:drop".to_owned()];
-    lab.network.set_firewall(3, &silence);
+    lab.network.set_firewall(3, &silence).unwrap();
     everyone(&lab.others(3), "does not answer its instance", secs(10), |host| {
         host.answered("web") == ids([1, 2, 4, 5])
     });
-    lab.network.heal();
+    lab.network.heal().unwrap();
     lab.all_alive(secs(15));
     lab.catalogs_equal(secs(5));
 }

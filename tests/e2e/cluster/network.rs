@@ -1,4 +1,6 @@
 //! Hosts without machines: network namespaces, each with one cable to a bridge in a namespace of its own.
+//!
+//! `cargo xtask storm` compiles this file as well, so it uses nothing of the other tests.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,15 +9,18 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-use crate::agent::{Process, error_text};
 
 /// Networks made by this process so far.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// Every name begins so; behind it comes the id of the process that has it.
 const PREFIX: &str = "dunlin-test-";
+
+/// What is missing where this does not work.
+const NEEDS: &str = "this needs root, network namespaces and the programs that \
+                     `cargo xtask test` installs (ip, nft, ethtool)";
 
 /// The namespaces of one lab, removed when it ends.
 pub(crate) struct Network {
@@ -25,32 +30,32 @@ pub(crate) struct Network {
 
 impl Network {
     /// Hosts 1 to `hosts` with the addresses 10.77.0.1 and fd77::1, and so on.
-    pub(crate) fn new(hosts: usize) -> Self {
+    pub(crate) fn new(hosts: usize) -> Result<Self> {
         remove_orphans();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{PREFIX}{}-{number}-", std::process::id());
         // From here on whatever was made is removed.
         let network = Self { prefix, hosts };
         let hub = network.hub();
-        ip(&["netns", "add", &hub], "");
+        ip(&["netns", "add", &hub], "")?;
         let mut cables = String::from("link add name br0 type bridge\nlink set br0 up\n");
         for host in 1..=hosts {
             let namespace = network.namespace(host);
-            ip(&["netns", "add", &namespace], "");
+            ip(&["netns", "add", &namespace], "")?;
             cables +=
                 &format!("link add name h{host} type veth peer name eth0 netns {namespace}\n");
             cables += &format!("link set h{host} master br0 up\n");
         }
-        ip(&["-n", &hub, "-batch", "-"], &cables);
+        ip(&["-n", &hub, "-batch", "-"], &cables)?;
         for host in 1..=hosts {
             let (v4, v6) = (address(host), address_v6(host));
             let setup = format!(
                 "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
                  link set eth0 up\nlink set lo up\n"
             );
-            ip(&["-n", &network.namespace(host), "-batch", "-"], &setup);
+            ip(&["-n", &network.namespace(host), "-batch", "-"], &setup)?;
         }
-        network
+        Ok(network)
     }
 
     /// The name of a host's namespace.
@@ -58,13 +63,14 @@ impl Network {
         format!("{}h{host}", self.prefix)
     }
 
-    fn hub(&self) -> String {
+    /// The name of the namespace with the bridge, whose ends of the cables are `h1` and so on.
+    pub(crate) fn hub(&self) -> String {
         format!("{}hub", self.prefix)
     }
 
     /// Gives a host a firewall of these rules, in nftables' language, in place of what it had. Rules are for what
     /// comes in; those for what goes out begin with `out:`.
-    pub(crate) fn set_firewall(&self, host: usize, rules: &[String]) {
+    pub(crate) fn set_firewall(&self, host: usize, rules: &[String]) -> Result<()> {
         let side = |is_out: bool| {
             let of_side = rules.iter().filter(|rule| rule.starts_with("out:") == is_out);
             of_side.map(|r| r.trim_start_matches("out:").to_owned()).collect::<Vec<_>>().join("\n")
@@ -76,45 +82,18 @@ impl Network {
              chain out {{\ntype filter hook output priority 0;\n{outgoing}\n}}\n}}\n"
         );
         let namespace = self.namespace(host);
-        run("ip", &["netns", "exec", &namespace, "nft", "-f", "-"], &table);
+        run("ip", &["netns", "exec", &namespace, "nft", "-f", "-"], &table)
     }
 
     /// `host` hears nothing from `others` any more; they still hear it.
-    pub(crate) fn deafen(&self, host: usize, others: &[usize]) {
+    pub(crate) fn deafen(&self, host: usize, others: &[usize]) -> Result<()> {
         let rules = others.iter().map(|other| format!("ip saddr {} drop", address(*other)));
-        self.set_firewall(host, &rules.collect::<Vec<_>>());
+        self.set_firewall(host, &rules.collect::<Vec<_>>())
     }
 
     /// Every host hears all others again.
-    pub(crate) fn heal(&self) {
-        for host in 1..=self.hosts {
-            self.set_firewall(host, &[]);
-        }
-    }
-
-    /// Puts a slow and lossy wire into the place of the bridge, until what is returned is dropped.
-    pub(crate) fn worsen(&self, weather: &Weather) -> Process {
-        for host in 1..=self.hosts {
-            let namespace = self.namespace(host);
-            // The wire carries whole frames, with the checksums that a network card would have put in.
-            let offload = ["netns", "exec", &namespace, "ethtool", "-K", "eth0", "tx", "off"];
-            run("ip", &offload, "");
-            ip(&["-n", &self.hub(), "link", "set", &format!("h{host}"), "nomaster"], "");
-        }
-        let mut wire = self.command_in(&self.hub(), "python3");
-        wire.args(["-c", include_str!("wire.py"), &weather.loss_percent.to_string()]);
-        wire.args([weather.delay_millis.to_string(), weather.jitter_millis.to_string()]);
-        wire.args((1..=self.hosts).map(|host| format!("h{host}")));
-        Process::spawn(wire.stdin(Stdio::null()))
-    }
-
-    /// Makes the bridge the network again.
-    pub(crate) fn calm(&self, wire: Process) {
-        drop(wire);
-        for host in 1..=self.hosts {
-            let (hub, cable) = (self.hub(), format!("h{host}"));
-            ip(&["-n", &hub, "link", "set", &cable, "master", "br0"], "");
-        }
+    pub(crate) fn heal(&self) -> Result<()> {
+        (1..=self.hosts).try_for_each(|host| self.set_firewall(host, &[]))
     }
 
     /// A command that runs on a host, and ends with the thread that starts it.
@@ -122,22 +101,27 @@ impl Network {
         self.command_in(&self.namespace(host), program)
     }
 
-    fn command_in(&self, namespace: &str, program: &str) -> Command {
+    /// The same in a namespace of this name.
+    pub(crate) fn command_in(&self, namespace: &str, program: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", namespace, program]);
         command
     }
 
-    /// Runs something on a host: sockets made in it stay there.
-    pub(crate) fn on<T: Send>(&self, host: usize, act: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(path(&self.namespace(host))).unwrap();
-        let enter_and_act = || {
-            let network = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), network).expect("root may enter it");
-            act()
-        };
-        // A thread of its own, which ends there.
-        std::thread::scope(|scope| scope.spawn(enter_and_act).join().unwrap())
+    /// Moves the calling thread to a host: sockets that it makes stay there.
+    pub(crate) fn enter(&self, host: usize) -> Result<()> {
+        let namespace = self.namespace(host);
+        let file = File::open(path(&namespace)).with_context(|| namespace.clone())?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("cannot enter {namespace}; {NEEDS}"))
+    }
+
+    /// Runs something on a host, in a thread of its own, which ends there.
+    pub(crate) fn on<T: Send>(&self, host: usize, act: impl FnOnce() -> T + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| self.enter(host).map(|()| act()));
+            thread.join().map_err(|_| anyhow!("what was to run on host {host} panicked"))?
+        })
     }
 }
 
@@ -151,13 +135,6 @@ impl Drop for Network {
             }
         }
     }
-}
-
-/// How bad a wire is, in each direction.
-pub(crate) struct Weather {
-    pub(crate) loss_percent: u32,
-    pub(crate) delay_millis: u32,
-    pub(crate) jitter_millis: u32,
 }
 
 /// A host's address.
@@ -187,24 +164,23 @@ fn remove_orphans() {
     }
 }
 
-fn ip(arguments: &[&str], input: &str) {
-    run("ip", arguments, input);
+fn ip(arguments: &[&str], input: &str) -> Result<()> {
+    run("ip", arguments, input)
 }
 
 /// Runs a command that has to succeed.
-fn run(program: &str, arguments: &[&str], input: &str) {
-    let why = "cluster tests need root, network namespaces and the programs that \
-               `cargo xtask test` installs (ip, nft, ethtool, faketime)";
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<()> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}; {why}"));
+        .with_context(|| format!("{program}; {NEEDS}"))?;
     // A program that does not read what it is given says why when it ends.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let out = child.wait_with_output().unwrap();
-    let error = error_text(&out);
-    assert!(out.status.success(), "{program} {arguments:?}: {error}{input}; {why}");
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let out = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.success(), "{program} {arguments:?}: {error}{input}; {NEEDS}");
+    Ok(())
 }

@@ -14,10 +14,10 @@ const FAR: [usize; 3] = [3, 4, 5];
 
 fn split(lab: &Lab) {
     for host in NEAR {
-        lab.network.deafen(host, &FAR);
+        lab.network.deafen(host, &FAR).unwrap();
     }
     for host in FAR {
-        lab.network.deafen(host, &NEAR);
+        lab.network.deafen(host, &NEAR).unwrap();
     }
 }
 
@@ -66,7 +66,7 @@ fn both_sides_of_a_split_go_on_and_agree_when_it_heals() {
     });
     change_both_sides(&lab);
     let healed = Instant::now();
-    lab.network.heal();
+    lab.network.heal().unwrap();
     lab.all_alive(secs(30));
     lab.catalogs_equal(secs(30).saturating_sub(healed.elapsed()));
     everyone(&all, "answers what is true now", secs(5), |host| {
@@ -93,7 +93,7 @@ fn change_both_sides(lab: &Lab) {
 fn a_host_that_does_not_hear_one_other_harms_nobody() {
     let lab = Lab::start();
     let all: Vec<_> = lab.iter().collect();
-    lab.network.deafen(1, &[2]);
+    lab.network.deafen(1, &[2]).unwrap();
     let mut down = [None::<Instant>; 2];
     let mut longest = std::time::Duration::ZERO;
     throughout(secs(30), || {
@@ -116,7 +116,7 @@ fn a_host_that_does_not_hear_one_other_harms_nobody() {
     everyone(&all, "sees the end of web-2", secs(5), |host| {
         !host.answered("web").contains("web-2")
     });
-    lab.network.heal();
+    lab.network.heal().unwrap();
     lab.all_alive(secs(15));
     lab.catalogs_equal(secs(5));
 }

@@ -255,7 +255,7 @@ impl Members {
     }
 
     fn take_packet(&mut self, now: Instant, from: NodeId, ip: IpAddr, packet: &[u8]) {
-        self.membership.handle_heard(from);
+        self.membership.handle_heard(now, from);
         match Packet::decode(packet) {
             Ok(Packet::Membership { summary, packet }) => {
                 if let Err(error) = self.membership.handle_packet(now, from, &packet) {

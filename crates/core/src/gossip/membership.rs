@@ -5,6 +5,8 @@
 //! What always holds:
 //! - A member that answers is not declared down by an agent that is itself too slow: timers that fire late raise
 //!   the health score, which stretches every timeout, and after a pause all timers are put off.
+//! - A member that was heard only just now is not down because another agent says so: it is asked, and while it
+//!   answers it has the time to say so itself.
 //! - `Down` is final for one generation of a member; who was declared down by mistake comes back with the next.
 
 #[cfg(test)]
@@ -108,12 +110,23 @@ pub enum MembershipOutput {
 #[error("membership packet: {0:?}")]
 pub struct PacketError(foca::Error);
 
-/// A member whose host refused a connection: perhaps its agent has died.
+/// A member whose host refused a connection, or that others hold for down: perhaps its agent has died.
 #[derive(Debug)]
 struct Doubt {
     peer: Peer,
     echoes_left: u8,
     next: Instant,
+    /// Set where others hold it for down, as foca does then.
+    rumour: Option<Rumour>,
+}
+
+/// What others say of a member that was heard only just now. One that was cut off from it may say so when it is
+/// back.
+#[derive(Debug, Clone, Copy)]
+struct Rumour {
+    /// Until when it may take a new identity, if it answers.
+    until: Instant,
+    has_answered: bool,
 }
 
 /// The state machine.
@@ -123,6 +136,8 @@ pub struct Membership {
     timers: BTreeMap<(Instant, u64), Timer<Peer>>,
     submitted: u64,
     doubts: BTreeMap<NodeId, Doubt>,
+    /// When something last came from each member that is not down.
+    heard: BTreeMap<NodeId, Instant>,
     health: u32,
     /// Whether anything was heard since the last probe began: if not, the fault may be ours.
     has_heard: bool,
@@ -194,6 +209,7 @@ impl Membership {
             timers: BTreeMap::new(),
             submitted: 0,
             doubts: BTreeMap::new(),
+            heard: BTreeMap::new(),
             health: 0,
             has_heard: false,
             sized_for: 1,
@@ -229,10 +245,17 @@ impl Membership {
             let liveness = match member.state() {
                 State::Alive => Liveness::Alive,
                 State::Suspect => Liveness::Suspect,
+                State::Down if self.is_rumoured(member.id()) => Liveness::Suspect,
                 State::Down => Liveness::Down,
             };
             (*member.id(), liveness)
         })
+    }
+
+    /// Whether only others say that a member is down.
+    fn is_rumoured(&self, peer: &Peer) -> bool {
+        let doubt = self.doubts.get(&peer.id);
+        doubt.is_some_and(|doubt| doubt.rumour.is_some() && doubt.peer == *peer)
     }
 
     /// What is known of one node. Costs time in proportion to the number of members.
@@ -273,7 +296,10 @@ impl Membership {
             self.outputs.push_back(MembershipOutput::Renewed(renewed));
             self.trust_suspects(now);
         }
-        self.doubts.remove(&peer.id);
+        // A rumour ends with the generation that it is about.
+        if self.doubts.get(&peer.id).is_some_and(|doubt| doubt.rumour.is_none()) {
+            self.doubts.remove(&peer.id);
+        }
         let alive = std::iter::once(Member::alive(peer));
         self.with_foca(now, |foca, effects| foca.apply_many(alive, true, effects));
         self.with_foca(now, |foca, effects| foca.announce(peer, effects));
@@ -296,24 +322,53 @@ impl Membership {
         from: NodeId,
         packet: &[u8],
     ) -> Result<(), PacketError> {
-        self.handle_heard(from);
+        self.handle_heard(now, from);
         let mut effects = Effects::default();
         let result = self.foca.handle_data(packet, &mut effects);
+        self.take_rumours(now, from, &mut effects.news);
         self.perform(now, effects);
         result.map_err(PacketError)
     }
 
     /// Notes that something came from a member: it lives.
-    pub fn handle_heard(&mut self, from: NodeId) {
+    pub fn handle_heard(&mut self, now: Instant, from: NodeId) {
         self.has_heard = true;
-        self.doubts.remove(&from);
+        self.heard.insert(from, now);
+        let Some(doubt) = self.doubts.get_mut(&from) else { return };
+        match &mut doubt.rumour {
+            Some(rumour) => rumour.has_answered = true,
+            None => _ = self.doubts.remove(&from),
+        }
+    }
+
+    /// Takes out of what a packet told the ends of members that were heard only just now, and asks these members.
+    fn take_rumours(&mut self, now: Instant, from: NodeId, news: &mut Vec<News>) {
+        let recently = self.settings.probe_period * 2;
+        let until = now + self.stretched(self.settings.suspicion * 2);
+        news.retain(|news| {
+            let News::Down(peer) = news else { return true };
+            let heard = self.heard.get(&peer.id);
+            let is_recent = heard.is_some_and(|at| now.saturating_duration_since(*at) < recently);
+            // Who says so of itself leaves.
+            if !is_recent || peer.id == from {
+                return true;
+            }
+            let rumour = Some(Rumour { until, has_answered: false });
+            let (peer, echoes_left) = (*peer, DOUBT_ECHOES);
+            let doubt = Doubt { peer, echoes_left, next: now, rumour: None };
+            let doubt = self.doubts.entry(peer.id).or_insert(doubt);
+            doubt.rumour = rumour;
+            // It has to hear of it, to say that it lives.
+            self.push_at = self.push_at.or(Some(now));
+            false
+        });
     }
 
     /// Takes the news that a member's host refused a connection to its agent. It gets some echoes as its last
     /// chance; if it answers none, nobody lives there.
     pub fn doubt(&mut self, now: Instant, node: NodeId) {
         let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) else { return };
-        let doubt = Doubt { peer, echoes_left: DOUBT_ECHOES, next: now };
+        let doubt = Doubt { peer, echoes_left: DOUBT_ECHOES, next: now, rumour: None };
         self.doubts.entry(node).or_insert(doubt);
         self.handle_deadline(now);
     }
@@ -381,6 +436,9 @@ impl Membership {
         self.timers = timers.into_iter().map(|((at, n), timer)| ((at + grace, n), timer)).collect();
         for doubt in self.doubts.values_mut() {
             doubt.next += grace;
+            if let Some(rumour) = &mut doubt.rumour {
+                rumour.until += grace;
+            }
         }
     }
 
@@ -419,15 +477,24 @@ impl Membership {
         let mut gone = Vec::new();
         for doubt in self.doubts.values_mut().filter(|doubt| doubt.next <= now) {
             if doubt.echoes_left == 0 {
-                gone.push(doubt.peer);
+                match doubt.rumour {
+                    Some(Rumour { until, has_answered: true }) if now < until => doubt.next = until,
+                    Some(_) | None => gone.push((doubt.peer, doubt.rumour.is_some())),
+                }
                 continue;
             }
             doubt.echoes_left -= 1;
             doubt.next = now + period;
             self.outputs.push_back(MembershipOutput::Echo { to: doubt.peer });
         }
-        for peer in gone {
+        for (peer, is_rumoured) in gone {
             self.doubts.remove(&peer.id);
+            if is_rumoured {
+                // foca believed it before.
+                self.heard.remove(&peer.id);
+                self.outputs.push_back(MembershipOutput::Down(peer));
+                continue;
+            }
             let down = std::iter::once(Member::down(peer));
             self.with_foca(now, |foca, effects| foca.apply_many(down, true, effects));
         }
@@ -466,9 +533,13 @@ impl Membership {
         let is_renewed = effects.news.iter().any(|news| matches!(news, News::Renewed(_)));
         for news in effects.news {
             self.outputs.push_back(match news {
-                News::Up(peer) => MembershipOutput::Up(peer),
+                News::Up(peer) => {
+                    self.doubts.remove(&peer.id);
+                    MembershipOutput::Up(peer)
+                }
                 News::Down(peer) => {
                     self.doubts.remove(&peer.id);
+                    self.heard.remove(&peer.id);
                     self.push_at = self.push_at.or(Some(now));
                     MembershipOutput::Down(peer)
                 }

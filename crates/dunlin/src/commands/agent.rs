@@ -1,7 +1,7 @@
 //! `dunlin agent`: from the command line to a running agent.
 
 use std::os::unix::process::CommandExt as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -13,7 +13,11 @@ use tracing::{error, info, warn};
 
 use crate::cli::Context;
 use crate::logging::{self, LogHandle};
+use crate::machine;
 use crate::settings::{self, Settings};
+
+/// Between two looks whether freed memory can be given back.
+const TIDY_PERIOD: Duration = Duration::from_secs(30);
 
 /// Run the agent of this host.
 ///
@@ -49,9 +53,15 @@ pub(super) async fn run_node(
     ready(&node);
     let status = format!("node {} answers", node.shared().identity.node);
     systemd::ready(&status);
+    let mut tidy = tokio::time::interval(TIDY_PERIOD);
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
+            _ = tidy.tick() => {
+                // Off the threads that serve; nothing depends on when it is done.
+                tokio::task::spawn_blocking(machine::release_memory);
+                continue;
+            }
             () = node.failed() => bail!("the agent's driver has ended; this is a bug"),
         };
         if signal == Signal::Stop {

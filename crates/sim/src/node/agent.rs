@@ -110,11 +110,11 @@ impl Agent {
                 self.exchange.handle_summary(now, from.id, summary, &self.replica);
             }
             Ok(Packet::Urgent(delta)) => {
-                self.membership.handle_heard(from.id);
+                self.membership.handle_heard(now, from.id);
                 self.exchange.handle_urgent(now, from.id, delta, &mut self.replica);
             }
             Ok(Packet::Echo { stamp }) => {
-                self.membership.handle_heard(from.id);
+                self.membership.handle_heard(now, from.id);
                 out.push(datagram(
                     from,
                     &Packet::EchoReply {
@@ -124,7 +124,7 @@ impl Agent {
                 ));
             }
             Ok(Packet::EchoReply { stamp, .. }) => {
-                self.membership.handle_heard(from.id);
+                self.membership.handle_heard(now, from.id);
                 let sent = self.started + Duration::from_nanos(stamp);
                 let rtt = now.saturating_duration_since(sent);
                 self.distances.handle_rtt(from.id, rtt);

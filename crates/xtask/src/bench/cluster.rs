@@ -5,13 +5,13 @@
 
 pub(super) mod control;
 mod failures;
-pub(super) mod finding;
-pub(super) mod fleet;
-pub(super) mod http;
+pub(crate) mod finding;
+pub(crate) mod fleet;
+pub(crate) mod http;
 mod large;
 mod latency;
 mod load;
-pub(super) mod proc;
+pub(crate) mod proc;
 pub(super) mod seeded;
 mod throughput;
 mod watches;

@@ -22,8 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PIECE: usize = 16 << 10;
 
 /// Connections by number.
-pub(super) struct Crowd {
-    connections: Vec<TcpStream>,
+pub(crate) struct Crowd {
+    /// None while it is closed.
+    connections: Vec<Option<TcpStream>>,
     epoll: OwnedFd,
     piece: Vec<u8>,
 }
@@ -34,11 +35,21 @@ type Taking<'a> = &'a mut dyn FnMut(usize, &[u8]) -> Result<()>;
 impl Crowd {
     /// Opens so many connections, one after the other, and sends on each what `request` says for its number.
     /// Returns when all have heard something.
-    pub(super) fn open(
+    pub(crate) fn open(
         address: SocketAddr,
         count: usize,
         request: impl Fn(usize) -> String,
     ) -> Result<Self> {
+        let mut crowd = Self::empty(count)?;
+        for number in 0..count {
+            let connected = crowd.reopen(number, address, &request(number));
+            connected.with_context(|| format!("connection {number} of {count}"))?;
+        }
+        Ok(crowd)
+    }
+
+    /// So many connections, none of which is open yet.
+    pub(crate) fn empty(count: usize) -> Result<Self> {
         // SAFETY: no pointer is passed; what it returns is checked before it is owned, once.
         let epoll = unsafe {
             let descriptor = libc::epoll_create1(libc::EPOLL_CLOEXEC);
@@ -47,17 +58,23 @@ impl Crowd {
             }
             OwnedFd::from_raw_fd(descriptor)
         };
-        let mut crowd = Self { connections: Vec::new(), epoll, piece: vec![0; PIECE] };
-        for number in 0..count {
-            let connected = TcpStream::connect(address);
-            let stream = connected.with_context(|| format!("connection {number} of {count}"))?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            crowd.add(&stream, number)?;
-            crowd.connections.push(stream);
-            crowd.send(number, &request(number))?;
-        }
-        Ok(crowd)
+        let connections = (0..count).map(|_| None).collect();
+        Ok(Self { connections, epoll, piece: vec![0; PIECE] })
+    }
+
+    /// Opens a connection, in the place of a former one if there was one, and sends a request on it.
+    pub(crate) fn reopen(
+        &mut self,
+        number: usize,
+        address: SocketAddr,
+        request: &str,
+    ) -> Result<()> {
+        let stream = TcpStream::connect(address).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        self.add(&stream, number)?;
+        self.connections[number] = Some(stream);
+        self.send(number, request)
     }
 
     fn add(&self, stream: &TcpStream, number: usize) -> Result<()> {
@@ -76,12 +93,28 @@ impl Crowd {
     }
 
     /// Sends a request on a connection. It is short, so that an idle connection takes it whole.
-    pub(super) fn send(&mut self, number: usize, request: &str) -> Result<()> {
-        self.connections[number].write_all(request.as_bytes()).context("cannot send a request")
+    pub(crate) fn send(&mut self, number: usize, request: &str) -> Result<()> {
+        let stream = self.connections[number].as_mut().context("it is closed")?;
+        stream.write_all(request.as_bytes()).context("cannot send a request")
     }
 
-    /// Waits a while for connections to have something, and hands it on. Returns whether any had.
-    pub(super) fn take(&mut self, wait: Duration, taking: Taking<'_>) -> Result<bool> {
+    /// Waits a while for connections to have something, and hands it on. Returns whether any had. None may end.
+    pub(crate) fn take(&mut self, wait: Duration, taking: Taking<'_>) -> Result<bool> {
+        let mut lost = Vec::new();
+        let had = self.take_or_lose(wait, taking, &mut lost)?;
+        match lost.first() {
+            Some(number) => bail!("connection {number} was closed"),
+            None => Ok(had),
+        }
+    }
+
+    /// The same; adds to `lost` the numbers of connections that have ended.
+    pub(crate) fn take_or_lose(
+        &mut self,
+        wait: Duration,
+        taking: Taking<'_>,
+        lost: &mut Vec<usize>,
+    ) -> Result<bool> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY];
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the descriptor is open; the kernel writes at most `READY` events, for which there is room.
@@ -100,19 +133,21 @@ impl Crowd {
         };
         for event in &events[..count] {
             let number = event.u64 as usize;
-            let read = self.connections[number].read(&mut self.piece);
-            match read {
-                Ok(0) => bail!("connection {number} was closed"),
-                Ok(octets) => taking(number, &self.piece[..octets])?,
+            let Some(stream) = &mut self.connections[number] else { continue };
+            match stream.read(&mut self.piece) {
+                Ok(octets) if octets > 0 => taking(number, &self.piece[..octets])?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error).with_context(|| format!("connection {number}")),
+                Ok(_) | Err(_) => {
+                    self.connections[number] = None;
+                    lost.push(number);
+                }
             }
         }
         Ok(count > 0)
     }
 
     /// Waits until so many connections have received `sign`. Returns when the last had it.
-    pub(super) fn wait_for(&mut self, sign: &str, count: usize) -> Result<Instant> {
+    pub(crate) fn wait_for(&mut self, sign: &str, count: usize) -> Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         let mut left = count;
         let mut last = Instant::now();
@@ -134,7 +169,7 @@ impl Crowd {
 
 /// Lets this process and those that it starts have as many descriptors open as the system's hard limit says, which
 /// must be `needed` at least.
-pub(super) fn allow_descriptors(needed: u64) -> Result<()> {
+pub(crate) fn allow_descriptors(needed: u64) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a value that lives beyond the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {

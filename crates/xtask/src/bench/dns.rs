@@ -8,8 +8,8 @@ mod datagrams;
 mod echo;
 mod farm;
 pub(super) mod load;
-pub(super) mod process;
-pub(super) mod questions;
+pub(crate) mod process;
+pub(crate) mod questions;
 mod row;
 mod store;
 

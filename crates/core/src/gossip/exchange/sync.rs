@@ -85,11 +85,38 @@ pub(super) struct Lacking {
 #[derive(Debug)]
 struct Lack {
     extent: Extent,
-    sources: Vec<NodeId>,
+    sources: Vec<Source>,
     due: Instant,
     asked: Option<NodeId>,
     /// When, or when it last answered in part.
     asked_at: Instant,
+}
+
+/// Who can be asked, and what it said to have: others may have said more.
+#[derive(Debug)]
+struct Source {
+    peer: NodeId,
+    extent: Extent,
+}
+
+impl Lack {
+    /// Notes what a peer has; of too many peers, those with the newest are kept.
+    fn note_source(&mut self, peer: NodeId, extent: &Extent) {
+        let extent = extent.clone();
+        if let Some(source) = self.sources.iter_mut().find(|source| source.peer == peer) {
+            source.extent = extent;
+        } else if self.sources.len() < MOST_SOURCES {
+            self.sources.push(Source { peer, extent });
+        } else if let Some(oldest) = self.sources.iter_mut().min_by_key(|s| s.extent.newest())
+            && oldest.extent.newest() < extent.newest()
+        {
+            *oldest = Source { peer, extent };
+        }
+    }
+
+    fn forget_source(&mut self, peer: NodeId) {
+        self.sources.retain(|source| source.peer != peer);
+    }
 }
 
 /// Heads were equal and rows were not.
@@ -123,9 +150,7 @@ impl Lacking {
         if !lack.extent.is_sound() {
             lack.extent.clone_from(extent);
         }
-        if lack.sources.len() < MOST_SOURCES && !lack.sources.contains(&source) {
-            lack.sources.push(source);
-        }
+        lack.note_source(source, extent);
         if due < lack.due && lack.asked.is_none() {
             self.due.remove(&(lack.due, origin));
             lack.due = due;
@@ -169,15 +194,12 @@ impl Lacking {
         let concerned: Vec<NodeId> = self
             .origins
             .iter_mut()
-            .filter(|(_, lack)| lack.sources.contains(&peer))
-            .map(|(origin, lack)| {
-                lack.sources.retain(|source| *source != peer);
-                (*origin, lack)
-            })
-            .filter(|(_, lack)| lack.asked == Some(peer))
-            .map(|(origin, lack)| {
-                lack.asked = None;
-                origin
+            .filter_map(|(origin, lack)| {
+                lack.forget_source(peer);
+                (lack.asked == Some(peer)).then(|| {
+                    lack.asked = None;
+                    *origin
+                })
             })
             .collect();
         for origin in concerned {
@@ -412,20 +434,23 @@ impl Exchange {
             }
             // Who was asked and did not answer comes last.
             if let Some(silent) = lack.asked.take() {
-                lack.sources.retain(|source| *source != silent);
+                lack.forget_source(silent);
                 self.lacking.release(Some(silent));
                 replica.unstage(origin);
             }
-            let Some(lack) = self.lacking.origins.get(&origin) else { continue };
-            let has_sources = lack.sources.iter().any(|source| self.links.contains_key(source));
-            if !has_sources || !replica.lacks(origin, &lack.extent) {
+            let Some(lack) = self.lacking.origins.get_mut(&origin) else { continue };
+            // Who has nothing that is lacking would not answer.
+            lack.sources.retain(|source| {
+                self.links.contains_key(&source.peer) && replica.lacks(origin, &source.extent)
+            });
+            if lack.sources.is_empty() || !replica.lacks(origin, &lack.extent) {
                 self.lacking.remove(origin);
                 continue;
             }
+            let Some(lack) = self.lacking.origins.get(&origin) else { continue };
             let load = |peer: &NodeId| self.lacking.asked.get(peer).copied().unwrap_or(0);
-            let free = lack.sources.iter().filter(|peer| self.links.contains_key(peer));
-            let Some(peer) = free.copied().min_by_key(load).filter(|peer| load(peer) < MOST_ASKED)
-            else {
+            let peers = lack.sources.iter().map(|source| source.peer);
+            let Some(peer) = peers.min_by_key(load).filter(|peer| load(peer) < MOST_ASKED) else {
                 self.lacking.waiting.insert(origin);
                 continue;
             };
@@ -494,25 +519,27 @@ impl Exchange {
                     continue;
                 }
             }
-            let was_all = delta.is_last();
-            self.follow_lack(now, origin, was_all.then_some(from), replica);
+            self.follow_lack(now, (origin, from), delta.is_last(), replica);
         }
         self.ask_for_lacking(now, replica);
     }
 
-    /// What was lacking has come, or some of it; `told` is a peer that has no more than came.
+    /// What was lacking has come from a peer, or some of it; `is_all` when that peer has no more.
     fn follow_lack(
         &mut self,
         now: Instant,
-        origin: NodeId,
-        told: Option<NodeId>,
+        (origin, from): (NodeId, NodeId),
+        is_all: bool,
         replica: &Replica,
     ) {
         let Some(lack) = self.lacking.origins.get_mut(&origin) else { return };
+        let source = lack.sources.iter().find(|source| source.peer == from);
+        let is_answered = source.is_some_and(|source| !replica.lacks(origin, &source.extent));
         if !replica.lacks(origin, &lack.extent) {
             self.lacking.remove(origin);
-        } else if told.is_some() && lack.asked == told {
-            lack.sources.retain(|source| Some(*source) != told);
+        } else if lack.asked == Some(from) && (is_all || is_answered) {
+            // Others said that there is more.
+            lack.forget_source(from);
             self.lacking.ask_again(now, origin);
         } else {
             lack.asked_at = now;

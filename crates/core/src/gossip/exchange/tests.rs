@@ -268,6 +268,42 @@ fn what_a_push_lost_is_found_by_digests_and_the_link_is_grafted() {
 }
 
 #[test]
+fn who_has_sent_all_it_has_is_not_waited_for_while_others_have_more() {
+    for is_known in [false, true] {
+        let mut net = Net::new(3);
+        net.mesh();
+        // 2 has the first commit alone; 3 has it as well, or nothing.
+        net.broken = if is_known { vec![] } else { vec![(1, 3), (2, 3)] };
+        net.commit(1, vec![instance("a", 1)]);
+        net.broken = vec![(1, 2), (1, 3)];
+        net.commit(1, vec![instance("a", 2)]);
+        net.broken.clear();
+        let heads = [1, 2].map(|n: u8| {
+            let (extent, digest) = net.agents[&n].replica.told(id(1)).unwrap();
+            HeadEntry { origin: id(1), extent: extent.clone(), digest }
+        });
+        let [all, some] = heads.map(|head| Frame::Heads {
+            buckets: u64::MAX,
+            wants_reply: false,
+            heads: vec![head],
+        });
+        if is_known {
+            // It hears of what it lacks from both, in whatever state they were.
+            let agent = net.agent(3);
+            agent.replica.distrust(id(1));
+        }
+        let now = net.now;
+        for (from, frame) in [(2, some), (1, all)] {
+            let agent = net.agent(3);
+            agent.exchange.handle_frame(now, id(from), frame, &mut agent.replica);
+        }
+        net.pass(Duration::from_millis(500));
+        let head = |n: u8| net.agents[&n].replica.head(id(1));
+        assert_eq!(head(3), head(1));
+    }
+}
+
+#[test]
 fn an_urgent_commit_overtakes_what_waits_on_a_link() {
     let mut net = Net::new(2);
     net.mesh();

@@ -89,7 +89,7 @@ impl Net {
                     Some(packet) => self.member(to).handle_packet(now, id, &packet).unwrap(),
                     None => {
                         let back = NodeId::from_bytes([to; 16]);
-                        self.member(from).handle_heard(back);
+                        self.member(from).handle_heard(now, back);
                     }
                 }
             }
@@ -188,6 +188,42 @@ fn a_member_that_was_cut_off_suspects_nobody_for_ever() {
             assert!(net.all_see(n, Liveness::Alive), "{n}, when 2 was cut off for {millis} ms");
         }
     }
+}
+
+#[test]
+fn who_is_held_for_down_by_one_agent_and_answers_others_is_down_for_that_one_alone() {
+    let mut net = Net::new(4);
+    let now = net.now;
+    net.told.clear();
+    // For a moment, in which 2 has reason to ask.
+    net.cut_off.insert(3);
+    net.member(2).doubt(now, peer(3).id);
+    while net.liveness(3, 2) != Some(Liveness::Down) {
+        net.now += Duration::from_millis(10);
+        let now = net.now;
+        net.member(2).handle_deadline(now);
+    }
+    net.cut_off.clear();
+    net.pass(Duration::from_secs(5));
+    assert!(net.all_see(3, Liveness::Alive));
+    let down = MembershipOutput::Down(peer(3));
+    let condemned: Vec<u8> =
+        net.told.iter().filter(|(_, told)| *told == down).map(|(n, _)| *n).collect();
+    assert_eq!(condemned, [2]);
+}
+
+#[test]
+fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
+    let mut net = Net::new(3);
+    // 1 finds out that 3 has died, and tells 2, which heard of 3 a moment ago.
+    net.stopped.insert(3);
+    let now = net.now;
+    net.member(1).doubt(now, peer(3).id);
+    net.pass(Duration::from_millis(450));
+    assert_eq!(net.liveness(3, 2), Some(Liveness::Suspect));
+    net.pass(Duration::from_millis(450));
+    assert!(net.all_see(3, Liveness::Down));
+    assert!(net.told.contains(&(2, MembershipOutput::Down(peer(3)))));
 }
 
 /// Of these members each holds all others for down. Then the network is well again.

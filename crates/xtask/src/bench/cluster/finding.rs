@@ -7,17 +7,17 @@ use crate::table;
 
 /// What was measured, beside what is known of Corrosion and what is wanted.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::bench) struct Finding {
-    pub(in crate::bench) what: String,
-    pub(in crate::bench) reference: String,
-    pub(in crate::bench) target: String,
-    pub(in crate::bench) measured: String,
+pub(crate) struct Finding {
+    pub(crate) what: String,
+    pub(crate) reference: String,
+    pub(crate) target: String,
+    pub(crate) measured: String,
     /// None where nothing is wanted.
-    pub(in crate::bench) is_met: Option<bool>,
+    pub(crate) is_met: Option<bool>,
 }
 
 impl Finding {
-    pub(in crate::bench) fn new(
+    pub(crate) fn new(
         what: impl Into<String>,
         reference: &str,
         target: &str,
@@ -34,7 +34,7 @@ impl Finding {
     }
 
     /// Without a reference to compare with.
-    pub(in crate::bench) fn alone(
+    pub(crate) fn alone(
         what: impl Into<String>,
         target: &str,
         measured: impl Into<String>,
@@ -44,12 +44,12 @@ impl Finding {
     }
 
     /// As one line that [`Finding::read`] understands.
-    pub(in crate::bench) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let met = ["no", "yes", "–"][self.is_met.map_or(2, usize::from)];
         [&self.what, &self.reference, &self.target, &self.measured, met].join("\t")
     }
 
-    pub(in crate::bench) fn read(line: &str) -> Option<Self> {
+    pub(crate) fn read(line: &str) -> Option<Self> {
         let [what, reference, target, measured, met] = line.split('\t').collect::<Vec<_>>()[..]
         else {
             return None;
@@ -67,7 +67,7 @@ pub(super) fn render(findings: &[Finding]) -> String {
 }
 
 /// Findings that have no reference, for the terminal.
-pub(in crate::bench) fn render_alone(findings: &[Finding]) -> String {
+pub(crate) fn render_alone(findings: &[Finding]) -> String {
     let row = |finding: &Finding| {
         let mut cells: Vec<String> = finding.line().split('\t').map(str::to_owned).collect();
         cells.remove(1);
@@ -78,22 +78,22 @@ pub(in crate::bench) fn render_alone(findings: &[Finding]) -> String {
 }
 
 /// Median and 99th percentile, as a reader wants them.
-pub(in crate::bench) fn spread(samples: &[Duration]) -> String {
+pub(crate) fn spread(samples: &[Duration]) -> String {
     let (p50, p99) = (time(median(samples)), time(percentile(samples, 99.0)));
     format!("p50 {p50}, p99 {p99} ({} samples)", samples.len())
 }
 
-pub(in crate::bench) fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 { format!("{:.2} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
-pub(in crate::bench) fn megabytes(octets: u64) -> String {
+pub(crate) fn megabytes(octets: u64) -> String {
     format!("{:.1} MB", octets as f64 / 1e6)
 }
 
 /// A whole number with separators.
-pub(in crate::bench) fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = if number <= -0.5 { "-".to_owned() } else { String::new() };
     for (at, digit) in digits.chars().enumerate() {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,25 +36,36 @@ impl Drop for Scratch {
 }
 
 /// Agents of one cluster. Dropping it kills them and removes all that they wrote.
-pub(in crate::bench) struct Fleet {
-    pub(in crate::bench) agents: Vec<Agent>,
+pub(crate) struct Fleet {
+    pub(crate) agents: Vec<Agent>,
     _scratch: Scratch,
 }
 
 /// One agent, running or not.
-pub(in crate::bench) struct Agent {
-    pub(in crate::bench) name: String,
-    pub(in crate::bench) data: PathBuf,
-    ip: Ipv4Addr,
+pub(crate) struct Agent {
+    pub(crate) name: String,
+    pub(crate) data: PathBuf,
+    /// Where its provider files are.
+    pub(crate) services: PathBuf,
+    place: Place,
     config: PathBuf,
     log: PathBuf,
     binary: PathBuf,
     child: Option<Child>,
 }
 
+/// Where an agent runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) ip: Ipv4Addr,
+    /// The words in front of its command, such as those that move it to a network namespace. They become its
+    /// process.
+    pub(crate) wrapper: Vec<String>,
+}
+
 impl Fleet {
     /// Starts agents and waits until each sees all others alive.
-    pub(in crate::bench) fn start(binary: &Path, count: usize) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, count: usize) -> Result<Self> {
         let mut fleet = Self::prepare(binary, count)?;
         for agent in &mut fleet.agents {
             agent.start()?;
@@ -64,7 +75,17 @@ impl Fleet {
     }
 
     /// Makes certificates and configurations for agents, but starts none.
-    pub(in crate::bench) fn prepare(binary: &Path, count: usize) -> Result<Self> {
+    pub(crate) fn prepare(binary: &Path, count: usize) -> Result<Self> {
+        let run = std::process::id();
+        // A range of loopback addresses of this run's own, so that it disturbs no other.
+        let subnet = [127, 16 + (run % 200) as u8, (run / 200 % 250) as u8];
+        let ip = |number| Ipv4Addr::new(subnet[0], subnet[1], subnet[2], number as u8);
+        let place = |number| Place { ip: ip(number), wrapper: Vec::new() };
+        Self::prepare_at(binary, (1..=count).map(place).collect())
+    }
+
+    /// The same for agents at these places.
+    pub(crate) fn prepare_at(binary: &Path, places: Vec<Place>) -> Result<Self> {
         let target = binary.parent().and_then(Path::parent).context("no target folder")?;
         let run = std::process::id();
         let nanos = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
@@ -79,29 +100,28 @@ impl Fleet {
         };
         let out = dir.to_string_lossy();
         tls(&["ca", "create", "--out", &out])?;
-        // A range of loopback addresses of this run's own, so that it disturbs no other.
-        let subnet = [127, 16 + (run % 200) as u8, (run / 200 % 250) as u8];
+        let ips: Vec<Ipv4Addr> = places.iter().map(|place| place.ip).collect();
         let mut agents = Vec::new();
-        for number in 1..=count {
+        for (at, place) in places.into_iter().enumerate() {
+            let number = at + 1;
             let name = format!("n{number}");
             let (ca, key) = (format!("{out}/ca.crt"), format!("{out}/ca.key"));
             let (ca, key) = (ca.as_str(), key.as_str());
             let about = ["--node", &name, "--zone", "z1", "--ca", ca, "--ca-key", key];
             tls(&[&["cert", "create"][..], &about, &["--out", &out]].concat())?;
-            let ip = |number| Ipv4Addr::new(subnet[0], subnet[1], subnet[2], number as u8);
-            let others = (1..=count).filter(|other| *other != number).take(JOIN);
+            let others = ips.iter().filter(|other| **other != place.ip).take(JOIN);
             let join: Vec<String> =
-                others.map(|other| format!("\"{}:{CLUSTER_PORT}\"", ip(other))).collect();
-            agents.push(Agent::prepare(binary, &dir, name, ip(number), &join.join(", "))?);
+                others.map(|other| format!("\"{other}:{CLUSTER_PORT}\"")).collect();
+            agents.push(Agent::prepare(binary, &dir, name, place, &join.join(", "))?);
         }
         Ok(Self { agents, _scratch: scratch })
     }
 
     /// Waits until every running agent sees every other running one alive.
-    pub(in crate::bench) fn wait_until_joined(&self) -> Result<()> {
+    pub(crate) fn wait_until_joined(&self) -> Result<()> {
         let running: Vec<&Agent> = self.agents.iter().filter(|a| a.child.is_some()).collect();
         for agent in &running {
-            let mut client = agent.client()?;
+            let mut client = agent.local_client()?;
             wait_for("all agents to see each other", || {
                 let nodes = client.expect("GET", "/api/nodes", b"")?;
                 let nodes: Value = serde_json::from_slice(&nodes)?;
@@ -118,7 +138,8 @@ impl Fleet {
 }
 
 impl Agent {
-    fn prepare(binary: &Path, dir: &Path, name: String, ip: Ipv4Addr, join: &str) -> Result<Self> {
+    fn prepare(binary: &Path, dir: &Path, name: String, place: Place, join: &str) -> Result<Self> {
+        let ip = place.ip;
         let home = dir.join(&name);
         let (data, services) = (home.join("data"), home.join("services"));
         fs::create_dir_all(&services)?;
@@ -140,33 +161,35 @@ impl Agent {
         );
         fs::write(&config, text)?;
         let log = home.join("log");
-        Ok(Self { name, data, ip, config, log, binary: binary.to_owned(), child: None })
+        let binary = binary.to_owned();
+        Ok(Self { name, data, services, place, config, log, binary, child: None })
     }
 
     /// Adds lines to the `[dns]` part of its configuration.
-    pub(in crate::bench) fn configure_dns(&self, lines: &str) -> Result<()> {
+    pub(crate) fn configure_dns(&self, lines: &str) -> Result<()> {
         let text = fs::read_to_string(&self.config)?;
         Ok(fs::write(&self.config, text.replace("[dns]\n", &format!("[dns]\n{lines}\n")))?)
     }
 
     /// Starts it and waits until it is ready.
-    pub(in crate::bench) fn start(&mut self) -> Result<()> {
+    pub(crate) fn start(&mut self) -> Result<()> {
         self.spawn()?;
-        let path = |result: Result<Vec<u8>>| result.is_ok();
-        let address = self.address();
         let ready = wait_for("an agent to be ready", || {
-            Ok(Client::tcp(address)
-                .is_ok_and(|mut client| path(client.expect("GET", "/readyz", b""))))
+            // By the local socket, which is there from wherever we are.
+            let ask = |mut client: Client| client.expect("GET", "/readyz", b"");
+            Ok(self.local_client().and_then(ask).is_ok())
         });
         ready.with_context(|| format!("{} says:\n{}", self.name, self.last_words()))
     }
 
     /// Starts it and does not wait.
-    pub(in crate::bench) fn spawn(&mut self) -> Result<()> {
+    pub(crate) fn spawn(&mut self) -> Result<()> {
         let config = self.config.to_string_lossy();
         let binary = self.binary.to_string_lossy();
         // Whatever ends this program ends the agents, too.
-        let args = ["--pdeathsig", "KILL", "--", &*binary, "agent", "--config", &*config];
+        let wrapper = self.place.wrapper.iter().map(String::as_str);
+        let args = ["--pdeathsig", "KILL", "--"].into_iter().chain(wrapper);
+        let args = args.chain([&*binary, "agent", "--config", &*config]);
         let command = Cmd::new("setpriv", args);
         let mut process = command.command();
         let log = File::options().create(true).append(true).open(&self.log)?;
@@ -176,63 +199,87 @@ impl Agent {
     }
 
     /// The end of its log.
-    pub(in crate::bench) fn last_words(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+    pub(crate) fn last_words(&self) -> String {
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
     /// Kills it as a power cut would kill the process: without a chance to say anything.
-    pub(in crate::bench) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().context("it does not run")?;
         child.kill()?;
         child.wait()?;
         Ok(())
     }
 
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
+        self.signal("TERM")?;
+        let name = self.name.clone();
+        let child = self.child.as_mut().context("it does not run")?;
+        let mut status = None;
+        wait_for(&format!("{name} to stop"), || {
+            status = child.try_wait()?;
+            Ok(status.is_some())
+        })?;
+        self.child = None;
+        status.context("it has stopped")
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten())
+    }
+
+    /// All that it has logged in all its lives.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Sends it a signal, such as `STOP`.
-    pub(in crate::bench) fn signal(&self, name: &str) -> Result<()> {
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
         Cmd::new("kill", [&format!("-{name}") as &str, &self.pid()?.to_string()]).run()
     }
 
-    pub(in crate::bench) fn pid(&self) -> Result<u32> {
+    pub(crate) fn pid(&self) -> Result<u32> {
         Ok(self.child.as_ref().context("it does not run")?.id())
     }
 
-    pub(in crate::bench) fn address(&self) -> SocketAddr {
-        (self.ip, API_PORT).into()
+    pub(crate) fn address(&self) -> SocketAddr {
+        (self.place.ip, API_PORT).into()
     }
 
-    pub(in crate::bench) fn dns_address(&self) -> SocketAddr {
-        (self.ip, DNS_PORT).into()
+    pub(crate) fn dns_address(&self) -> SocketAddr {
+        (self.place.ip, DNS_PORT).into()
     }
 
-    pub(in crate::bench) fn client(&self) -> Result<Client> {
+    pub(crate) fn client(&self) -> Result<Client> {
         Client::tcp(self.address())
     }
 
     /// A client whose octets do not go over the loopback device.
-    pub(in crate::bench) fn local_client(&self) -> Result<Client> {
+    pub(crate) fn local_client(&self) -> Result<Client> {
         Client::unix(&self.data.join("agent.sock"))
     }
 
-    pub(in crate::bench) fn watch(&self, service: &str) -> Result<Events> {
+    pub(crate) fn watch(&self, service: &str) -> Result<Events> {
         Events::open(self.address(), &format!("/api/services/{service}/watch"))
     }
 
-    pub(in crate::bench) fn events(&self) -> Result<Events> {
+    pub(crate) fn events(&self) -> Result<Events> {
         Events::open(self.address(), "/api/events")
     }
 
     /// How far it has a node's rows.
-    pub(in crate::bench) fn head_of(&self, node: &str) -> Result<u64> {
+    pub(crate) fn head_of(&self, node: &str) -> Result<u64> {
         let body = self.client()?.expect("GET", &format!("/api/nodes/{node}"), b"")?;
         let node: Value = serde_json::from_slice(&body)?;
         node["head"].as_u64().context("a node without a head")
     }
 
     /// Waits until it has a node's rows up to `head`.
-    pub(in crate::bench) fn wait_for_head(&self, node: &str, head: u64) -> Result<()> {
+    pub(crate) fn wait_for_head(&self, node: &str, head: u64) -> Result<()> {
         let mut client = self.client()?;
         let path = format!("/api/nodes/{node}");
         wait_for("rows to arrive", || {
@@ -244,18 +291,18 @@ impl Agent {
     }
 
     /// How many instances it knows, wherever they are.
-    pub(in crate::bench) fn instances(&self, client: &mut Client) -> Result<u64> {
+    pub(crate) fn instances(&self, client: &mut Client) -> Result<u64> {
         let metrics = String::from_utf8(client.expect("GET", "/metrics", b"")?)?;
         let counts = metrics.lines().filter(|line| line.starts_with("dunlin_catalog_instances{"));
         let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         Ok(counts.sum::<f64>() as u64)
     }
 
-    pub(in crate::bench) fn anonymous_memory(&self) -> Result<u64> {
+    pub(crate) fn anonymous_memory(&self) -> Result<u64> {
         proc::anonymous_memory(self.pid()?)
     }
 
-    pub(in crate::bench) fn processor_time(&self) -> Result<Duration> {
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
         proc::processor_time(self.pid()?)
     }
 }
@@ -283,10 +330,7 @@ fn remove_abandoned(target: &Path) {
 }
 
 /// Polls until something is so.
-pub(in crate::bench) fn wait_for(
-    what: &str,
-    mut is_so: impl FnMut() -> Result<bool>,
-) -> Result<()> {
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !is_so()? {
         if start.elapsed() > PATIENCE {

@@ -16,25 +16,25 @@ trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
 /// A keep-alive connection.
-pub(in crate::bench) struct Client {
+pub(crate) struct Client {
     stream: BufReader<Box<dyn Duplex>>,
     /// Kept from request to request for its memory.
     draft: Vec<u8>,
 }
 
 /// What came back.
-pub(in crate::bench) struct Answer {
-    pub(in crate::bench) status: u16,
-    pub(in crate::bench) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Client {
-    pub(in crate::bench) fn tcp(address: SocketAddr) -> Result<Self> {
+    pub(crate) fn tcp(address: SocketAddr) -> Result<Self> {
         Ok(Self::over(Box::new(connect(address)?)))
     }
 
     /// Over the agent's local socket, whose octets no network interface counts.
-    pub(in crate::bench) fn unix(path: &Path) -> Result<Self> {
+    pub(crate) fn unix(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path)
             .with_context(|| format!("cannot connect to {}", path.display()))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// Sends a request in one piece, without waiting for its answer.
-    pub(in crate::bench) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
         self.draft.clear();
         let length = body.len();
         write!(
@@ -58,25 +58,20 @@ impl Client {
     }
 
     /// Waits for the answer to the last request.
-    pub(in crate::bench) fn answer(&mut self) -> Result<Answer> {
+    pub(crate) fn answer(&mut self) -> Result<Answer> {
         let head = read_head(&mut self.stream)?;
         let mut body = vec![0; head.length];
         self.stream.read_exact(&mut body).context("an answer ended early")?;
         Ok(Answer { status: head.status, body })
     }
 
-    pub(in crate::bench) fn ask(
-        &mut self,
-        method: &str,
-        path: &str,
-        body: &[u8],
-    ) -> Result<Answer> {
+    pub(crate) fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
         self.send(method, path, body)?;
         self.answer()
     }
 
     /// Waits for the answer to the last request, which must be a good one.
-    pub(in crate::bench) fn good_answer(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn good_answer(&mut self) -> Result<Vec<u8>> {
         let Answer { status, body } = self.answer()?;
         if !(200..300).contains(&status) {
             bail!("answer {status}: {}", String::from_utf8_lossy(&body));
@@ -85,26 +80,21 @@ impl Client {
     }
 
     /// Asks and takes none but a good answer.
-    pub(in crate::bench) fn expect(
-        &mut self,
-        method: &str,
-        path: &str,
-        body: &[u8],
-    ) -> Result<Vec<u8>> {
+    pub(crate) fn expect(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
         self.send(method, path, body)?;
         self.good_answer().with_context(|| format!("{method} {path}"))
     }
 }
 
 /// A stream of Server-Sent Events.
-pub(in crate::bench) struct Events {
+pub(crate) struct Events {
     stream: BufReader<TcpStream>,
     event: Vec<u8>,
 }
 
 impl Events {
     /// Asks for the stream and waits until it begins.
-    pub(in crate::bench) fn open(address: SocketAddr, path: &str) -> Result<Self> {
+    pub(crate) fn open(address: SocketAddr, path: &str) -> Result<Self> {
         let mut stream = connect(address)?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes())?;
@@ -117,18 +107,18 @@ impl Events {
     }
 
     /// Waits for an event that `is_it`.
-    pub(in crate::bench) fn wait_for(&mut self, is_it: impl Fn(&[u8]) -> bool) -> Result<()> {
+    pub(crate) fn wait_for(&mut self, is_it: impl Fn(&[u8]) -> bool) -> Result<()> {
         while !is_it(self.next()?) {}
         Ok(())
     }
 
     /// Waits for an event that holds `text`.
-    pub(in crate::bench) fn wait_for_text(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn wait_for_text(&mut self, text: &str) -> Result<()> {
         self.wait_for(|event| holds(event, text.as_bytes()))
     }
 
     /// Waits for the next event.
-    pub(in crate::bench) fn next(&mut self) -> Result<&[u8]> {
+    pub(crate) fn next(&mut self) -> Result<&[u8]> {
         self.event.clear();
         while !self.event.ends_with(b"\n\n") {
             let mut size = String::new();
@@ -181,7 +171,7 @@ fn read_head(stream: &mut impl BufRead) -> Result<Head> {
 }
 
 /// Whether `text` is somewhere in `octets`.
-pub(in crate::bench) fn holds(octets: &[u8], text: &[u8]) -> bool {
+pub(crate) fn holds(octets: &[u8], text: &[u8]) -> bool {
     octets.windows(text.len()).any(|window| window == text)
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 const TICKS: u64 = 100;
 
 /// Octets of anonymous memory that are resident.
-pub(in crate::bench) fn anonymous_memory(pid: u32) -> Result<u64> {
+pub(crate) fn anonymous_memory(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).context("no RssAnon")?;
@@ -19,7 +19,7 @@ pub(in crate::bench) fn anonymous_memory(pid: u32) -> Result<u64> {
 }
 
 /// Processor time that was used so far, in user space and in the kernel.
-pub(in crate::bench) fn processor_time(pid: u32) -> Result<Duration> {
+pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_processor_time(&stat).with_context(|| format!("cannot read the times in {stat:?}"))
 }
@@ -31,8 +31,18 @@ fn parse_processor_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
+/// Files and sockets that a process has open.
+pub(crate) fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Threads of a process.
+pub(crate) fn threads(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
+}
+
 /// Octets that went over the loopback device of this process's network namespace, IP headers included.
-pub(in crate::bench) fn loopback_octets() -> Result<u64> {
+pub(crate) fn loopback_octets() -> Result<u64> {
     let devices = fs::read_to_string("/proc/net/dev")?;
     let line = devices.lines().find_map(|line| line.trim_start().strip_prefix("lo:"));
     let received = line.and_then(|line| line.split_whitespace().next()).context("no lo")?;
@@ -40,7 +50,7 @@ pub(in crate::bench) fn loopback_octets() -> Result<u64> {
 }
 
 /// Octets that the database in a data directory takes on the disk.
-pub(in crate::bench) fn disk_octets(data_dir: &Path) -> Result<u64> {
+pub(crate) fn disk_octets(data_dir: &Path) -> Result<u64> {
     let mut octets = 0;
     for entry in fs::read_dir(data_dir)? {
         let entry = entry?;

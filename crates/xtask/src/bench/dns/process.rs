@@ -15,18 +15,13 @@ const IDLE_FOR: Duration = Duration::from_millis(500);
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running server. Dropped, it is ended with all its children.
-pub(in crate::bench) struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts a program on certain processors; what it says goes to a file. It does not outlive this program.
-    pub(in crate::bench) fn start(
-        cores: &str,
-        log: &Path,
-        program: &str,
-        args: &[&str],
-    ) -> Result<Self> {
+    pub(crate) fn start(cores: &str, log: &Path, program: &str, args: &[&str]) -> Result<Self> {
         let prefix = ["--pdeathsig", "KILL", "--", "taskset", "-c", cores, program];
         let command = Cmd::new("setpriv", prefix.into_iter().chain(args.iter().copied()));
         let mut process = command.command();
@@ -36,7 +31,7 @@ impl Process {
         Ok(Self { child })
     }
 
-    pub(in crate::bench) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -71,7 +66,7 @@ fn signal(name: &str, pids: &[u32]) {
 }
 
 /// Moves a process with all its threads to certain processors.
-pub(in crate::bench) fn pin(pid: u32, cores: &str) -> Result<()> {
+pub(crate) fn pin(pid: u32, cores: &str) -> Result<()> {
     Cmd::new("taskset", ["-a", "-c", "-p", cores, &pid.to_string()]).output().map(drop)
 }
 
@@ -96,7 +91,7 @@ fn threads(pid: u32) -> Vec<String> {
 }
 
 /// Processor time that a process and its children have used, to some milliseconds.
-pub(in crate::bench) fn processor_time(pid: u32) -> Result<Duration> {
+pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
     let mut nanos = 0;
     for thread in family(pid).into_iter().flat_map(threads) {
         // A thread may have ended since it was listed.
@@ -107,7 +102,7 @@ pub(in crate::bench) fn processor_time(pid: u32) -> Result<Duration> {
 }
 
 /// Waits, not without end, until a process and its children have nothing to do.
-pub(in crate::bench) fn wait_until_idle(pid: u32) -> Result<()> {
+pub(crate) fn wait_until_idle(pid: u32) -> Result<()> {
     let deadline = Instant::now() + IDLE_WITHIN;
     let mut before = processor_time(pid)?;
     while Instant::now() < deadline {
@@ -123,7 +118,7 @@ pub(in crate::bench) fn wait_until_idle(pid: u32) -> Result<()> {
 }
 
 /// Resident octets of a process; of several that share memory, each page counts once.
-pub(in crate::bench) fn resident(pid: u32) -> Result<u64> {
+pub(crate) fn resident(pid: u32) -> Result<u64> {
     let family = family(pid);
     let field = if family.len() == 1 { "Rss:" } else { "Pss:" };
     let mut octets = 0;

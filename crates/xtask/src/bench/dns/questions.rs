@@ -4,8 +4,8 @@ use super::store;
 
 /// Questions in a round: their numbers are message ids, so an answer tells which question it is for.
 const ROUND: usize = 1 << 15;
-const A: u16 = 1;
-const SRV: u16 = 33;
+pub(crate) const A: u16 = 1;
+pub(crate) const SRV: u16 = 33;
 
 /// How often each name is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,7 +27,7 @@ pub(super) enum Asked {
 }
 
 /// A round of questions.
-pub(in crate::bench) struct Questions {
+pub(crate) struct Questions {
     octets: Vec<u8>,
     /// Where each begins; one more than there are questions.
     starts: Vec<usize>,
@@ -60,9 +60,14 @@ impl Questions {
     }
 
     /// One question, for a name of the domain.
-    pub(in crate::bench) fn one(name: &str, payload: u16) -> Self {
+    pub(crate) fn one(name: &str, payload: u16) -> Self {
+        Self::of_kind(name, SRV, payload)
+    }
+
+    /// One question for records of one kind.
+    pub(crate) fn of_kind(name: &str, kind: u16, payload: u16) -> Self {
         let mut round = Self { octets: Vec::new(), starts: vec![0] };
-        round.push(0, name, SRV, payload);
+        round.push(0, name, kind, payload);
         round
     }
 
@@ -90,7 +95,7 @@ impl Questions {
     }
 
     /// The question of a number, counted round and round.
-    pub(in crate::bench) fn packet(&self, number: usize) -> &[u8] {
+    pub(crate) fn packet(&self, number: usize) -> &[u8] {
         let at = number % self.len();
         &self.octets[self.starts[at]..self.starts[at + 1]]
     }
@@ -107,10 +112,10 @@ impl Questions {
 }
 
 /// SplitMix64: every run asks the same.
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -118,7 +123,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 }
