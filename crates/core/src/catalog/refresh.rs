@@ -190,7 +190,7 @@ impl Catalog {
         let (node_id, id) = &changed.key;
         let record = self.nodes.get(node_id)?;
         let node = record.row_of_stay()?;
-        let instance = record.instances.get(id).filter(|i| i.service == rebuild.service)?;
+        let instance = record.instance(id).filter(|i| i.service == rebuild.service)?;
         let old = rebuild.old_of(changed);
         let health = record.health(instance);
         let checks = record.checks_of(id, old.map(|e| &e.checks));
