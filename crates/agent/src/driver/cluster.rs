@@ -568,7 +568,7 @@ fn write_of(
     };
     for key in keys {
         match replica.entry(origin, key) {
-            Some(entry) => write.rows.push((key.clone(), entry.clone())),
+            Some(entry) => write.rows.push((key.clone(), entry)),
             None => write.gone.push(key.clone()),
         }
     }

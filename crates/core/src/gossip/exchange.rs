@@ -281,7 +281,7 @@ impl Exchange {
             }
             return;
         }
-        let zone = match replica.row(peer.id, &RowKey::Node).map(Row::known) {
+        let zone = match replica.row(peer.id, &RowKey::Node) {
             Some(Row::Node(node)) => Some(node.zone.clone()),
             Some(_) | None => None,
         };

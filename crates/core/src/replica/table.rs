@@ -4,10 +4,12 @@
 //! further behind wants most rows anyway, so that looking at all of them costs little more than sending them, while an
 //! order of all rows by version would take as much room as the rows themselves.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::BTreeSet;
+use std::ops::Bound::{Included, Unbounded};
 
 use super::digest;
 use super::row::{Entry, RowKey, Version};
+use super::slot::{Keyed, Slot};
 
 /// Rows that are listed by version however few there are.
 const LEAST_LISTED: usize = 1024;
@@ -16,7 +18,7 @@ const LISTED_PART: usize = 8;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    rows: BTreeMap<RowKey, Entry>,
+    rows: BTreeSet<Slot>,
     /// The rows above `unlisted`, by version.
     recent: BTreeSet<(Version, RowKey)>,
     /// Rows up to here are not listed by version.
@@ -24,25 +26,37 @@ pub(super) struct Table {
     digest: u64,
 }
 
+impl FromIterator<(RowKey, Entry)> for Table {
+    fn from_iter<T: IntoIterator<Item = (RowKey, Entry)>>(rows: T) -> Self {
+        let rows: BTreeSet<_> = rows.into_iter().map(|(key, row)| Slot::new(key, row)).collect();
+        let digest = |row: &Slot| digest::of_row(row.version(), &row.key(), &row.state());
+        Self {
+            digest: rows.iter().map(digest).fold(0, u64::wrapping_add),
+            unlisted: rows.iter().map(Slot::version).max().unwrap_or_default(),
+            recent: BTreeSet::new(),
+            rows,
+        }
+    }
+}
+
 impl Table {
-    pub(super) fn get(&self, key: &RowKey) -> Option<&Entry> {
-        self.rows.get(key)
+    pub(super) fn get(&self, key: &RowKey) -> Option<&Slot> {
+        self.rows.get::<dyn Keyed>(key)
     }
 
     /// By key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Entry)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.rows.iter()
     }
 
     /// By key, from this one on.
-    pub(super) fn starting_at(&self, first: RowKey) -> impl Iterator<Item = (&RowKey, &Entry)> {
-        self.rows.range(first..)
+    pub(super) fn starting_at(&self, first: RowKey) -> impl Iterator<Item = &Slot> {
+        self.rows.range::<dyn Keyed, _>((Included(&first as &dyn Keyed), Unbounded))
     }
 
     /// By version, then key, those above a version. Costs as much as there are rows if some of them are not listed.
-    pub(super) fn above(&self, version: Version) -> impl Iterator<Item = (&RowKey, &Entry)> {
-        let recent = self.recent_above(version);
-        let recent = recent.filter_map(|(_, key)| self.rows.get_key_value(key));
+    pub(super) fn above(&self, version: Version) -> impl Iterator<Item = &Slot> {
+        let recent = self.recent_above(version).filter_map(|(_, key)| self.get(key));
         self.unlisted_above(version).into_iter().chain(recent)
     }
 
@@ -56,16 +70,14 @@ impl Table {
         self.recent.range((version.max(self.unlisted).next(), RowKey::Node)..)
     }
 
-    fn unlisted_above(&self, version: Version) -> Vec<(&RowKey, &Entry)> {
+    fn unlisted_above(&self, version: Version) -> Vec<&Slot> {
         if version >= self.unlisted {
             return Vec::new();
         }
-        let is_asked = |(_, entry): &(&RowKey, &Entry)| {
-            version < entry.version && entry.version <= self.unlisted
-        };
+        let is_asked = |row: &&Slot| version < row.version() && row.version() <= self.unlisted;
         let mut rows: Vec<_> = self.rows.iter().filter(is_asked).collect();
         // Stable: rows of one version stay in the order of their keys.
-        rows.sort_by_key(|(_, entry)| entry.version);
+        rows.sort_by_key(|row| row.version());
         rows
     }
 
@@ -82,32 +94,26 @@ impl Table {
         self.digest
     }
 
-    /// Puts a row; returns the one that it replaces.
-    pub(super) fn insert(&mut self, key: RowKey, entry: Entry) -> Option<Entry> {
-        self.digest = self.digest.wrapping_add(digest::of_row(entry.version, &key, &entry.state));
+    /// Puts a row, or replaces it.
+    pub(super) fn insert(&mut self, key: RowKey, entry: Entry) {
         let version = entry.version;
-        let (mut listed, old) = match self.rows.entry(key) {
-            btree_map::Entry::Vacant(place) => {
-                let listed = (version, place.key().clone());
-                place.insert(entry);
-                (listed, None)
-            }
-            btree_map::Entry::Occupied(mut place) => {
-                let old = place.insert(entry);
-                ((old.version, place.key().clone()), Some(old))
-            }
-        };
-        if let Some(old) = &old {
-            let digest = digest::of_row(old.version, &listed.1, &old.state);
-            self.digest = self.digest.wrapping_sub(digest);
-            self.recent.remove(&listed);
-            listed.0 = version;
+        self.digest = self.digest.wrapping_add(digest::of_row(version, &key, &entry.state));
+        if let Some(old) = self.rows.replace(Slot::new(key.clone(), entry)) {
+            self.leave(&key, &old);
         }
         if version > self.unlisted {
-            self.recent.insert(listed);
+            self.recent.insert((version, key));
             self.limit_recent();
         }
-        old
+    }
+
+    /// Forgets a row that is no longer among the others.
+    fn leave(&mut self, key: &RowKey, old: &Slot) {
+        let version = old.version();
+        self.digest = self.digest.wrapping_sub(digest::of_row(version, key, &old.state()));
+        if version > self.unlisted {
+            self.recent.remove(&(version, key.clone()));
+        }
     }
 
     /// Takes the older half of the list away when it is too long.
@@ -132,11 +138,10 @@ impl Table {
         self.rows.len()
     }
 
-    pub(super) fn remove(&mut self, key: &RowKey) -> Option<Entry> {
-        let (key, old) = self.rows.remove_entry(key)?;
-        self.digest = self.digest.wrapping_sub(digest::of_row(old.version, &key, &old.state));
-        self.recent.remove(&(old.version, key));
-        Some(old)
+    pub(super) fn remove(&mut self, key: &RowKey) {
+        if let Some(old) = self.rows.take::<dyn Keyed>(key) {
+            self.leave(key, &old);
+        }
     }
 }
 
@@ -154,11 +159,11 @@ mod tests {
 
     fn assert_in_order(table: &Table) {
         let mut all: Vec<_> = table.iter().collect();
-        all.sort_by_key(|(_, entry)| entry.version);
-        let newest = all.last().map_or(Version::ZERO, |(_, entry)| entry.version);
+        all.sort_by_key(|row| row.version());
+        let newest = all.last().map_or(Version::ZERO, |row| row.version());
         assert_eq!(table.newest(), newest);
         for above in (0..=newest.as_u64() + 1).step_by(97).map(Version::new) {
-            let first = all.partition_point(|(_, entry)| entry.version <= above);
+            let first = all.partition_point(|row| row.version() <= above);
             assert_eq!(table.above(above).collect::<Vec<_>>(), all[first..]);
             assert_eq!(table.count_above(above, 500), (all.len() - first).min(500));
         }

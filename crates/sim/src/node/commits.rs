@@ -112,8 +112,8 @@ impl Agent {
         let mut rows: BTreeMap<&RowKey, Option<Entry>> =
             keys.iter().map(|key| (key, None)).collect();
         for (key, entry) in self.replica.rows(origin) {
-            if let Some(row) = rows.get_mut(key) {
-                *row = Some(entry.clone());
+            if let Some(row) = rows.get_mut(&key) {
+                *row = Some(entry);
             }
         }
         let rows = rows.into_iter().map(|(key, entry)| (key.clone(), entry)).collect();
