@@ -218,8 +218,7 @@ impl Driver {
             .filter(is_run)
             .filter_map(|id| self.registry.registration(id))
             .map(|registration| {
-                let mut instance = registration.instance.clone();
-                instance.mode = Mode::Draining;
+                let instance = registration.instance.clone().in_mode(Mode::Draining);
                 let key = RowKey::Instance(instance.id.clone());
                 RowChange { key, state: RowState::Present(Row::Instance(Arc::new(instance))) }
             })

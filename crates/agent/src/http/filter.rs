@@ -59,7 +59,7 @@ impl Filter {
             Wanted::Passing => endpoint.health == Health::Passing,
             Wanted::Any => true,
         };
-        let tags = &endpoint.instance.tags;
+        let tags = &endpoint.instance.profile.tags;
         by_health
             && self.zone.as_ref().is_none_or(|zone| *zone == endpoint.node.zone)
             && self.tags.iter().all(|wish| tags.iter().any(|tag| **tag == **wish))

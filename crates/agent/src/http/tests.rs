@@ -222,7 +222,7 @@ impl World {
     fn set_mode(&self, id: &InstanceId, mode: Mode) -> Result<(), RequestError> {
         let found = self.find(id)?;
         let health = effective_health(&mode, true, found.checks.iter().map(|(_, c)| c.status));
-        let instance = Arc::new(Instance { mode, ..Instance::clone(&found.instance) });
+        let instance = Arc::new(Instance::clone(&found.instance).in_mode(mode));
         self.store(Endpoint { instance, health, ..Endpoint::clone(&found) });
         Ok(())
     }

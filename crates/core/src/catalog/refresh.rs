@@ -223,7 +223,7 @@ impl Catalog {
     /// Whether somebody takes an endpoint away on purpose.
     fn is_deliberate(&self, changed: &Changed) -> bool {
         self.deliberate.contains(&changed.key)
-            || changed.now.as_ref().is_some_and(|e| e.instance.mode != Mode::Active)
+            || changed.now.as_ref().is_some_and(|e| e.instance.profile.mode != Mode::Active)
             || self.nodes.get(&changed.key.0).is_some_and(NodeRecord::is_leaving)
     }
 
@@ -326,7 +326,7 @@ impl Catalog {
 impl NodeRecord {
     fn health(&self, instance: &Instance) -> Health {
         let is_draining = self.row.as_ref().is_some_and(|row| row.phase == NodePhase::Draining);
-        let mode = match &instance.mode {
+        let mode = match &instance.profile.mode {
             Mode::Active if is_draining => &Mode::Draining,
             mode @ (Mode::Active | Mode::Draining | Mode::Maintenance { .. }) => mode,
         };

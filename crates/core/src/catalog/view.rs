@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use smol_str::SmolStr;
 
 use super::hints::{self, Hints};
 use super::{EndpointKey, NodeStatus};
@@ -222,7 +223,7 @@ pub struct CatalogView {
     layout_index: u64,
     topology: Arc<Topology>,
     /// Keyed by the labels in reverse, so that those of one product stand together.
-    services: OrdMap<Arc<str>, Arc<ServiceView>>,
+    services: OrdMap<SmolStr, Arc<ServiceView>>,
     hints: Arc<Hints>,
     /// Names that the hints were told of since they were made.
     hinted: usize,
@@ -326,7 +327,7 @@ impl CatalogView {
     }
 
     fn has_key_from(&self, prefix: &str) -> bool {
-        let mut range = self.services.range(Arc::<str>::from(prefix)..);
+        let mut range = self.services.range(SmolStr::from(prefix)..);
         range.next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
@@ -412,10 +413,10 @@ impl CatalogView {
         guard: Option<GuardMark>,
         endpoints: Arc<[Arc<Endpoint>]>,
     ) {
-        let key: Arc<str> = reversed(name.as_str()).into();
+        let key: SmolStr = reversed(name.as_str()).into();
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
         self.hints.change(hints::hash(&key), self.index);
-        if self.services.insert(Arc::clone(&key), view).is_none() {
+        if self.services.insert(key.clone(), view).is_none() {
             self.layout_index = self.index;
             self.hint_at(&key);
         }

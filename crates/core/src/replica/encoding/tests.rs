@@ -67,7 +67,7 @@ fn instance(text: &str) -> (RowKey, RowState) {
         provider: ProviderId::parse("file:web.toml").unwrap(),
     };
     let mode = Mode::Maintenance { reason: "disk".into() };
-    let instance = Instance { mode, ..Instance::new(fields).unwrap() };
+    let instance = Instance::new(fields).unwrap().in_mode(mode);
     (RowKey::Instance(id(text)), RowState::Present(Row::Instance(instance.into())))
 }
 
