@@ -62,7 +62,7 @@ pub enum Output {
         /// Which endpoint.
         key: EndpointKey,
         /// The endpoint as it is; as it was if it is gone.
-        endpoint: Arc<Endpoint>,
+        endpoint: Endpoint,
         /// What it was.
         from: Option<Health>,
         /// What it is.
@@ -395,9 +395,8 @@ impl Catalog {
     /// Shows what a guard changed of its own accord.
     fn after_guard(&mut self, service: &ServiceName) {
         let Some(guard) = self.guards.get_mut(service) else { return };
-        let touched = guard.take_touched();
-        if !touched.is_empty() {
-            self.dirty.service(service).extend(touched);
+        for key in guard.take_touched() {
+            self.dirty.endpoint(service, key);
         }
         self.follow_guard(service);
     }

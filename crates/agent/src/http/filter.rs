@@ -1,7 +1,5 @@
 //! Which instances of a service a client wants.
 
-use std::sync::Arc;
-
 use dunlin_core::catalog::{Endpoint, ServiceView};
 use dunlin_core::model::{Health, ZoneName, limits};
 
@@ -48,7 +46,7 @@ impl Filter {
     pub(super) fn of<'a>(
         &'a self,
         service: &'a ServiceView,
-    ) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+    ) -> impl Iterator<Item = &'a Endpoint> {
         let wanted = service.endpoints.iter().filter(|e| self.wants(e));
         wanted.take(self.limit.unwrap_or(usize::MAX))
     }

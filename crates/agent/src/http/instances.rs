@@ -6,6 +6,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
+use dunlin_core::catalog::Endpoint;
 use dunlin_core::model::{
     CheckId, CheckRow, CheckStatus, InstanceError, InstanceId, Mode, ProviderId,
 };
@@ -84,7 +85,7 @@ pub(super) async fn put_instance(
     let shared = app.handle.shared();
     let view = shared.view.load_full();
     let service = view.service(&stated.instance.service);
-    let own = |e: &&Arc<_>| is_own(e, shared.identity.node_id, &id);
+    let own = |e: &&Endpoint| is_own(e, shared.identity.node_id, &id);
     let stored = service.and_then(|service| service.endpoints.iter().find(own));
     stored.map_or_else(
         // Deregistered again in the meantime, by somebody else.
@@ -94,7 +95,7 @@ pub(super) async fn put_instance(
 }
 
 fn is_own(
-    endpoint: &dunlin_core::catalog::Endpoint,
+    endpoint: &Endpoint,
     node: dunlin_core::model::NodeId,
     id: &InstanceId,
 ) -> bool {

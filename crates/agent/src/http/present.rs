@@ -118,7 +118,7 @@ pub(super) fn find_instance<'a>(
     view: &'a CatalogView,
     node: NodeId,
     id: &InstanceId,
-) -> Option<&'a Arc<Endpoint>> {
+) -> Option<&'a Endpoint> {
     let mut endpoints = view.services().flat_map(|service| service.endpoints.iter());
     endpoints.find(|e| e.node_id == node && e.instance.id == *id)
 }

@@ -483,7 +483,7 @@ impl Played {
 }
 
 fn shown(catalog: &Catalog) -> Vec<(ServiceName, Vec<Endpoint>)> {
-    let endpoints = |s: &ServiceView| s.endpoints.iter().map(|e| (**e).clone()).collect();
+    let endpoints = |s: &ServiceView| s.endpoints.to_vec();
     catalog.view().services().map(|s| (s.name.clone(), endpoints(s))).collect()
 }
 

@@ -100,12 +100,12 @@ pub struct ServiceView {
     /// Set while the guard holds some of its endpoints.
     pub guard: Option<GuardMark>,
     /// All of them, healthy or not, sorted by distance of the zone, then node name, then id.
-    pub endpoints: Arc<[Arc<Endpoint>]>,
+    pub endpoints: Arc<[Endpoint]>,
 }
 
 impl ServiceView {
     /// The endpoints that answers hold, within a scope, nearest zone first.
-    pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+    pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Endpoint> {
         // Endpoints are sorted by distance, so the first that fits stands in the nearest zone.
         let nearest = match scope {
             Scope::Nearest => {
@@ -400,7 +400,7 @@ impl CatalogView {
         &mut self,
         name: ServiceName,
         guard: Option<GuardMark>,
-        mut endpoints: Vec<Arc<Endpoint>>,
+        mut endpoints: Vec<Endpoint>,
     ) {
         endpoints.sort_by(|a, b| self.topology.compare(a, b));
         self.put_sorted(name, guard, endpoints.into());
@@ -411,7 +411,7 @@ impl CatalogView {
         &mut self,
         name: ServiceName,
         guard: Option<GuardMark>,
-        endpoints: Arc<[Arc<Endpoint>]>,
+        endpoints: Arc<[Endpoint]>,
     ) {
         let key: SmolStr = reversed(name.as_str()).into();
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
@@ -560,7 +560,7 @@ mod tests {
         }
     }
 
-    fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Arc<Endpoint> {
+    fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Endpoint {
         let fields = InstanceFields {
             id: InstanceId::parse(id).unwrap(),
             service: ServiceName::parse(service).unwrap(),
@@ -571,14 +571,14 @@ mod tests {
             meta: BTreeMap::new(),
             provider: ProviderId::api(),
         };
-        Arc::new(Endpoint {
+        Endpoint {
             node_id: node.id,
             node: node.row.clone(),
             instance: Arc::new(Instance::new(fields).unwrap()),
             health,
             checks: Arc::new([]),
             standing: Standing::Regular,
-        })
+        }
     }
 
     fn view() -> CatalogView {
@@ -620,7 +620,7 @@ mod tests {
         let (here, us) = (node("a", "eu1", [127, 0, 0, 1]), node("b", "us1", [127, 0, 0, 2]));
         for (standing, expected) in [(Standing::Panic, "w2"), (Standing::Held, "w1")] {
             let mut own = endpoint("w1", "web", &here, Health::Critical);
-            Arc::make_mut(&mut own).standing = standing;
+            own.standing = standing;
             let mut view = view();
             let far = endpoint("w2", "web", &us, Health::Passing);
             view.put_service(service("web"), None, vec![own, far]);
