@@ -43,10 +43,7 @@ impl Filter {
     }
 
     /// The endpoints of a service that are wanted, nearest first.
-    pub(super) fn of<'a>(
-        &'a self,
-        service: &'a ServiceView,
-    ) -> impl Iterator<Item = &'a Endpoint> {
+    pub(super) fn of<'a>(&'a self, service: &'a ServiceView) -> impl Iterator<Item = &'a Endpoint> {
         let wanted = service.endpoints.iter().filter(|e| self.wants(e));
         wanted.take(self.limit.unwrap_or(usize::MAX))
     }

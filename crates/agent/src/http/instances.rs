@@ -94,11 +94,7 @@ pub(super) async fn put_instance(
     )
 }
 
-fn is_own(
-    endpoint: &Endpoint,
-    node: dunlin_core::model::NodeId,
-    id: &InstanceId,
-) -> bool {
+fn is_own(endpoint: &Endpoint, node: dunlin_core::model::NodeId, id: &InstanceId) -> bool {
     endpoint.node_id == node && endpoint.instance.id == *id
 }
 

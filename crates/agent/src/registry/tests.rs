@@ -111,7 +111,9 @@ fn a_mode_outlives_restating_and_ends_with_the_instance() {
     state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();
     registry.set_mode(&id("a"), Mode::Draining).unwrap();
     let effects = state(&mut registry, "file:x", vec![registration("a", 9)]).unwrap();
-    assert!(matches!(&effects[..], [Effect::Upsert(r)] if r.instance.profile.mode == Mode::Draining));
+    assert!(
+        matches!(&effects[..], [Effect::Upsert(r)] if r.instance.profile.mode == Mode::Draining)
+    );
     state(&mut registry, "file:x", vec![]).unwrap();
     let effects = state(&mut registry, "file:x", vec![registration("a", 9)]).unwrap();
     assert!(matches!(&effects[..], [Effect::Upsert(r)] if r.instance.profile.mode == Mode::Active));

@@ -110,3 +110,63 @@ macro_rules! ordered_by_place {
 }
 
 ordered_by_place!(Slot, dyn Keyed + '_);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::model::{CheckId, InstanceFields, InstanceId, ProviderId, ServiceName};
+    use crate::replica::Departure;
+
+    fn instance(id: &InstanceId) -> Row {
+        let fields = InstanceFields {
+            id: id.clone(),
+            service: ServiceName::parse("web").unwrap(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            port: 80,
+            weight: 100,
+            tags: vec![],
+            meta: BTreeMap::new(),
+            provider: ProviderId::api(),
+        };
+        Row::Instance(Arc::new(Instance::new(fields).unwrap()))
+    }
+
+    #[test]
+    fn an_instance_takes_two_words_beside_itself() {
+        assert_eq!(size_of::<Slot>(), 16);
+    }
+
+    #[test]
+    fn slots_are_found_by_keys_and_in_their_order() {
+        let ids = ["a", "b", "aa", "a-name-that-is-longer-than-most-are"];
+        let ids = ids.map(|id| InstanceId::parse(id).unwrap());
+        let check = CheckId::parse("tcp").unwrap();
+        let gone = || Entry { version: Version::new(1), state: RowState::Gone(Departure::Dropped) };
+        let mut rows = BTreeMap::from([(RowKey::Node, gone())]);
+        for id in &ids {
+            let state = RowState::Present(instance(id));
+            rows.insert(RowKey::Instance(id.clone()), Entry { version: Version::new(2), state });
+            rows.insert(RowKey::Check(id.clone(), check.clone()), gone());
+        }
+        rows.insert(RowKey::Instance(ids[1].clone()), gone());
+        rows.insert(RowKey::Other([9, 1].into()), gone());
+        let slots: BTreeSet<Slot> =
+            rows.clone().into_iter().map(|(key, entry)| Slot::new(key, entry)).collect();
+        assert!(slots.iter().map(|slot| (slot.key(), slot.entry())).eq(rows.clone()));
+        for (key, entry) in &rows {
+            assert_eq!(slots.get::<dyn Keyed>(key).map(Slot::entry).as_ref(), Some(entry));
+        }
+        let absent = RowKey::Check(ids[0].clone(), CheckId::least());
+        assert!(slots.get::<dyn Keyed>(&absent).is_none());
+    }
+
+    #[test]
+    fn an_instance_under_a_foreign_key_keeps_it() {
+        let [a, b] = ["a", "b"].map(|id| InstanceId::parse(id).unwrap());
+        let entry = Entry { version: Version::new(1), state: RowState::Present(instance(&a)) };
+        assert_eq!(Slot::new(RowKey::Instance(b.clone()), entry).key(), RowKey::Instance(b));
+    }
+}
