@@ -37,7 +37,7 @@ pub(super) async fn list_instances(
     let endpoints = view.services().flat_map(|service| service.endpoints.iter());
     let local = endpoints
         .filter(|e| e.node_id == own && ids.binary_search(&e.instance.id).is_ok())
-        .map(|endpoint| present::local_instance(endpoint));
+        .map(present::local_instance);
     let mut instances: Vec<_> = local.collect();
     instances.sort_unstable_by(|a, b| a.instance.id.cmp(&b.instance.id));
     Ok(json(StatusCode::OK, &api::LocalInstanceList { instances }))

@@ -16,7 +16,7 @@ pub(super) fn service(view: &ServiceView, filter: &Filter) -> api::Service {
         service: view.name.to_string(),
         index: view.index,
         guarded: view.guard.is_some(),
-        instances: filter.of(view).map(|endpoint| instance(endpoint)).collect(),
+        instances: filter.of(view).map(instance).collect(),
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
             assert_eq!(slots.get::<dyn Keyed>(key).map(Slot::entry).as_ref(), Some(entry));
         }
         let absent = RowKey::Check(ids[0].clone(), CheckId::least());
-        assert!(slots.get::<dyn Keyed>(&absent).is_none());
+        assert!(!slots.contains::<dyn Keyed>(&absent));
     }
 
     #[test]

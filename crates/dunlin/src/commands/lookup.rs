@@ -117,7 +117,7 @@ fn to_wire(view: &ServiceView, scope: Scope<'_>) -> Service {
         service: view.name.to_string(),
         index: view.index,
         guarded: view.guard.is_some(),
-        instances: view.answered(scope).map(|e| instance_to_wire(e)).collect(),
+        instances: view.answered(scope).map(instance_to_wire).collect(),
     }
 }
 
