@@ -78,6 +78,5 @@ fn endpoint(on: &NodeView, address: &str, port: u16) -> Endpoint {
 }
 
 fn put(view: &mut CatalogView, name: &str, endpoints: Vec<Endpoint>) {
-    let endpoints = endpoints.into_iter().map(Arc::new).collect();
     view.put_service(ServiceName::parse(name).expect("a name"), None, endpoints);
 }

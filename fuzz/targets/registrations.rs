@@ -13,7 +13,9 @@ pub(crate) fn judge(registration: &Registration) {
     let instance = &registration.instance;
     assert!(instance.id.as_str().len() <= ID_OCTETS);
     assert!(instance.service.as_str().len() <= NAME_OCTETS);
-    assert!(instance.tags.len() <= TAGS && instance.meta.iter().count() <= META_PAIRS);
+    assert!(
+        instance.profile.tags.len() <= TAGS && instance.profile.meta.iter().count() <= META_PAIRS
+    );
     let stored = serde_json::to_string(registration).expect("a registration can be stored");
     let read: Registration = serde_json::from_str(&stored).expect("what is stored can be read");
     assert_eq!(read, *registration, "stored and read again");

@@ -110,6 +110,18 @@ pub struct Limits {
     pub handshake_timeout: Duration,
 }
 
+impl Limits {
+    /// Those that can be set, as they are set.
+    #[must_use]
+    pub fn of(config: &ApiConfig) -> Self {
+        Self {
+            connections_per_client: config.connections_per_client.into(),
+            watches_per_client: config.watches_per_client.into(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -222,12 +222,7 @@ impl Node {
         let handle = Handle::new(commands, Arc::clone(&shared));
         let observer = observer(&shared, net.as_ref(), watched.as_ref(), dns.as_ref());
         let front = guard_of_api.front(&settings.config.api, bound.api, bound.local)?;
-        let api = &settings.config.api;
-        let limits = http::Limits {
-            connections_per_client: api.connections_per_client.into(),
-            watches_per_client: api.watches_per_client.into(),
-            ..http::Limits::default()
-        };
+        let limits = http::Limits::of(&settings.config.api);
         let http = http::serve(front, handle.clone(), observer, limits, stop_serving.clone())?;
         driver_guard.disarm();
         let (rescan, rescans) = mpsc::channel(1);

@@ -128,7 +128,7 @@ impl Statement {
 
     /// Takes a registration in force from its row. Only its checks are stored elsewhere, if it has any.
     fn restore_row(&mut self, row: &Instance) {
-        let instance = Instance { mode: Mode::Active, ..row.clone() };
+        let instance = row.clone().in_mode(Mode::Active);
         let checks = self.wanted.get(&row.id).map(|stored| stored.checks.clone());
         let registration = Registration { instance, checks: checks.unwrap_or_default() };
         self.wanted.insert(row.id.clone(), Arc::new(registration));
@@ -251,8 +251,8 @@ impl Registry {
     fn is_told_by_row(&self, provider: &ProviderId, registration: &Registration) -> bool {
         let Registration { instance, checks } = registration;
         checks.is_empty()
-            && instance.provider == *provider
-            && instance.mode == Mode::Active
+            && instance.profile.provider == *provider
+            && instance.profile.mode == Mode::Active
             && self.holders.get(&instance.id) == Some(provider)
     }
 
@@ -271,12 +271,12 @@ impl Registry {
             registry.statements.insert(provider, statement);
         }
         for row in rows {
-            if let Some(statement) = registry.statements.get_mut(&row.provider) {
+            if let Some(statement) = registry.statements.get_mut(&row.profile.provider) {
                 statement.restore_row(row);
             }
-            registry.holders.insert(row.id.clone(), row.provider.clone());
-            if row.mode != Mode::Active {
-                registry.modes.insert(row.id.clone(), row.mode.clone());
+            registry.holders.insert(row.id.clone(), row.profile.provider.clone());
+            if row.profile.mode != Mode::Active {
+                registry.modes.insert(row.id.clone(), row.profile.mode.clone());
             }
         }
         for statement in registry.statements.values() {
@@ -544,9 +544,8 @@ impl Registry {
         match self.modes.get(&registration.instance.id) {
             None => registration.clone(),
             Some(mode) => {
-                let mut changed = (**registration).clone();
-                changed.instance.mode = mode.clone();
-                Arc::new(changed)
+                let Registration { instance, checks } = (**registration).clone();
+                Arc::new(Registration { instance: instance.in_mode(mode.clone()), checks })
             }
         }
     }

@@ -62,7 +62,7 @@ pub enum Output {
         /// Which endpoint.
         key: EndpointKey,
         /// The endpoint as it is; as it was if it is gone.
-        endpoint: Arc<Endpoint>,
+        endpoint: Endpoint,
         /// What it was.
         from: Option<Health>,
         /// What it is.
@@ -164,6 +164,7 @@ impl Catalog {
         for (origin, key, state) in rows {
             self.take_row(origin, key, state);
         }
+        self.nodes.values_mut().for_each(NodeRecord::pack);
         self.refresh(None);
     }
 
@@ -224,8 +225,8 @@ impl Catalog {
                 self.names.touch(&row.name);
             }
             if concerns_instances {
-                for (instance, row) in &record.instances {
-                    self.dirty.endpoint(&row.service, (*id, instance.clone()));
+                for instance in record.instances() {
+                    self.dirty.endpoint(&instance.service, (*id, instance.id.clone()));
                 }
             }
         }
@@ -249,8 +250,8 @@ impl Catalog {
     pub fn forget(&mut self, now: Instant, wall: Timestamp, node: NodeId) {
         self.withdraw_ghosts(node);
         let Some(record) = self.nodes.remove(&node) else { return };
-        for (id, instance) in &record.instances {
-            let key = (node, id.clone());
+        for instance in record.instances() {
+            let key = (node, instance.id.clone());
             self.deliberate.insert(key.clone());
             self.dirty.endpoint(&instance.service, key);
         }
@@ -338,7 +339,7 @@ impl Catalog {
                     RowState::Present(Row::Check(row)) => record.checks.insert(key, row.clone()),
                     RowState::Present(_) | RowState::Gone(_) => record.checks.remove(&key),
                 };
-                if let Some(row) = record.instances.get(instance) {
+                if let Some(row) = record.instance(instance) {
                     self.dirty.endpoint(&row.service, (origin, instance.clone()));
                 }
             }
@@ -348,8 +349,8 @@ impl Catalog {
     fn take_instance(&mut self, origin: NodeId, id: &InstanceId, new: Option<&Arc<Instance>>) {
         let record = self.nodes.entry(origin).or_default();
         let old = match new {
-            Some(new) => record.instances.insert(id.clone(), Arc::clone(new)),
-            None => record.instances.remove(id),
+            Some(new) => record.put_instance(Arc::clone(new)),
+            None => record.remove_instance(id),
         };
         if let Some(new) = new {
             self.dirty.endpoint(&new.service, (origin, id.clone()));
@@ -366,8 +367,8 @@ impl Catalog {
             return;
         }
         let old = std::mem::replace(&mut record.row, row.clone());
-        for (id, instance) in &record.instances {
-            self.dirty.endpoint(&instance.service, (origin, id.clone()));
+        for instance in record.instances() {
+            self.dirty.endpoint(&instance.service, (origin, instance.id.clone()));
         }
         let is_leaving = record.is_leaving();
         if let Some(old) = old {
@@ -394,9 +395,8 @@ impl Catalog {
     /// Shows what a guard changed of its own accord.
     fn after_guard(&mut self, service: &ServiceName) {
         let Some(guard) = self.guards.get_mut(service) else { return };
-        let touched = guard.take_touched();
-        if !touched.is_empty() {
-            self.dirty.service(service).extend(touched);
+        for key in guard.take_touched() {
+            self.dirty.endpoint(service, key);
         }
         self.follow_guard(service);
     }

@@ -19,7 +19,7 @@ pub use check::{
 };
 pub use health::{Health, effective_health};
 pub use id::{CheckId, IdError, InstanceId, NodeId, ProviderId, ProviderKind};
-pub use instance::{Instance, InstanceError, InstanceFields, Mode, Registration};
+pub use instance::{Instance, InstanceError, InstanceFields, Mode, Profile, Registration};
 pub use meta::Meta;
 pub use name::{Label, NameError, NodeName, RESERVED_LABELS, ServiceName, ZoneName};
 pub use node::{NodePhase, NodeRow};

@@ -29,6 +29,7 @@ mod encoding;
 mod extent;
 mod history;
 mod row;
+mod slot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -254,23 +255,23 @@ impl Replica {
 
     /// One visible row, as far as this version knows it.
     #[must_use]
-    pub fn row(&self, origin: NodeId, key: &RowKey) -> Option<&Row> {
-        self.histories.get(&origin)?.entry(key)?.state.present()
+    pub fn row(&self, origin: NodeId, key: &RowKey) -> Option<Row> {
+        self.histories.get(&origin)?.entry(key)?.state.present().cloned()
     }
 
     /// All visible rows of a node, tombstones included, by key.
-    pub fn rows(&self, origin: NodeId) -> impl Iterator<Item = (&RowKey, &Entry)> {
+    pub fn rows(&self, origin: NodeId) -> impl Iterator<Item = (RowKey, Entry)> {
         self.histories.get(&origin).into_iter().flat_map(|h| h.entries())
     }
 
     /// One visible row or tombstone, with its version.
     #[must_use]
-    pub fn entry(&self, origin: NodeId, key: &RowKey) -> Option<&Entry> {
+    pub fn entry(&self, origin: NodeId, key: &RowKey) -> Option<Entry> {
         self.histories.get(&origin)?.entry(key)
     }
 
     /// The checks of an instance that have visible rows.
-    pub fn checks_of(&self, origin: NodeId, id: &InstanceId) -> impl Iterator<Item = &CheckId> {
+    pub fn checks_of(&self, origin: NodeId, id: &InstanceId) -> impl Iterator<Item = CheckId> {
         let history = self.histories.get(&origin);
         history.into_iter().flat_map(move |h| h.checks_of(id))
     }

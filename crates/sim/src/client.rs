@@ -167,7 +167,7 @@ pub(crate) fn instance(
         meta: BTreeMap::from([("stamp".to_owned(), stamp)]),
         provider,
     };
-    let instance = Instance { mode, ..Instance::new(fields).expect("all fields are in bounds") };
+    let instance = Instance::new(fields).expect("all fields are in bounds").in_mode(mode);
     let state = RowState::Present(Row::Instance(instance.into()));
     Change { key: RowKey::Instance(id.clone()), state }
 }

@@ -120,7 +120,7 @@ pub(crate) fn stamp_of(state: &RowState) -> Option<u64> {
     match row.known() {
         Row::Node(node) => node.meta.get("stamp").and_then(|stamp| stamp.parse().ok()),
         Row::Instance(instance) => {
-            let stamp = instance.meta.iter().find(|(key, _)| key.as_ref() == "stamp");
+            let stamp = instance.profile.meta.iter().find(|(key, _)| key.as_ref() == "stamp");
             stamp.and_then(|(_, stamp)| stamp.parse().ok())
         }
         Row::Check(check) => check.output.parse().ok(),

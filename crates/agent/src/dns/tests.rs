@@ -43,14 +43,14 @@ fn view_with(service: &str, addresses: &[[u8; 4]]) -> CatalogView {
             meta: BTreeMap::new(),
             provider: ProviderId::api(),
         };
-        Arc::new(Endpoint {
+        Endpoint {
             node_id: id,
             node: Arc::clone(&row),
             instance: Arc::new(Instance::new(fields).unwrap()),
             health: Health::Passing,
             checks: Arc::new([]),
             standing: Standing::Regular,
-        })
+        }
     });
     view.put_service(service.clone(), None, endpoints.collect());
     view

@@ -447,7 +447,7 @@ impl Driver {
         draft: &mut Draft,
     ) {
         let before = self.registry.clone();
-        let provider = registration.instance.provider.clone();
+        let provider = registration.instance.profile.provider.clone();
         match self.registry.put_one(clocks().1, &provider, registration) {
             Ok((is_new, effects)) => {
                 self.note(draft, &before, &provider, effects);

@@ -544,7 +544,7 @@ fn write_of(piece: &Piece, replica: &Replica) -> HistoryWrite {
     };
     for (key, entry) in piece.rows(replica) {
         match entry {
-            Some(entry) => write.rows.push((key.clone(), entry.clone())),
+            Some(entry) => write.rows.push((key.clone(), entry)),
             None => write.gone.push(key.clone()),
         }
     }

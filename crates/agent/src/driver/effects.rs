@@ -60,7 +60,7 @@ impl Driver {
     pub(super) fn row_of_phase(&self, phase: NodePhase) -> Option<Change> {
         let row = self.replica.row(self.own, &RowKey::Node)?;
         let Row::Node(row) = row else { return None };
-        let row = NodeRow { phase, ..(**row).clone() };
+        let row = NodeRow { phase, ..(*row).clone() };
         Some(present(RowKey::Node, Row::Node(Arc::new(row))))
     }
 
@@ -100,7 +100,7 @@ impl Driver {
 
     /// The checks of an instance that have rows.
     fn check_rows(&self, id: &InstanceId) -> Vec<CheckId> {
-        self.replica.checks_of(self.own, id).cloned().collect()
+        self.replica.checks_of(self.own, id).collect()
     }
 
     /// Starts, changes or ends the checks of an instance.
@@ -122,7 +122,7 @@ impl Driver {
             let key = CheckKey { instance: id.clone(), check: spec.id.clone() };
             let row = RowKey::Check(id.clone(), spec.id.clone());
             let stored = match self.replica.row(self.own, &row) {
-                Some(Row::Check(row)) => Some((**row).clone()),
+                Some(Row::Check(row)) => Some((*row).clone()),
                 Some(Row::Node(_) | Row::Instance(_) | Row::Newer(_) | Row::Other(_)) | None => {
                     None
                 }
@@ -218,8 +218,7 @@ impl Driver {
             .filter(is_run)
             .filter_map(|id| self.registry.registration(id))
             .map(|registration| {
-                let mut instance = registration.instance.clone();
-                instance.mode = Mode::Draining;
+                let instance = registration.instance.clone().in_mode(Mode::Draining);
                 let key = RowKey::Instance(instance.id.clone());
                 RowChange { key, state: RowState::Present(Row::Instance(Arc::new(instance))) }
             })

@@ -194,7 +194,7 @@ impl Driver {
 
     /// Says as the last thing that the node leaves.
     pub(super) async fn state_departure(&mut self) {
-        let Some(Row::Node(node)) = self.replica.row(self.own, &RowKey::Node).cloned() else {
+        let Some(Row::Node(node)) = self.replica.row(self.own, &RowKey::Node) else {
             return;
         };
         // A node that is being drained goes on being drained when it comes back.
@@ -231,9 +231,9 @@ impl Driver {
         let orphans =
             self.replica.rows(self.own).filter_map(|(key, entry)| match (key, &entry.state) {
                 (RowKey::Instance(id), RowState::Present(_))
-                    if self.registry.holder(id).is_none() =>
+                    if self.registry.holder(&id).is_none() =>
                 {
-                    Some(Effect::Remove(id.clone(), Departure::Dropped))
+                    Some(Effect::Remove(id, Departure::Dropped))
                 }
                 _ => None,
             });

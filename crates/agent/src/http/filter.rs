@@ -1,7 +1,5 @@
 //! Which instances of a service a client wants.
 
-use std::sync::Arc;
-
 use dunlin_core::catalog::{Endpoint, ServiceView};
 use dunlin_core::model::{Health, ZoneName, limits};
 
@@ -45,10 +43,7 @@ impl Filter {
     }
 
     /// The endpoints of a service that are wanted, nearest first.
-    pub(super) fn of<'a>(
-        &'a self,
-        service: &'a ServiceView,
-    ) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+    pub(super) fn of<'a>(&'a self, service: &'a ServiceView) -> impl Iterator<Item = &'a Endpoint> {
         let wanted = service.endpoints.iter().filter(|e| self.wants(e));
         wanted.take(self.limit.unwrap_or(usize::MAX))
     }
@@ -59,7 +54,7 @@ impl Filter {
             Wanted::Passing => endpoint.health == Health::Passing,
             Wanted::Any => true,
         };
-        let tags = &endpoint.instance.tags;
+        let tags = &endpoint.instance.profile.tags;
         by_health
             && self.zone.as_ref().is_none_or(|zone| *zone == endpoint.node.zone)
             && self.tags.iter().all(|wish| tags.iter().any(|tag| **tag == **wish))

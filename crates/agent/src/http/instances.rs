@@ -6,6 +6,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
+use dunlin_core::catalog::Endpoint;
 use dunlin_core::model::{
     CheckId, CheckRow, CheckStatus, InstanceError, InstanceId, Mode, ProviderId,
 };
@@ -36,7 +37,7 @@ pub(super) async fn list_instances(
     let endpoints = view.services().flat_map(|service| service.endpoints.iter());
     let local = endpoints
         .filter(|e| e.node_id == own && ids.binary_search(&e.instance.id).is_ok())
-        .map(|endpoint| present::local_instance(endpoint));
+        .map(present::local_instance);
     let mut instances: Vec<_> = local.collect();
     instances.sort_unstable_by(|a, b| a.instance.id.cmp(&b.instance.id));
     Ok(json(StatusCode::OK, &api::LocalInstanceList { instances }))
@@ -84,7 +85,7 @@ pub(super) async fn put_instance(
     let shared = app.handle.shared();
     let view = shared.view.load_full();
     let service = view.service(&stated.instance.service);
-    let own = |e: &&Arc<_>| is_own(e, shared.identity.node_id, &id);
+    let own = |e: &&Endpoint| is_own(e, shared.identity.node_id, &id);
     let stored = service.and_then(|service| service.endpoints.iter().find(own));
     stored.map_or_else(
         // Deregistered again in the meantime, by somebody else.
@@ -93,11 +94,7 @@ pub(super) async fn put_instance(
     )
 }
 
-fn is_own(
-    endpoint: &dunlin_core::catalog::Endpoint,
-    node: dunlin_core::model::NodeId,
-    id: &InstanceId,
-) -> bool {
+fn is_own(endpoint: &Endpoint, node: dunlin_core::model::NodeId, id: &InstanceId) -> bool {
     endpoint.node_id == node && endpoint.instance.id == *id
 }
 

@@ -16,7 +16,7 @@ pub(super) fn service(view: &ServiceView, filter: &Filter) -> api::Service {
         service: view.name.to_string(),
         index: view.index,
         guarded: view.guard.is_some(),
-        instances: filter.of(view).map(|endpoint| instance(endpoint)).collect(),
+        instances: filter.of(view).map(instance).collect(),
     }
 }
 
@@ -27,7 +27,7 @@ pub(super) fn absent(name: &ServiceName, index: u64) -> api::Service {
 
 pub(super) fn instance(endpoint: &Endpoint) -> api::Instance {
     let instance = &endpoint.instance;
-    let reason = match &instance.mode {
+    let reason = match &instance.profile.mode {
         Mode::Maintenance { reason } if !reason.is_empty() => Some(reason.to_string()),
         Mode::Maintenance { .. } | Mode::Active | Mode::Draining => None,
     };
@@ -44,8 +44,8 @@ pub(super) fn instance(endpoint: &Endpoint) -> api::Instance {
         address: instance.address,
         port: instance.port.get(),
         weight: instance.weight,
-        tags: instance.tags.iter().map(|tag| tag.to_string()).collect(),
-        meta: pairs(instance.meta.iter()),
+        tags: instance.profile.tags.iter().map(|tag| tag.to_string()).collect(),
+        meta: pairs(instance.profile.meta.iter()),
         health: endpoint.health.as_str().to_owned(),
         standing: match endpoint.standing {
             Standing::Regular => None,
@@ -77,7 +77,7 @@ pub(super) fn summary(view: &ServiceView) -> api::ServiceSummary {
 pub(super) fn local_instance(endpoint: &Endpoint) -> api::LocalInstance {
     api::LocalInstance {
         service: endpoint.instance.service.to_string(),
-        provider: endpoint.instance.provider.to_string(),
+        provider: endpoint.instance.profile.provider.to_string(),
         instance: instance(endpoint),
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn find_instance<'a>(
     view: &'a CatalogView,
     node: NodeId,
     id: &InstanceId,
-) -> Option<&'a Arc<Endpoint>> {
+) -> Option<&'a Endpoint> {
     let mut endpoints = view.services().flat_map(|service| service.endpoints.iter());
     endpoints.find(|e| e.node_id == node && e.instance.id == *id)
 }

@@ -139,7 +139,6 @@ impl World {
 
     /// Gives a service these endpoints.
     fn put(&self, name: &str, guard: Option<GuardMark>, endpoints: Vec<Endpoint>) -> u64 {
-        let endpoints = endpoints.into_iter().map(Arc::new).collect();
         self.change(&[name], |view| view.put_service(service(name), guard, endpoints))
     }
 
@@ -166,12 +165,12 @@ impl World {
         });
     }
 
-    fn all(&self) -> Vec<Arc<Endpoint>> {
+    fn all(&self) -> Vec<Endpoint> {
         let view = self.view.lock().unwrap();
         view.services().flat_map(|s| s.endpoints.iter().cloned()).collect()
     }
 
-    fn find(&self, id: &InstanceId) -> Result<Arc<Endpoint>, RequestError> {
+    fn find(&self, id: &InstanceId) -> Result<Endpoint, RequestError> {
         let found = self.all().into_iter().find(|e| e.instance.id == *id);
         found.ok_or_else(|| RequestError::NotFound(format!("no instance {id}")))
     }
@@ -182,7 +181,7 @@ impl World {
         let before = all.len();
         all.retain(|e| e.instance.id != changed.instance.id);
         let is_new = all.len() == before;
-        all.push(Arc::new(changed));
+        all.push(changed);
         all.retain(|e| e.instance.service == name);
         self.change(&[name.as_str()], |view| view.put_service(name.clone(), None, all));
         if is_new { Registered::Created } else { Registered::Updated }
@@ -222,8 +221,8 @@ impl World {
     fn set_mode(&self, id: &InstanceId, mode: Mode) -> Result<(), RequestError> {
         let found = self.find(id)?;
         let health = effective_health(&mode, true, found.checks.iter().map(|(_, c)| c.status));
-        let instance = Arc::new(Instance { mode, ..Instance::clone(&found.instance) });
-        self.store(Endpoint { instance, health, ..Endpoint::clone(&found) });
+        let instance = Arc::new(Instance::clone(&found.instance).in_mode(mode));
+        self.store(Endpoint { instance, health, ..found });
         Ok(())
     }
 
@@ -241,7 +240,7 @@ impl World {
         let row = CheckRow { status, output: output.into(), ..CheckRow::clone(row) };
         let checks: Arc<[_]> = Arc::new([(check.clone(), Arc::new(row))]);
         let health = effective_health(&Mode::Active, true, [status]);
-        self.store(Endpoint { checks, health, ..Endpoint::clone(&found) });
+        self.store(Endpoint { checks, health, ..found });
         Ok(())
     }
 

@@ -111,10 +111,12 @@ fn a_mode_outlives_restating_and_ends_with_the_instance() {
     state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();
     registry.set_mode(&id("a"), Mode::Draining).unwrap();
     let effects = state(&mut registry, "file:x", vec![registration("a", 9)]).unwrap();
-    assert!(matches!(&effects[..], [Effect::Upsert(r)] if r.instance.mode == Mode::Draining));
+    assert!(
+        matches!(&effects[..], [Effect::Upsert(r)] if r.instance.profile.mode == Mode::Draining)
+    );
     state(&mut registry, "file:x", vec![]).unwrap();
     let effects = state(&mut registry, "file:x", vec![registration("a", 9)]).unwrap();
-    assert!(matches!(&effects[..], [Effect::Upsert(r)] if r.instance.mode == Mode::Active));
+    assert!(matches!(&effects[..], [Effect::Upsert(r)] if r.instance.profile.mode == Mode::Active));
 }
 
 #[test]
@@ -189,7 +191,7 @@ impl Disk {
 }
 
 fn of(from: &str, mut one: Registration) -> Registration {
-    one.instance.provider = provider(from);
+    Arc::make_mut(&mut one.instance.profile).provider = provider(from);
     one
 }
 

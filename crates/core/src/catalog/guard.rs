@@ -14,7 +14,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::EndpointKey;
@@ -81,13 +80,13 @@ impl GuardSettings {
 /// What the catalog shows the guard at each change of a service.
 pub(super) struct Observation<'a> {
     /// Endpoints that were healthy and are not any more, as they were.
-    pub(super) vanished: Vec<Arc<Endpoint>>,
+    pub(super) vanished: Vec<Endpoint>,
     /// Endpoints that are healthy again or were taken away on purpose: nothing to remember of them.
     pub(super) settled: Vec<EndpointKey>,
     /// Endpoints that changed, as the rows have them now; `None` is not registered.
     pub(super) changed: &'a [Changed],
     /// All others that are registered. Read only when panic mode begins.
-    pub(super) unchanged: Box<dyn Iterator<Item = &'a Arc<Endpoint>> + 'a>,
+    pub(super) unchanged: Box<dyn Iterator<Item = &'a Endpoint> + 'a>,
     /// How many endpoints the rows have, and how many of them are healthy.
     pub(super) registered: usize,
     pub(super) healthy: usize,
@@ -118,7 +117,7 @@ impl Probe {
 struct Vanished {
     /// When it is forgotten unless more follows.
     window_ends: Instant,
-    endpoint: Arc<Endpoint>,
+    endpoint: Endpoint,
     /// Set while it is held; a probe that fails ends that by removal.
     probe: Option<Probe>,
 }
@@ -166,7 +165,7 @@ impl Guard {
     }
 
     /// The endpoint as it was, if it is held.
-    pub(super) fn held_endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+    pub(super) fn held_endpoint(&self, key: &EndpointKey) -> Option<&Endpoint> {
         self.hold?;
         self.vanished.get(key).map(|vanished| &vanished.endpoint)
     }
@@ -307,7 +306,7 @@ impl Guard {
             }
         }
         for Changed { key, now, .. } in observation.changed {
-            self.consider(key.clone(), now.as_deref());
+            self.consider(key.clone(), now.as_ref());
         }
     }
 

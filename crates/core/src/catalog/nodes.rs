@@ -3,6 +3,8 @@
 //! Rows and membership come in any order, so a record may have either without the other. A name belongs
 //! to one node in the view; if two claim it, see [`Names`].
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -53,11 +55,64 @@ pub(super) struct NodeRecord {
     membership: Option<NodeStatus>,
     /// What was last told of it.
     told: Option<(NodeStatus, NodePhase)>,
-    pub(super) instances: BTreeMap<InstanceId, Arc<Instance>>,
+    instances: BTreeSet<ById>,
     pub(super) checks: BTreeMap<(InstanceId, CheckId), Arc<CheckRow>>,
 }
 
+/// An instance with its id as key: a set of these is a map that holds no key twice.
+#[derive(Debug)]
+struct ById(Arc<Instance>);
+
+impl Borrow<InstanceId> for ById {
+    fn borrow(&self) -> &InstanceId {
+        &self.0.id
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ById {}
+
 impl NodeRecord {
+    pub(super) fn instance(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
+        self.instances.get(id).map(|ById(instance)| instance)
+    }
+
+    /// By id.
+    pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.iter().map(|ById(instance)| instance)
+    }
+
+    /// Puts an instance; returns the one that it replaces.
+    pub(super) fn put_instance(&mut self, instance: Arc<Instance>) -> Option<Arc<Instance>> {
+        self.instances.replace(ById(instance)).map(|ById(old)| old)
+    }
+
+    pub(super) fn remove_instance(&mut self, id: &InstanceId) -> Option<Arc<Instance>> {
+        self.instances.take(id).map(|ById(old)| old)
+    }
+
+    /// Packs the instances: a tree that grew in order is half empty.
+    pub(super) fn pack(&mut self) {
+        self.instances = std::mem::take(&mut self.instances).into_iter().collect();
+    }
+
     /// Its row, unless it has left: then nothing on it exists.
     pub(super) fn row_of_stay(&self) -> Option<&Arc<NodeRow>> {
         self.row.as_ref().filter(|row| row.phase != NodePhase::Left)

@@ -3,7 +3,7 @@
 //! A service is put together from the endpoints it had and those that changed: what did not change is
 //! shared with the view before, and is neither made anew nor compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,21 +19,26 @@ use crate::model::{
 /// The checks of an endpoint, sorted by id.
 type Checks = Arc<[(CheckId, Arc<CheckRow>)]>;
 
-/// Endpoints that are to be looked at again.
+/// What is to be looked at again: endpoints, each with its service, or a service itself. One piece of memory, which
+/// the system gets back: at a start it holds everything there is.
 #[derive(Debug, Default)]
-pub(super) struct Dirty(BTreeMap<ServiceName, Vec<EndpointKey>>);
+pub(super) struct Dirty(Vec<(ServiceName, Option<EndpointKey>)>);
 
 impl Dirty {
     pub(super) fn endpoint(&mut self, service: &ServiceName, key: EndpointKey) {
-        self.service(service).push(key);
+        self.0.push((service.clone(), Some(key)));
     }
 
-    /// The service itself, and the endpoints that are added.
-    pub(super) fn service(&mut self, service: &ServiceName) -> &mut Vec<EndpointKey> {
-        if !self.0.contains_key(service) {
-            self.0.insert(service.clone(), Vec::new());
-        }
-        self.0.get_mut(service).expect("it was inserted above")
+    pub(super) fn service(&mut self, service: &ServiceName) {
+        self.0.push((service.clone(), None));
+    }
+
+    /// In order, none twice.
+    fn take(&mut self) -> Vec<(ServiceName, Option<EndpointKey>)> {
+        let mut all = std::mem::take(&mut self.0);
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
@@ -44,7 +49,7 @@ pub(super) struct Changed {
     /// Where in the service it stood before.
     place: Option<usize>,
     /// What the rows have now; `None` is not registered.
-    pub(super) now: Option<Arc<Endpoint>>,
+    pub(super) now: Option<Endpoint>,
 }
 
 /// A service in the making.
@@ -61,11 +66,11 @@ struct Rebuild {
 }
 
 impl Rebuild {
-    fn old(&self) -> &[Arc<Endpoint>] {
+    fn old(&self) -> &[Endpoint] {
         self.before.as_deref().map_or(&[], |view| &view.endpoints)
     }
 
-    fn old_of(&self, changed: &Changed) -> Option<&Arc<Endpoint>> {
+    fn old_of(&self, changed: &Changed) -> Option<&Endpoint> {
         changed.place.map(|at| &self.old()[at])
     }
 
@@ -101,7 +106,7 @@ impl Rebuild {
     }
 
     /// The registered endpoints that did not change.
-    fn unchanged(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+    fn unchanged(&self) -> impl Iterator<Item = &Endpoint> {
         self.old().iter().filter(|e| self.search(e).is_none() && !self.is_ghost(e))
     }
 
@@ -116,18 +121,19 @@ impl Rebuild {
 struct Rebuilt {
     service: ServiceName,
     mark: Option<GuardMark>,
-    endpoints: Arc<[Arc<Endpoint>]>,
+    endpoints: Arc<[Endpoint]>,
 }
 
 impl Catalog {
     /// Rebuilds what is dirty and publishes it together. Without a time, nothing counts as vanished.
     pub(super) fn refresh(&mut self, time: Option<(Instant, Timestamp)>) {
         let nodes = self.changed_nodes(time.is_some());
-        let dirty = std::mem::take(&mut self.dirty).0;
+        let dirty = self.dirty.take();
         let rebuilt: Vec<Rebuilt> = dirty
-            .into_iter()
-            .filter_map(|(service, keys)| self.rebuild(service, keys, time))
+            .chunk_by(|(one, _), (other, _)| one == other)
+            .filter_map(|same| self.rebuild(same, time))
             .collect();
+        drop(dirty);
         self.deliberate.clear();
         if rebuilt.is_empty() && nodes.is_empty() {
             return;
@@ -150,17 +156,16 @@ impl Catalog {
     /// One service anew, or `None` if nothing changed.
     fn rebuild(
         &mut self,
-        service: ServiceName,
-        mut keys: Vec<EndpointKey>,
+        dirty: &[(ServiceName, Option<EndpointKey>)],
         time: Option<(Instant, Timestamp)>,
     ) -> Option<Rebuilt> {
-        keys.sort_unstable();
-        keys.dedup();
+        let service = dirty.first()?.0.clone();
+        let keys = dirty.iter().filter_map(|(_, key)| key.clone());
         let fresh = |key| Changed { key, place: None, now: None };
         let mut rebuild = Rebuild {
             before: self.view.service(&service).cloned(),
             ghosts: self.ghosts.remove(&service).unwrap_or_default(),
-            changed: keys.into_iter().map(fresh).collect(),
+            changed: keys.map(fresh).collect(),
             unchanged: 0,
             unchanged_healthy: 0,
             service,
@@ -186,11 +191,11 @@ impl Catalog {
 
     /// One endpoint as the rows have it: the same as before if nothing of it changed. None while its
     /// node's own row has not come, or when the node has left.
-    fn endpoint(&self, rebuild: &Rebuild, changed: &Changed) -> Option<Arc<Endpoint>> {
+    fn endpoint(&self, rebuild: &Rebuild, changed: &Changed) -> Option<Endpoint> {
         let (node_id, id) = &changed.key;
         let record = self.nodes.get(node_id)?;
         let node = record.row_of_stay()?;
-        let instance = record.instances.get(id).filter(|i| i.service == rebuild.service)?;
+        let instance = record.instance(id).filter(|i| i.service == rebuild.service)?;
         let old = rebuild.old_of(changed);
         let health = record.health(instance);
         let checks = record.checks_of(id, old.map(|e| &e.checks));
@@ -200,11 +205,11 @@ impl Catalog {
             && old.instance == *instance
             && Arc::ptr_eq(&old.checks, &checks)
         {
-            return Some(Arc::clone(old));
+            return Some(old.clone());
         }
         let (node, instance) = (Arc::clone(node), Arc::clone(instance));
         let standing = old.map_or(Standing::Regular, |e| e.standing);
-        Some(Arc::new(Endpoint { node_id: *node_id, node, instance, health, checks, standing }))
+        Some(Endpoint { node_id: *node_id, node, instance, health, checks, standing })
     }
 
     fn tell_changes(&mut self, rebuild: &Rebuild) {
@@ -212,7 +217,7 @@ impl Catalog {
             let (from, to) = rebuild.healths(changed);
             let endpoint = changed.now.as_ref().or_else(|| rebuild.old_of(changed));
             if let Some(endpoint) = endpoint.filter(|_| from != to) {
-                let (service, endpoint) = (rebuild.service.clone(), Arc::clone(endpoint));
+                let (service, endpoint) = (rebuild.service.clone(), endpoint.clone());
                 let key = changed.key.clone();
                 let told = Output::HealthChanged { service, key, endpoint, from, to };
                 self.outputs.push_back(told);
@@ -223,13 +228,13 @@ impl Catalog {
     /// Whether somebody takes an endpoint away on purpose.
     fn is_deliberate(&self, changed: &Changed) -> bool {
         self.deliberate.contains(&changed.key)
-            || changed.now.as_ref().is_some_and(|e| e.instance.mode != Mode::Active)
+            || changed.now.as_ref().is_some_and(|e| e.instance.profile.mode != Mode::Active)
             || self.nodes.get(&changed.key.0).is_some_and(NodeRecord::is_leaving)
     }
 
     /// Shows the guard what changed and does what it asks for.
     fn observe(&mut self, now: Instant, wall: Timestamp, rebuild: &Rebuild) {
-        let is_healthy = |e: &Arc<Endpoint>| e.health.is_healthy();
+        let is_healthy = |e: &Endpoint| e.health.is_healthy();
         let (mut registered, mut healthy) = (rebuild.unchanged, rebuild.unchanged_healthy);
         let (mut vanished, mut settled) = (Vec::new(), Vec::new());
         for changed in &rebuild.changed {
@@ -243,7 +248,7 @@ impl Catalog {
                 && is_healthy(old)
                 && old.standing == Standing::Regular
             {
-                vanished.push(Arc::clone(old));
+                vanished.push(old.clone());
             }
         }
         let settings = self.settings.of(&rebuild.service);
@@ -299,12 +304,12 @@ impl Catalog {
             let ghost = guard.and_then(|guard| guard.held_endpoint(key)).filter(|_| now.is_none());
             if let Some(ghost) = ghost {
                 rebuild.ghosts.insert(key.clone());
-                *now = Some(Arc::clone(ghost));
+                *now = Some(ghost.clone());
             } else if !rebuild.ghosts.is_empty() {
                 rebuild.ghosts.remove(key);
             }
             if let Some(endpoint) = now.as_mut().filter(|e| e.standing != standing) {
-                Arc::make_mut(endpoint).standing = standing;
+                endpoint.standing = standing;
             }
         }
     }
@@ -314,7 +319,7 @@ impl Catalog {
         &self,
         rebuild: &mut Rebuild,
         mark: Option<GuardMark>,
-    ) -> Option<Arc<[Arc<Endpoint>]>> {
+    ) -> Option<Arc<[Endpoint]>> {
         let changed = std::mem::take(&mut rebuild.changed);
         let old = rebuild.old();
         let edits = edits(self.view.topology(), old, changed);
@@ -326,7 +331,7 @@ impl Catalog {
 impl NodeRecord {
     fn health(&self, instance: &Instance) -> Health {
         let is_draining = self.row.as_ref().is_some_and(|row| row.phase == NodePhase::Draining);
-        let mode = match &instance.mode {
+        let mode = match &instance.profile.mode {
             Mode::Active if is_draining => &Mode::Draining,
             mode @ (Mode::Active | Mode::Draining | Mode::Maintenance { .. }) => mode,
         };
@@ -357,11 +362,11 @@ struct Edit {
     at: usize,
     /// Whether the old one there goes.
     takes: bool,
-    puts: Option<Arc<Endpoint>>,
+    puts: Option<Endpoint>,
 }
 
 /// What is to be done to the old endpoints, in order.
-fn edits(topology: &Topology, old: &[Arc<Endpoint>], changed: Vec<Changed>) -> Vec<Edit> {
+fn edits(topology: &Topology, old: &[Endpoint], changed: Vec<Changed>) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut inserted = Vec::new();
     for Changed { place, now, .. } in changed {
@@ -386,7 +391,7 @@ fn edits(topology: &Topology, old: &[Arc<Endpoint>], changed: Vec<Changed>) -> V
     edits
 }
 
-fn spliced(old: &[Arc<Endpoint>], edits: Vec<Edit>) -> Arc<[Arc<Endpoint>]> {
+fn spliced(old: &[Endpoint], edits: Vec<Edit>) -> Arc<[Endpoint]> {
     let mut endpoints = Vec::with_capacity(old.len() + edits.len());
     let mut next = 0;
     for Edit { at, takes, puts } in edits {

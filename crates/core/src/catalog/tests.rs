@@ -54,7 +54,7 @@ fn instance_row(n: usize, service: &str, mode: Mode) -> RowChange {
         meta: BTreeMap::new(),
         provider: ProviderId::api(),
     };
-    let instance = Instance { mode, ..Instance::new(fields).unwrap() };
+    let instance = Instance::new(fields).unwrap().in_mode(mode);
     RowChange {
         key: RowKey::Instance(id(n)),
         state: RowState::Present(Row::Instance(instance.into())),
@@ -483,7 +483,7 @@ impl Played {
 }
 
 fn shown(catalog: &Catalog) -> Vec<(ServiceName, Vec<Endpoint>)> {
-    let endpoints = |s: &ServiceView| s.endpoints.iter().map(|e| (**e).clone()).collect();
+    let endpoints = |s: &ServiceView| s.endpoints.to_vec();
     catalog.view().services().map(|s| (s.name.clone(), endpoints(s))).collect()
 }
 

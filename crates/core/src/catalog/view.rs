@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use smol_str::SmolStr;
 
 use super::hints::{self, Hints};
 use super::{EndpointKey, NodeStatus};
@@ -99,12 +100,12 @@ pub struct ServiceView {
     /// Set while the guard holds some of its endpoints.
     pub guard: Option<GuardMark>,
     /// All of them, healthy or not, sorted by distance of the zone, then node name, then id.
-    pub endpoints: Arc<[Arc<Endpoint>]>,
+    pub endpoints: Arc<[Endpoint]>,
 }
 
 impl ServiceView {
     /// The endpoints that answers hold, within a scope, nearest zone first.
-    pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+    pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Endpoint> {
         // Endpoints are sorted by distance, so the first that fits stands in the nearest zone.
         let nearest = match scope {
             Scope::Nearest => {
@@ -222,7 +223,7 @@ pub struct CatalogView {
     layout_index: u64,
     topology: Arc<Topology>,
     /// Keyed by the labels in reverse, so that those of one product stand together.
-    services: OrdMap<Arc<str>, Arc<ServiceView>>,
+    services: OrdMap<SmolStr, Arc<ServiceView>>,
     hints: Arc<Hints>,
     /// Names that the hints were told of since they were made.
     hinted: usize,
@@ -326,7 +327,7 @@ impl CatalogView {
     }
 
     fn has_key_from(&self, prefix: &str) -> bool {
-        let mut range = self.services.range(Arc::<str>::from(prefix)..);
+        let mut range = self.services.range(SmolStr::from(prefix)..);
         range.next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
@@ -399,7 +400,7 @@ impl CatalogView {
         &mut self,
         name: ServiceName,
         guard: Option<GuardMark>,
-        mut endpoints: Vec<Arc<Endpoint>>,
+        mut endpoints: Vec<Endpoint>,
     ) {
         endpoints.sort_by(|a, b| self.topology.compare(a, b));
         self.put_sorted(name, guard, endpoints.into());
@@ -410,12 +411,12 @@ impl CatalogView {
         &mut self,
         name: ServiceName,
         guard: Option<GuardMark>,
-        endpoints: Arc<[Arc<Endpoint>]>,
+        endpoints: Arc<[Endpoint]>,
     ) {
-        let key: Arc<str> = reversed(name.as_str()).into();
+        let key: SmolStr = reversed(name.as_str()).into();
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
         self.hints.change(hints::hash(&key), self.index);
-        if self.services.insert(Arc::clone(&key), view).is_none() {
+        if self.services.insert(key.clone(), view).is_none() {
             self.layout_index = self.index;
             self.hint_at(&key);
         }
@@ -559,7 +560,7 @@ mod tests {
         }
     }
 
-    fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Arc<Endpoint> {
+    fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Endpoint {
         let fields = InstanceFields {
             id: InstanceId::parse(id).unwrap(),
             service: ServiceName::parse(service).unwrap(),
@@ -570,14 +571,14 @@ mod tests {
             meta: BTreeMap::new(),
             provider: ProviderId::api(),
         };
-        Arc::new(Endpoint {
+        Endpoint {
             node_id: node.id,
             node: node.row.clone(),
             instance: Arc::new(Instance::new(fields).unwrap()),
             health,
             checks: Arc::new([]),
             standing: Standing::Regular,
-        })
+        }
     }
 
     fn view() -> CatalogView {
@@ -619,7 +620,7 @@ mod tests {
         let (here, us) = (node("a", "eu1", [127, 0, 0, 1]), node("b", "us1", [127, 0, 0, 2]));
         for (standing, expected) in [(Standing::Panic, "w2"), (Standing::Held, "w1")] {
             let mut own = endpoint("w1", "web", &here, Health::Critical);
-            Arc::make_mut(&mut own).standing = standing;
+            own.standing = standing;
             let mut view = view();
             let far = endpoint("w2", "web", &us, Health::Passing);
             view.put_service(service("web"), None, vec![own, far]);

@@ -58,7 +58,6 @@ fn endpoint(on: &NodeView, address: Option<&str>, port: u16, weight: u16) -> End
 }
 
 fn put(view: &mut CatalogView, name: &str, endpoints: Vec<Endpoint>) {
-    let endpoints = endpoints.into_iter().map(Arc::new).collect();
     view.put_service(ServiceName::parse(name).unwrap(), None, endpoints);
 }
 

@@ -280,12 +280,12 @@ impl Exchange {
             }
             return;
         }
-        let zone = match replica.row(peer.id, &RowKey::Node).map(Row::known) {
-            Some(Row::Node(node)) => Some(&node.zone),
+        let zone = match replica.row(peer.id, &RowKey::Node) {
+            Some(Row::Node(node)) => Some(node.zone.clone()),
             Some(_) | None => None,
         };
         // Links are looked at with the next deadline, which is now: members may come by the thousand.
-        self.view.add(now, peer, zone);
+        self.view.add(now, peer, zone.as_ref());
     }
 
     /// Takes a link on which both sides have said hello. It takes the place of an older one to the same node.

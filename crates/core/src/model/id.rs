@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use thiserror::Error;
 
 use super::limits::ID_OCTETS;
@@ -55,7 +56,7 @@ macro_rules! id_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         serde_as_text!($name);
 
@@ -122,8 +123,7 @@ id_newtype!(
 impl CheckId {
     /// Sorts before every other id; for ranges over all checks of an instance. Not a valid id itself.
     pub(crate) fn least() -> Self {
-        // Shared by all, so that a range costs no allocation.
-        Self(Arc::default())
+        Self(SmolStr::default())
     }
 }
 

@@ -34,6 +34,7 @@ pub enum Mode {
 
 /// One running copy of a service, as all nodes know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub struct Instance {
     /// Unique on its node.
     pub id: InstanceId,
@@ -45,6 +46,13 @@ pub struct Instance {
     pub port: NonZeroU16,
     /// Its share of work relative to others; 0 only when nothing else is left.
     pub weight: u16,
+    /// What it has in common with others.
+    pub profile: Arc<Profile>,
+}
+
+/// What many instances have in common: a large catalog holds it once for those of them that come one after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
     /// Sorted, without duplicates.
     pub tags: Arc<[Arc<str>]>,
     /// Free pairs.
@@ -53,6 +61,37 @@ pub struct Instance {
     pub provider: ProviderId,
     /// Whether it was taken out.
     pub mode: Mode,
+}
+
+/// An instance as it is sent and stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Instance")]
+struct Fields {
+    id: InstanceId,
+    service: ServiceName,
+    address: IpAddr,
+    port: NonZeroU16,
+    weight: u16,
+    tags: Arc<[Arc<str>]>,
+    meta: Meta,
+    provider: ProviderId,
+    mode: Mode,
+}
+
+impl From<Fields> for Instance {
+    fn from(fields: Fields) -> Self {
+        let Fields { id, service, address, port, weight, tags, meta, provider, mode } = fields;
+        let profile = Arc::new(Profile { tags, meta, provider, mode });
+        Self { id, service, address, port, weight, profile }
+    }
+}
+
+impl From<Instance> for Fields {
+    fn from(instance: Instance) -> Self {
+        let Instance { id, service, address, port, weight, profile } = instance;
+        let Profile { tags, meta, provider, mode } = Arc::unwrap_or_clone(profile);
+        Self { id, service, address, port, weight, tags, meta, provider, mode }
+    }
 }
 
 /// Why a registration is not taken. The caller's input is at fault; nothing was changed.
@@ -142,10 +181,11 @@ impl Instance {
     /// About how many octets it takes on the wire and on disk.
     #[must_use]
     pub fn approx_octets(&self) -> usize {
-        let tags: usize = self.tags.iter().map(|tag| tag.len() + 1).sum();
-        let meta: usize = self.meta.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+        let Profile { tags, meta, provider, .. } = &*self.profile;
+        let tags: usize = tags.iter().map(|tag| tag.len() + 1).sum();
+        let meta: usize = meta.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
         let names = self.id.as_str().len() + self.service.as_str().len();
-        names + self.provider.name().len() + 40 + tags + meta
+        names + provider.name().len() + 40 + tags + meta
     }
 
     /// The weight when none is given.
@@ -168,17 +208,18 @@ impl Instance {
         if unusable {
             return Err(InstanceError::UnusableAddress { address });
         }
-        Ok(Self {
-            id,
-            service,
-            address,
-            port,
-            weight,
-            tags: parse_tags(tags)?,
-            meta: parse_meta(meta)?,
-            provider,
-            mode: Mode::Active,
-        })
+        let (tags, meta) = (parse_tags(tags)?, parse_meta(meta)?);
+        let profile = Arc::new(Profile { tags, meta, provider, mode: Mode::Active });
+        Ok(Self { id, service, address, port, weight, profile })
+    }
+
+    /// The same instance in this mode.
+    #[must_use]
+    pub fn in_mode(mut self, mode: Mode) -> Self {
+        if self.profile.mode != mode {
+            Arc::make_mut(&mut self.profile).mode = mode;
+        }
+        self
     }
 }
 
@@ -246,8 +287,9 @@ impl Registration {
     /// What it makes a node remember at most, roughly: its texts, and the last output of each check.
     #[must_use]
     pub fn octets(&self) -> usize {
-        let tags: usize = self.instance.tags.iter().map(|tag| tag.len()).sum();
-        let meta: usize = self.instance.meta.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let Profile { tags, meta, .. } = &*self.instance.profile;
+        let tags: usize = tags.iter().map(|tag| tag.len()).sum();
+        let meta: usize = meta.iter().map(|(k, v)| k.len() + v.len()).sum();
         let checks: usize =
             self.checks.iter().map(|check| check.text_octets() + CHECK_OUTPUT_OCTETS).sum();
         Self::FIXED_OCTETS + tags + meta + checks
@@ -290,7 +332,7 @@ mod tests {
     #[test]
     fn tags_are_sorted_without_duplicates() {
         let instance = Instance::new(fields()).unwrap();
-        assert_eq!(instance.tags.iter().map(|t| &**t).collect::<Vec<_>>(), ["a", "v2"]);
+        assert_eq!(instance.profile.tags.iter().map(|t| &**t).collect::<Vec<_>>(), ["a", "v2"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
 use thiserror::Error;
 
 use super::limits::{LABEL_OCTETS, NAME_OCTETS, SERVICE_LABELS};
@@ -127,7 +128,7 @@ fn refuse_reserved(label: &str) -> Result<(), NameError> {
 
 /// A service's name: one to four labels, most specific first: `service[.job[.env[.product]]]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName(Arc<str>);
+pub struct ServiceName(SmolStr);
 
 serde_as_text!(ServiceName);
 

@@ -221,9 +221,13 @@ impl RowDecoder {
         }
         if let Some(last) = &self.last {
             adopt(&mut instance.service, &last.service);
-            adopt(&mut instance.provider, &last.provider);
-            adopt(&mut instance.tags, &last.tags);
-            adopt(&mut instance.meta, &last.meta);
+            adopt(&mut instance.profile, &last.profile);
+            // Unless it has all in common.
+            if let Some(profile) = Arc::get_mut(&mut instance.profile) {
+                adopt(&mut profile.provider, &last.profile.provider);
+                adopt(&mut profile.tags, &last.profile.tags);
+                adopt(&mut profile.meta, &last.profile.meta);
+            }
         }
     }
 }

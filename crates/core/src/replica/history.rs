@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::delta::{Delta, DeltaError, DeltaRow, Request};
 use super::extent::Extent;
 use super::row::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
+use super::slot::Slot;
 use super::table::Table;
 use crate::model::{CheckId, InstanceId, NodeId};
 
@@ -74,13 +75,10 @@ impl History {
         floor: Version,
         rows: impl IntoIterator<Item = (RowKey, Entry)>,
     ) -> Self {
-        let mut history = Self { floor, come: extent.clone(), visible: extent, ..Self::default() };
-        let mut is_whole = true;
-        for (key, entry) in rows {
-            is_whole &= history.visible.contains(entry.version);
-            history.rows.insert(key, entry);
-        }
-        history.rows.pack();
+        let rows: Table = rows.into_iter().collect();
+        let is_whole = rows.iter().all(|row| extent.contains(row.version()));
+        let come = extent.clone();
+        let mut history = Self { floor, come, visible: extent, rows, ..Self::default() };
         if !is_whole {
             history.distrust();
         }
@@ -145,32 +143,35 @@ impl History {
         self.floor
     }
 
-    pub(super) fn entry(&self, key: &RowKey) -> Option<&Entry> {
-        self.rows.get(key)
+    pub(super) fn entry(&self, key: &RowKey) -> Option<Entry> {
+        self.rows.get(key).map(Slot::entry)
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&RowKey, &Entry)> {
-        self.rows.iter()
+    pub(super) fn entries(&self) -> impl Iterator<Item = (RowKey, Entry)> {
+        self.rows.iter().map(|row| (row.key(), row.entry()))
     }
 
-    pub(super) fn checks_of(&self, id: &InstanceId) -> impl Iterator<Item = &CheckId> {
-        let first = RowKey::Check(id.clone(), CheckId::least());
-        self.rows
-            .starting_at(first)
-            .map_while(move |(key, entry)| match key {
-                RowKey::Check(instance, check) if instance == id => Some((check, entry)),
-                RowKey::Check(..) | RowKey::Node | RowKey::Instance(_) | RowKey::Other(_) => None,
-            })
-            .filter(|(_, entry)| matches!(entry.state, RowState::Present(_)))
-            .map(|(check, _)| check)
+    pub(super) fn checks_of(&self, id: &InstanceId) -> impl Iterator<Item = CheckId> {
+        let rows = self.rows.starting_at(RowKey::Check(id.clone(), CheckId::least()));
+        let checks = rows.map_while(move |row| match row.key() {
+            RowKey::Check(instance, check) if instance == *id => Some((row, check)),
+            RowKey::Check(..) | RowKey::Node | RowKey::Instance(_) | RowKey::Other(_) => None,
+        });
+        checks.filter(|(row, _)| row.is_present()).map(|(_, check)| check)
     }
 
     /// Whether writing this would make a difference; deleting what is not there does not.
     pub(super) fn would_change(&self, key: &RowKey, state: &RowState) -> bool {
-        match (self.rows.get(key).map(|e| &e.state), state) {
-            (None | Some(RowState::Gone(_)), RowState::Gone(_)) => false,
-            (old, new) => old != Some(new),
+        let old = self.rows.get(key).filter(|row| row.is_present()).map(Slot::state);
+        match (old, state) {
+            (None, RowState::Gone(_)) => false,
+            (old, new) => old.as_ref() != Some(new),
         }
+    }
+
+    /// The version of a row, if there is one.
+    fn version(&self, key: &RowKey) -> Option<Version> {
+        self.rows.get(key).map(Slot::version)
     }
 
     /// Takes in a valid delta of this history.
@@ -296,7 +297,7 @@ impl History {
     fn show(&mut self, rows: impl IntoIterator<Item = (RowKey, Entry)>) -> Vec<RowChange> {
         let mut changes = Vec::new();
         for (key, entry) in rows {
-            if self.rows.get(&key).is_none_or(|old| old.version < entry.version) {
+            if self.version(&key).is_none_or(|old| old < entry.version) {
                 changes.push(self.place(key, entry));
             }
         }
@@ -351,9 +352,8 @@ impl History {
         let mut changes = self.drop_unmentioned(reached);
         for (key, entry) in std::mem::take(&mut self.staged) {
             // At one version, too: what is stated anew may be of another mind than what was here.
-            let is_news =
-                |old: &Entry| old.version < entry.version || !self.is_kept(old.version, reached);
-            if self.rows.get(&key).is_none_or(is_news) {
+            let is_news = |old| old < entry.version || !self.is_kept(old, reached);
+            if self.version(&key).is_none_or(is_news) {
                 changes.push(self.place(key, entry));
             }
         }
@@ -372,15 +372,9 @@ impl History {
     }
 
     fn drop_unmentioned(&mut self, reached: Version) -> Vec<RowChange> {
-        let unmentioned = |key: &RowKey, entry: &Entry| {
-            !self.is_kept(entry.version, reached) && !self.staged.contains_key(key)
-        };
-        let gone: Vec<RowKey> = self
-            .rows
-            .iter()
-            .filter(|(key, entry)| unmentioned(key, entry))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let unkept = self.rows.iter().filter(|row| !self.is_kept(row.version(), reached));
+        let keys = unkept.map(Slot::key);
+        let gone: Vec<RowKey> = keys.filter(|key| !self.staged.contains_key(key)).collect();
         for key in &gone {
             self.rows.remove(key);
         }
@@ -399,7 +393,7 @@ impl History {
         let floor = above.max(self.newest()).next();
         let to = floor.next();
         let mut states: BTreeMap<RowKey, RowState> =
-            self.rows.iter().map(|(key, entry)| (key.clone(), entry.state.clone())).collect();
+            self.rows.iter().map(|row| (row.key(), row.state())).collect();
         states.extend(changes);
         let present = |state: &RowState| matches!(state, RowState::Present(_));
         let rows = states
@@ -438,18 +432,19 @@ impl History {
         let from = if has_tombstones { request.above.min(head) } else { Version::ZERO };
         let mut rows = Vec::new();
         let (mut bytes, mut to) = (0, head);
-        for (key, entry) in self.rows.above(from) {
+        for row in self.rows.above(from) {
+            let version = row.version();
             let last: Option<&DeltaRow> = rows.last();
-            let is_new_commit = last.is_some_and(|row| row.version < entry.version);
+            let is_new_commit = last.is_some_and(|row| row.version < version);
             // What came early may have overwritten rows of any commit, so it goes with the last of them.
-            let is_early = entry.version > head;
+            let is_early = version > head;
             if is_new_commit && bytes >= max_bytes && !is_early {
                 to = rows.last().map_or(to, |row| row.version);
                 break;
             }
-            bytes += approx_bytes(key, &entry.state);
-            let (version, state) = (entry.version, entry.state.clone());
-            rows.push(DeltaRow { version, key: key.clone(), state });
+            let row = DeltaRow { version, key: row.key(), state: row.state() };
+            bytes += approx_bytes(&row.key, &row.state);
+            rows.push(row);
         }
         Some(Delta { origin, from, to, extent: extent.clone(), floor: self.floor, rows })
     }
@@ -462,13 +457,9 @@ impl History {
 
     pub(super) fn purge_tombstones(&mut self, up_to: Version) -> Vec<RowKey> {
         let up_to = up_to.min(self.head());
-        let gone: Vec<(Version, RowKey)> = self
-            .rows
-            .above(Version::ZERO)
-            .take_while(|(_, entry)| entry.version <= up_to)
-            .filter(|(_, entry)| matches!(entry.state, RowState::Gone(_)))
-            .map(|(key, entry)| (entry.version, key.clone()))
-            .collect();
+        let old = self.rows.above(Version::ZERO).take_while(|row| row.version() <= up_to);
+        let gone: Vec<(Version, RowKey)> =
+            old.filter(|row| !row.is_present()).map(|row| (row.version(), row.key())).collect();
         if let Some((newest, _)) = gone.last() {
             self.floor = self.floor.max(*newest);
         }
@@ -479,8 +470,7 @@ impl History {
     }
 
     pub(super) fn into_removals(self) -> Vec<RowChange> {
-        let present = |e: &Entry| matches!(e.state, RowState::Present(_));
-        let keys = self.rows.iter().filter(|(_, entry)| present(entry)).map(|(key, _)| key.clone());
+        let keys = self.rows.iter().filter(|row| row.is_present()).map(Slot::key);
         keys.map(|key| RowChange { key, state: RowState::Gone(Departure::Dropped) }).collect()
     }
 }

@@ -153,13 +153,13 @@ impl RowKey {
         }
     }
 
-    /// The kind, and the texts that follow it.
-    fn parts(&self) -> (u8, &str, &str) {
+    /// What its place among other keys depends on.
+    pub(super) fn place(&self) -> Place<'_> {
         match self {
-            Self::Node => (0, "", ""),
-            Self::Instance(id) => (1, id.as_str(), ""),
-            Self::Check(id, check) => (2, id.as_str(), check.as_str()),
-            Self::Other(_) => (3, "", ""),
+            Self::Node => Place::Node,
+            Self::Instance(id) => Place::of_instance(id),
+            Self::Check(id, check) => Place::Check(id.as_str().into(), check.as_str().into()),
+            Self::Other(octets) => Place::Other(octets),
         }
     }
 
@@ -173,21 +173,37 @@ impl RowKey {
     }
 }
 
+/// A key's place among others.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place<'a> {
+    Node,
+    Instance(ByLength<'a>),
+    Check(ByLength<'a>, ByLength<'a>),
+    Other(&'a [u8]),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn of_instance(id: &'a InstanceId) -> Self {
+        Self::Instance(id.as_str().into())
+    }
+}
+
+/// A text in the order of its octets with the length in front.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ByLength<'a> {
+    length: usize,
+    text: &'a str,
+}
+
+impl<'a> From<&'a str> for ByLength<'a> {
+    fn from(text: &'a str) -> Self {
+        Self { length: text.len(), text }
+    }
+}
+
 impl Ord for RowKey {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The octets hold each text's length in front of it.
-        let by_length = |a: &str, b: &str| a.len().cmp(&b.len()).then_with(|| a.cmp(b));
-        match (self, other) {
-            (Self::Other(a), Self::Other(b)) => return a.cmp(b),
-            // Most rows are instances.
-            (Self::Instance(a), Self::Instance(b)) => return by_length(a.as_str(), b.as_str()),
-            _ => {}
-        }
-        let ((kind, id, check), (other_kind, other_id, other_check)) =
-            (self.parts(), other.parts());
-        kind.cmp(&other_kind)
-            .then_with(|| by_length(id, other_id))
-            .then_with(|| by_length(check, other_check))
+        self.place().cmp(&other.place())
     }
 }
 

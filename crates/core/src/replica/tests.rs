@@ -35,7 +35,7 @@ fn delete(n: u8) -> Change {
 /// What a replica shows of the origin: present rows and the commits that wrote them.
 fn shown(replica: &Replica) -> BTreeMap<RowKey, Version> {
     let present = |e: &Entry| matches!(e.state, RowState::Present(_));
-    replica.rows(ORIGIN).filter(|(_, e)| present(e)).map(|(k, e)| (k.clone(), e.version)).collect()
+    replica.rows(ORIGIN).filter(|(_, e)| present(e)).map(|(k, e)| (k, e.version)).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -484,7 +484,7 @@ fn tombstones_that_their_node_purged_are_purged_by_others_too() {
 fn pieces_that_were_stored_without_the_rest_are_not_told_to_others() {
     let mut origin = Replica::new(ORIGIN);
     commit(&mut origin, vec![write(0, 1), write(1, 1)]);
-    let piece: Vec<_> = origin.rows(ORIGIN).take(1).map(|(k, e)| (k.clone(), e.clone())).collect();
+    let piece: Vec<_> = origin.rows(ORIGIN).take(1).collect();
     let mut peer = Replica::new(peer(0));
     peer.restore(ORIGIN, Extent::default(), Version::ZERO, piece);
     assert_eq!((shown(&peer).len(), peer.told(ORIGIN), peer.summary()), (1, None, 0));

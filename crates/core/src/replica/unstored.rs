@@ -81,7 +81,7 @@ impl Piece {
     pub fn rows<'a>(
         &'a self,
         replica: &'a Replica,
-    ) -> impl Iterator<Item = (&'a RowKey, Option<&'a Entry>)> {
+    ) -> impl Iterator<Item = (&'a RowKey, Option<Entry>)> {
         self.keys.iter().map(|key| (key, replica.entry(self.origin, key)))
     }
 }

@@ -117,7 +117,7 @@ fn to_wire(view: &ServiceView, scope: Scope<'_>) -> Service {
         service: view.name.to_string(),
         index: view.index,
         guarded: view.guard.is_some(),
-        instances: view.answered(scope).map(|e| instance_to_wire(e)).collect(),
+        instances: view.answered(scope).map(instance_to_wire).collect(),
     }
 }
 
@@ -136,8 +136,8 @@ fn instance_to_wire(e: &Endpoint) -> Instance {
         address: e.instance.address,
         port: e.instance.port.get(),
         weight: e.instance.weight,
-        tags: e.instance.tags.iter().map(text).collect(),
-        meta: e.instance.meta.iter().map(|(k, v)| (text(k), text(v))).collect(),
+        tags: e.instance.profile.tags.iter().map(text).collect(),
+        meta: e.instance.profile.meta.iter().map(|(k, v)| (text(k), text(v))).collect(),
         health: e.health.to_string(),
         standing: match e.standing {
             catalog::Standing::Regular => None,

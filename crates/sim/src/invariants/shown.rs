@@ -16,8 +16,8 @@ pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
             let id = origin.identity.id;
             let present = agent.replica.rows(id);
             let present = present.filter(|(_, entry)| matches!(entry.state, RowState::Present(_)));
-            let has: Vec<_> = present.map(|(key, entry)| (key, &entry.state)).collect();
-            let shows: Vec<_> = node.shown.get(&id).into_iter().flatten().collect();
+            let has: Vec<_> = present.map(|(key, entry)| (key, entry.state)).collect();
+            let shows: Vec<_> = node.shown.get(&id).cloned().into_iter().flatten().collect();
             if has != shows {
                 let what = format!(
                     "n{} has {} rows of n{} and shows {}, or others",

@@ -90,7 +90,7 @@ impl Agent {
         let present = |origin: &NodeId| {
             let rows = self.replica.rows(*origin);
             let rows = rows.filter(|(_, entry)| matches!(entry.state, RowState::Present(_)));
-            rows.map(|(key, entry)| (key.clone(), entry.state.clone())).collect()
+            rows.map(|(key, entry)| (key, entry.state)).collect()
         };
         origins.iter().map(|origin| (*origin, present(origin))).collect()
     }

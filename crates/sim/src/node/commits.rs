@@ -113,7 +113,7 @@ impl Agent {
 
 /// Rows of another node as they are now.
 fn write_of(piece: &Piece, replica: &Replica) -> Write {
-    let rows = piece.rows(replica).map(|(key, entry)| (key.clone(), entry.cloned())).collect();
+    let rows = piece.rows(replica).map(|(key, entry)| (key.clone(), entry)).collect();
     let (extent, floor) = (piece.extent(replica), piece.floor(replica));
     Write { origin: piece.origin, extent, floor, rows, replaces_all: false }
 }

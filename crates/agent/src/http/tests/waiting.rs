@@ -179,7 +179,7 @@ async fn of_services_that_change_together_only_the_last_carries_the_id() {
     let index = world.change(&["a", "b"], |view| {
         for name in ["a", "b"] {
             let one = endpoint(&world.own, name, name, Health::Passing, &[]);
-            view.put_service(service(name), None, vec![Arc::new(one)]);
+            view.put_service(service(name), None, vec![one]);
         }
     });
     let (first, second) = (all.expect("change").await, all.expect("change").await);
@@ -204,7 +204,7 @@ async fn a_slow_reader_gets_the_latest_state_and_costs_no_queue() {
     let world = &fixture.world;
     // Events large enough that ten thousand of them fit into no socket's buffer.
     let endpoints: Vec<_> = (0..200)
-        .map(|n| Arc::new(endpoint(&world.own, &format!("web-{n}"), "web", Health::Passing, &[])))
+        .map(|n| endpoint(&world.own, &format!("web-{n}"), "web", Health::Passing, &[]))
         .collect();
     let change =
         || world.change(&["web"], |view| view.put_service(service("web"), None, endpoints.clone()));

@@ -36,7 +36,7 @@ pub(super) fn is_bad_news(key: &RowKey, state: &RowState) -> bool {
         RowState::Gone(_) => matches!(key, RowKey::Instance(_) | RowKey::Node),
         RowState::Present(row) => match row.known() {
             Row::Node(node) => node.phase != NodePhase::Active,
-            Row::Instance(instance) => instance.mode != Mode::Active,
+            Row::Instance(instance) => instance.profile.mode != Mode::Active,
             Row::Check(check) => check.status == CheckStatus::Critical && !check.is_unproven(),
             Row::Newer(_) | Row::Other(_) => false,
         },

@@ -566,7 +566,7 @@ fn rows_of_a_newer_version_pass_through_an_older_one() {
     };
     net.commit(1, vec![instance("a", 1), newer.clone()]);
     assert!(net.is_equal());
-    let entry = net.agent(3).replica.entry(id(1), &newer.key).expect("it came through").clone();
+    let entry = net.agent(3).replica.entry(id(1), &newer.key).expect("it came through");
     assert_eq!(entry.state, newer.state);
     // And by anti-entropy as well as by a push.
     net.add(4);

@@ -67,7 +67,7 @@ fn instance(text: &str) -> (RowKey, RowState) {
         provider: ProviderId::parse("file:web.toml").unwrap(),
     };
     let mode = Mode::Maintenance { reason: "disk".into() };
-    let instance = Instance { mode, ..Instance::new(fields).unwrap() };
+    let instance = Instance::new(fields).unwrap().in_mode(mode);
     (RowKey::Instance(id(text)), RowState::Present(Row::Instance(instance.into())))
 }
 
@@ -168,7 +168,7 @@ fn what_only_newer_versions_know_is_kept_and_passed_on() {
     for ((key, state), row) in all_kinds().into_iter().zip(&sent.rows).take(3) {
         assert!(matches!(row.state, RowState::Present(Row::Newer(_))), "{row:?}");
         assert_eq!(row.state.known(), state);
-        assert_eq!(replica.row(ORIGIN, &key), state.present());
+        assert_eq!(replica.row(ORIGIN, &key).as_ref(), state.present());
     }
     assert!(hex(&state_octets(&sent.rows[0].state)).ends_with(&hex(b"appended")));
 }

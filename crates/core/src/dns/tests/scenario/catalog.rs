@@ -141,7 +141,7 @@ fn instance(
         provider: ProviderId::api(),
     };
     let mode = if health == "draining" { Mode::Draining } else { Mode::Active };
-    let instance = Instance { mode, ..Instance::new(fields).unwrap() };
+    let instance = Instance::new(fields).unwrap().in_mode(mode);
     let mut all = [CheckStatus::Passing, CheckStatus::Warning, CheckStatus::Critical].into_iter();
     let status = all.find(|status| status.as_str() == health).unwrap_or(CheckStatus::Passing);
     let unproven = CheckRow::unproven(Timestamp::default());
