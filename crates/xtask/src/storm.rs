@@ -68,6 +68,8 @@ const SPARE_DESCRIPTORS: u64 = 1_000;
 const REST: Duration = Duration::from_secs(15);
 /// The same in the end: agents give memory back twice a minute.
 const LONG_REST: Duration = Duration::from_secs(40);
+/// Storms below this have many short faults.
+const SHORT_MINUTES: f64 = 2.0;
 /// Until all watches are open for the first time.
 const OPEN_WITHIN: Duration = Duration::from_secs(120);
 /// A thread that was told to end has ended by then: it may be waiting for an answer.
@@ -333,6 +335,7 @@ fn storm(args: &Args, seed: u64, network: &Arc<Network>, fleet: &mut Fleet) -> R
         flood: &mut flood,
         progress: &mut progress,
         random: Random(random.next()),
+        is_short: args.minutes < SHORT_MINUTES,
     }
     .run(end)?;
     let stormed = begun.elapsed();

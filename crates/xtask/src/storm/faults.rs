@@ -30,6 +30,8 @@ pub(super) struct Faults<'a> {
     pub(super) flood: &'a mut Flood,
     pub(super) progress: &'a mut Progress,
     pub(super) random: Random,
+    /// Whether there is no time for long faults and long rests.
+    pub(super) is_short: bool,
 }
 
 impl Faults<'_> {
@@ -59,6 +61,9 @@ impl Faults<'_> {
     }
 
     fn gap(&mut self) -> Duration {
+        if self.is_short {
+            return self.millis(500, 3_000);
+        }
         if self.random.below(5) == 0 { REST } else { self.millis(1_000, 8_000) }
     }
 
@@ -77,11 +82,15 @@ impl Faults<'_> {
     }
 
     fn duration(&mut self, fault: Fault) -> Duration {
-        let is_long = self.random.below(4) == 0;
+        let is_long = self.random.below(4) == 0 && !self.is_short;
+        let is_over_at_once = matches!(fault, Fault::Restart(_));
+        if self.is_short && !is_over_at_once {
+            return self.millis(200, 5_000);
+        }
         match fault {
+            Fault::Restart(_) => Duration::ZERO,
             Fault::Kill(_) | Fault::Isolate(_) if is_long => LONG,
             Fault::Kill(_) => self.millis(200, 8_000),
-            Fault::Restart(_) => Duration::ZERO,
             // Clients wait for an answer as long as for any other.
             Fault::Stop(_) => self.millis(2_000, 12_000),
             Fault::Isolate(_) | Fault::Cut(..) | Fault::Deafen(..) => self.millis(3_000, 12_000),

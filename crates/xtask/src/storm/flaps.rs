@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::ledger::{CHECKED_PORT, Kind, Slot};
-use super::stage::{Stage, add, is_set_within};
-use crate::bench::cluster::http::Client;
+use super::stage::{Line, Stage, add, is_set_within};
 use crate::bench::dns::questions::Random;
 
 /// Between two looks at the servers.
@@ -97,7 +96,7 @@ pub(super) fn serve(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
 pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     let mut random = Random(seed);
     let mut flappers = Flapper::all(stage, agent, &[Kind::Ttl], &mut random);
-    let mut client: Option<Client> = None;
+    let mut line = Line::default();
     for flapper in &flappers {
         flapper.slot.begin(true);
     }
@@ -109,15 +108,14 @@ pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
                 add(&stage.tally.flaps, 1);
             }
             if !stage.is_up(agent) {
-                client = None;
+                line.close();
                 continue;
             }
-            let begun = Instant::now();
-            match push_once(stage, agent, &mut client, flapper) {
+            match push_once(stage, agent, &mut line, flapper) {
                 Ok(()) => add(&stage.tally.pushes, 1),
                 Err(error) => {
-                    client = None;
-                    if stage.is_untouched(agent, begun) {
+                    let since = line.close();
+                    if stage.is_untouched(agent, since) {
                         let name = &stage.posts[agent].name;
                         stage.violation(format!("{name} on a push: {error:#}"));
                     }
@@ -130,16 +128,8 @@ pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     }
 }
 
-fn push_once(
-    stage: &Stage,
-    agent: usize,
-    client: &mut Option<Client>,
-    flapper: &Flapper<'_>,
-) -> Result<()> {
-    if client.is_none() {
-        *client = Some(stage.posts[agent].local()?);
-    }
-    let client = client.as_mut().context("it was just made")?;
+fn push_once(stage: &Stage, agent: usize, line: &mut Line, flapper: &Flapper<'_>) -> Result<()> {
+    let client = line.open(|| stage.posts[agent].local())?;
     let status = if flapper.is_healthy { "passing" } else { "critical" };
     let path = format!("/api/instances/{}/checks/ttl", flapper.slot.id);
     let body = format!("{{\"status\":\"{status}\",\"output\":\"\"}}");

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::dns::{self, Found};
 use super::ledger::{Asked, Judged, Shown};
-use super::stage::{Post, Stage, add, is_set_within};
+use super::stage::{Line, Post, Stage, add, is_set_within};
 use crate::bench::cluster::http::Client;
 use crate::bench::dns::questions::{A, Random, SRV};
 
@@ -29,7 +29,7 @@ pub(super) struct Lookups<'a> {
     post: &'a Post,
     agent: usize,
     random: Random,
-    client: Option<Client>,
+    line: Line,
     dns: UdpSocket,
     lost: u32,
     next_id: u16,
@@ -43,14 +43,14 @@ impl<'a> Lookups<'a> {
         dns.connect(post.dns)?;
         dns.set_read_timeout(Some(DNS_PATIENCE))?;
         let random = Random(seed);
-        Ok(Self { stage, post, agent, random, client: None, dns, lost: 0, next_id: 0 })
+        Ok(Self { stage, post, agent, random, line: Line::default(), dns, lost: 0, next_id: 0 })
     }
 
     /// Asks until it is told to end.
     pub(super) fn run(&mut self) {
         while !is_set_within(&self.stage.orders.end_lookups, PAUSE) {
             if !self.stage.is_up(self.agent) {
-                self.client = None;
+                self.line.close();
                 continue;
             }
             let service = self.random.below(self.stage.ledger.services.len() as u64) as usize;
@@ -61,8 +61,7 @@ impl<'a> Lookups<'a> {
                 _ => self.ask_dns(service, SRV),
             };
             let Err(error) = asked else { continue };
-            self.client = None;
-            let since = begun.checked_sub(AFTER_START).unwrap_or(begun);
+            let since = begun.checked_sub(AFTER_START).unwrap_or(begun).min(self.line.close());
             if self.stage.is_untouched(self.agent, since) {
                 let name = &self.stage.ledger.services[service].name;
                 let took = begun.elapsed().as_millis();
@@ -73,10 +72,7 @@ impl<'a> Lookups<'a> {
     }
 
     fn ask_http(&mut self, service: usize) -> Result<()> {
-        if self.client.is_none() {
-            self.client = Some(Client::tcp(self.post.api)?);
-        }
-        let client = self.client.as_mut().context("it was just made")?;
+        let client = self.line.open(|| Client::tcp(self.post.api))?;
         let path = format!("/api/services/{}", self.stage.ledger.services[service].name);
         let at = Instant::now();
         let answer = client.ask("GET", &path, b"")?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::chronicle::{Chronicle, Fault};
 use super::interrupt;
@@ -33,6 +33,26 @@ impl Post {
     /// A client over the local socket, from wherever we are.
     pub(super) fn local(&self) -> Result<Client> {
         Client::unix(&self.socket)
+    }
+}
+
+/// A connection that is kept from request to request, made anew where it has failed.
+#[derive(Default)]
+pub(super) struct Line(Option<(Client, Instant)>);
+
+impl Line {
+    /// The open connection, or a new one of `connect`.
+    pub(super) fn open(&mut self, connect: impl FnOnce() -> Result<Client>) -> Result<&mut Client> {
+        if self.0.is_none() {
+            let since = Instant::now();
+            self.0 = Some((connect()?, since));
+        }
+        self.0.as_mut().map(|(client, _)| client).context("it was just made")
+    }
+
+    /// Closes it. Returns since when it was open: what happened to the agent since then may have ended it.
+    pub(super) fn close(&mut self) -> Instant {
+        self.0.take().map_or_else(Instant::now, |(_, since)| since)
     }
 }
 

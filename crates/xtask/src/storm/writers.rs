@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::ledger::{CHECKED_PORT, Kind, Slot};
-use super::stage::{Post, Stage, add, is_set_within};
+use super::stage::{Line, Post, Stage, add, is_set_within};
 use crate::bench::cluster::http::Client;
 use crate::bench::dns::questions::Random;
 
@@ -31,12 +31,12 @@ pub(super) struct Writer<'a> {
     stage: &'a Stage,
     agent: usize,
     slots: Vec<usize>,
-    client: Option<Client>,
+    line: Line,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(stage: &'a Stage, agent: usize, slots: Vec<usize>) -> Self {
-        Self { stage, agent, slots, client: None }
+        Self { stage, agent, slots, line: Line::default() }
     }
 
     /// Makes one change after another at this interval, as far as the agent keeps up.
@@ -50,7 +50,7 @@ impl<'a> Writer<'a> {
             due = due.max(now.checked_sub(MADE_UP).unwrap_or(now));
             thread::sleep(due.saturating_duration_since(now));
             if !self.stage.is_up(self.agent) {
-                self.client = None;
+                self.line.close();
                 is_set_within(&self.stage.orders.end_changes, PAUSE);
                 continue;
             }
@@ -63,8 +63,8 @@ impl<'a> Writer<'a> {
 
     /// Registers or deregisters one instance, and notes what became of it.
     fn change(&mut self, slot: &Slot, is_present: bool) {
-        let begun = Instant::now();
-        let outcome = match self.connect() {
+        let post = &self.stage.posts[self.agent];
+        let outcome = match self.line.open(|| Client::tcp(post.api)) {
             Ok(client) => change(client, slot, is_present),
             Err(error) => Err(error),
         };
@@ -74,21 +74,14 @@ impl<'a> Writer<'a> {
             Ok(Outcome::Unknown) => add(&tally.refused, 1),
             Err(error) => {
                 add(&tally.unknown, 1);
-                self.client = None;
-                if stage.is_untouched(self.agent, begun) {
+                let since = self.line.close();
+                if stage.is_untouched(self.agent, since) {
                     let name = &stage.posts[self.agent].name;
                     stage.violation(format!("{name} on a change of {}: {error:#}", slot.id));
                 }
                 is_set_within(&stage.orders.end_changes, PAUSE);
             }
         }
-    }
-
-    fn connect(&mut self) -> Result<&mut Client> {
-        if self.client.is_none() {
-            self.client = Some(Client::tcp(self.stage.posts[self.agent].api)?);
-        }
-        self.client.as_mut().context("it was just made")
     }
 }
 
