@@ -244,7 +244,11 @@ async fn read_all(
             match reader.next(&mut stream).await {
                 Ok(Some(octets)) => {
                     // Not read meanwhile, so that the peer's own queue fills and not this agent's.
-                    tokio::time::sleep(allowance.take(Instant::now(), octets.len())).await;
+                    let wait = allowance.take(Instant::now(), octets.len());
+                    // To sleep for no time at all takes a millisecond: the timer's next tick.
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                     if !take(&running, &octets).await {
                         return false;
                     }
