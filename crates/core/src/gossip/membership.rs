@@ -349,8 +349,10 @@ impl Membership {
             let News::Down(peer) = news else { return true };
             let heard = self.heard.get(&peer.id);
             let is_recent = heard.is_some_and(|at| now.saturating_duration_since(*at) < recently);
-            // Who says so of itself leaves.
-            if !is_recent || peer.id == from {
+            let doubt = self.doubts.get(&peer.id);
+            let is_refused = doubt.is_some_and(|doubt| doubt.rumour.is_none());
+            // Who says so of itself leaves; of whom its host says so, too, it is true.
+            if !is_recent || peer.id == from || is_refused {
                 return true;
             }
             let rumour = Some(Rumour { until, has_answered: false });
@@ -477,11 +479,17 @@ impl Membership {
         let mut gone = Vec::new();
         for doubt in self.doubts.values_mut().filter(|doubt| doubt.next <= now) {
             if doubt.echoes_left == 0 {
-                match doubt.rumour {
-                    Some(Rumour { until, has_answered: true }) if now < until => doubt.next = until,
-                    Some(_) | None => gone.push((doubt.peer, doubt.rumour.is_some())),
+                match &mut doubt.rumour {
+                    // Perhaps that was sent before it died.
+                    Some(Rumour { until, has_answered }) if *has_answered && now < *until => {
+                        *has_answered = false;
+                        doubt.echoes_left = DOUBT_ECHOES;
+                    }
+                    Some(_) | None => {
+                        gone.push((doubt.peer, doubt.rumour.is_some()));
+                        continue;
+                    }
                 }
-                continue;
             }
             doubt.echoes_left -= 1;
             doubt.next = now + period;

@@ -226,6 +226,33 @@ fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
     assert!(net.told.contains(&(2, MembershipOutput::Down(peer(3)))));
 }
 
+#[test]
+fn the_last_word_of_a_dead_member_does_not_put_off_its_end() {
+    let mut net = Net::new(3);
+    net.stopped.insert(3);
+    let now = net.now;
+    net.member(1).doubt(now, peer(3).id);
+    net.pass(Duration::from_millis(450));
+    // What it sent before it died comes only now.
+    let now = net.now;
+    net.member(2).handle_heard(now, peer(3).id);
+    net.pass(Duration::from_millis(900));
+    assert_eq!(net.liveness(3, 2), Some(Liveness::Down));
+}
+
+#[test]
+fn who_is_refused_by_its_host_and_rumoured_to_be_down_is_down_at_once() {
+    let mut net = Net::new(3);
+    net.stopped.insert(3);
+    let now = net.now;
+    net.member(1).doubt(now, peer(3).id);
+    net.pass(Duration::from_millis(250));
+    let now = net.now;
+    net.member(2).doubt(now, peer(3).id);
+    net.pass(Duration::from_millis(100));
+    assert!(net.all_see(3, Liveness::Down), "1 has said so, and 2 was refused");
+}
+
 /// Of these members each holds all others for down. Then the network is well again.
 fn strangers(count: u8) -> Net {
     let mut net = Net::new(count);
