@@ -34,13 +34,13 @@ pub(crate) enum Then {
     Wait,
 }
 
-pub(crate) struct Host {
+struct Host {
     runtime: Runtime,
     api: Api,
 }
 
 impl Host {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
         let view = Arc::new(ArcSwap::from_pointee(catalog::catalog()));
         let shared = Arc::new(Shared::new(identity(), view, 1_000));
@@ -53,9 +53,7 @@ impl Host {
         Self { runtime, api }
     }
 
-    /// What a client gets that sends this. If it then closes its side at once, it may get nothing: who does not
-    /// wait for an answer is thought to be gone.
-    pub(crate) fn send(&self, octets: &[u8], then: Then) -> Vec<u8> {
+    fn send(&self, octets: &[u8], then: Then) -> Vec<u8> {
         let (mut client, server) = tokio::io::duplex(PIPE_OCTETS);
         self.runtime.block_on(async {
             let served = self.api.serve(server);
@@ -72,6 +70,16 @@ impl Host {
             tokio::join!(served, asked).1
         })
     }
+}
+
+thread_local! {
+    static HOST: Host = Host::new();
+}
+
+/// What a client gets that sends this. If it then closes its side at once, it may get nothing: who does not
+/// wait for an answer is thought to be gone.
+pub(crate) fn send(octets: &[u8], then: Then) -> Vec<u8> {
+    HOST.with(|host| host.send(octets, then))
 }
 
 /// Stands in for the driver.

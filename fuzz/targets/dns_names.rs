@@ -4,19 +4,10 @@
 
 #[path = "answers.rs"]
 mod answers;
-#[path = "catalog.rs"]
-mod catalog;
-
-use std::sync::LazyLock;
-
-use dunlin_core::catalog::CatalogView;
-use dunlin_core::dns::Settings;
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-static KNOWN: LazyLock<(CatalogView, Settings)> =
-    LazyLock::new(|| (catalog::catalog(), catalog::settings()));
 const NXDOMAIN: u8 = 3;
 
 /// Two octets of type, then labels divided by dots.
@@ -42,16 +33,15 @@ pub(crate) fn run(octets: &[u8]) {
 }
 
 fn ask(labels: &[&[u8]], qtype: [u8; 2]) -> u8 {
-    let (view, settings) = &*KNOWN;
     let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in labels {
         packet.push(label.len() as u8);
         packet.extend_from_slice(label);
     }
-    packet.extend_from_slice(settings.domain.wire());
+    packet.extend_from_slice(answers::domain().wire());
     packet.extend_from_slice(&qtype);
     packet.extend_from_slice(&[0, 1]);
-    answers::ask(&packet, view, settings).expect("a question has an answer")
+    answers::ask(&packet).expect("a question has an answer")
 }
 
 fn swap_case(label: &[u8]) -> Vec<u8> {

@@ -3,21 +3,10 @@
 
 #[path = "answers.rs"]
 mod answers;
-#[path = "catalog.rs"]
-mod catalog;
-
-use std::sync::LazyLock;
-
-use dunlin_core::catalog::CatalogView;
-use dunlin_core::dns::Settings;
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-static KNOWN: LazyLock<(CatalogView, Settings)> =
-    LazyLock::new(|| (catalog::catalog(), catalog::settings()));
-
 pub(crate) fn run(octets: &[u8]) {
-    let (view, settings) = &*KNOWN;
-    answers::ask(octets, view, settings);
+    answers::ask(octets);
 }

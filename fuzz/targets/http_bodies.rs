@@ -8,10 +8,6 @@ mod api;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-thread_local! {
-    static HOST: api::Host = api::Host::new();
-}
-
 const CALLS: [&str; 6] = [
     "PUT /api/instances/api-1",
     "PUT /api/providers/deploy",
@@ -30,7 +26,7 @@ pub(crate) fn run(octets: &[u8]) {
         "{call} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {octets}\r\n\r\n"
     );
     let request = [head.as_bytes(), body].concat();
-    let reply = HOST.with(|host| host.send(&request, api::Then::Wait));
+    let reply = api::send(&request, api::Then::Wait);
     assert!(!reply.is_empty(), "a whole request without an answer");
     api::judge(&reply);
     let (head, body) = split(&reply);

@@ -7,10 +7,6 @@ mod api;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-thread_local! {
-    static HOST: api::Host = api::Host::new();
-}
-
 pub(crate) fn run(octets: &[u8]) {
-    api::judge(&HOST.with(|host| host.send(octets, api::Then::Close)));
+    api::judge(&api::send(octets, api::Then::Close));
 }

@@ -136,7 +136,7 @@ pub struct Membership {
     timers: BTreeMap<(Instant, u64), Timer<Peer>>,
     submitted: u64,
     doubts: BTreeMap<NodeId, Doubt>,
-    /// When something last came from each member that is not down.
+    /// When something last came from each member from which something came lately.
     heard: BTreeMap<NodeId, Instant>,
     health: u32,
     /// Whether anything was heard since the last probe began: if not, the fault may be ours.
@@ -341,9 +341,14 @@ impl Membership {
         }
     }
 
+    /// For how long it counts that something came from a member.
+    fn recently(&self) -> Duration {
+        self.settings.probe_period * 2
+    }
+
     /// Takes out of what a packet told the ends of members that were heard only just now, and asks these members.
     fn take_rumours(&mut self, now: Instant, from: NodeId, news: &mut Vec<News>) {
-        let recently = self.settings.probe_period * 2;
+        let recently = self.recently();
         let until = now + self.stretched(self.settings.suspicion * 2);
         news.retain(|news| {
             let News::Down(peer) = news else { return true };
@@ -356,10 +361,8 @@ impl Membership {
                 return true;
             }
             let rumour = Some(Rumour { until, has_answered: false });
-            let (peer, echoes_left) = (*peer, DOUBT_ECHOES);
-            let doubt = Doubt { peer, echoes_left, next: now, rumour: None };
-            let doubt = self.doubts.entry(peer.id).or_insert(doubt);
-            doubt.rumour = rumour;
+            let doubt = Doubt { peer: *peer, echoes_left: DOUBT_ECHOES, next: now, rumour };
+            self.doubts.insert(peer.id, doubt);
             // It has to hear of it, to say that it lives.
             self.push_at = self.push_at.or(Some(now));
             false
@@ -388,7 +391,7 @@ impl Membership {
             && key.0 <= now
         {
             let Some((_, timer)) = self.timers.pop_first() else { break };
-            self.note_probe(&timer);
+            self.note_probe(now, &timer);
             if !self.is_refuted(&timer) {
                 self.with_foca(now, |foca, effects| foca.handle_timer(timer, effects));
             }
@@ -453,7 +456,7 @@ impl Membership {
     }
 
     /// A probe ends and the next begins: if all was silent meanwhile, this agent may be the one that is cut off.
-    fn note_probe(&mut self, timer: &Timer<Peer>) {
+    fn note_probe(&mut self, now: Instant, timer: &Timer<Peer>) {
         if matches!(timer, Timer::ProbeRandomMember(_)) {
             if self.has_heard {
                 self.health = self.health.saturating_sub(1);
@@ -461,6 +464,8 @@ impl Membership {
                 self.worsen();
             }
             self.has_heard = false;
+            let recently = self.recently();
+            self.heard.retain(|_, at| now.saturating_duration_since(*at) < recently);
         }
     }
 

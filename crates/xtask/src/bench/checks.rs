@@ -159,10 +159,7 @@ fn wait_until_passing(load: &Load, agent: &Agent) -> Result<()> {
     let mut client = agent.client()?;
     wait_for("all checks to pass", || {
         thread::sleep(Duration::from_millis(50));
-        let metrics = String::from_utf8(client.expect("GET", "/metrics", b"")?)?;
-        let line =
-            metrics.lines().find(|l| l.starts_with("dunlin_catalog_instances{health=\"passing\"}"));
-        let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        let count = client.metric("dunlin_catalog_instances{health=\"passing\"}")?;
         Ok(count.is_some_and(|count| count as usize >= load.count))
     })
 }

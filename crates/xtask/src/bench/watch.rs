@@ -193,10 +193,7 @@ fn all(kind: Kind, agent: &Agent, writer: &mut Client, amount: &Amount) -> Resul
     let mut poll = agent.client()?;
     wait_for("former watches to end", || {
         thread::sleep(Duration::from_millis(50));
-        let metrics = String::from_utf8(poll.expect("GET", "/metrics", b"")?)?;
-        let open =
-            metrics.lines().find(|l| l.starts_with("dunlin_http_connections{transport=\"tcp\"}"));
-        let open = open.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        let open = poll.metric("dunlin_http_connections{transport=\"tcp\"}")?;
         Ok(open.context("no count of connections")? < 10.0)
     })?;
     let mut watchers = Watchers::open(kind, agent, writer, WATCHES, |_| 0)?;

@@ -447,7 +447,6 @@ impl Exchange {
                 self.lacking.remove(origin);
                 continue;
             }
-            let Some(lack) = self.lacking.origins.get(&origin) else { continue };
             let load = |peer: &NodeId| self.lacking.asked.get(peer).copied().unwrap_or(0);
             let peers = lack.sources.iter().map(|source| source.peer);
             let Some(peer) = peers.min_by_key(load).filter(|peer| load(peer) < MOST_ASKED) else {
@@ -455,10 +454,7 @@ impl Exchange {
                 continue;
             };
             *self.lacking.asked.entry(peer).or_insert(0) += 1;
-            if let Some(lack) = self.lacking.origins.get_mut(&origin) {
-                lack.asked = Some(peer);
-                lack.asked_at = now;
-            }
+            (lack.asked, lack.asked_at) = (Some(peer), now);
             self.lacking.put_off(origin, now + ANSWER_TIME);
             let want = Want { origin, request: replica.request(origin) };
             wants.entry(peer).or_default().push(want);

@@ -292,10 +292,7 @@ impl Agent {
 
     /// How many instances it knows, wherever they are.
     pub(crate) fn instances(&self, client: &mut Client) -> Result<u64> {
-        let metrics = String::from_utf8(client.expect("GET", "/metrics", b"")?)?;
-        let counts = metrics.lines().filter(|line| line.starts_with("dunlin_catalog_instances{"));
-        let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(counts.sum::<f64>() as u64)
+        Ok(client.metric("dunlin_catalog_instances{")?.unwrap_or_default() as u64)
     }
 
     pub(crate) fn anonymous_memory(&self) -> Result<u64> {

@@ -84,6 +84,14 @@ impl Client {
         self.send(method, path, body)?;
         self.good_answer().with_context(|| format!("{method} {path}"))
     }
+
+    /// The agent's metrics whose names and labels begin so, added up; none if there is none.
+    pub(crate) fn metric(&mut self, series: &str) -> Result<Option<f64>> {
+        let metrics = String::from_utf8(self.expect("GET", "/metrics", b"")?)?;
+        let lines = metrics.lines().filter(|line| line.starts_with(series));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value)))
+    }
 }
 
 /// A stream of Server-Sent Events.
