@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dunlin_core::gossip::{Frame, Hello, Lane, Peer};
 use dunlin_core::model::{NodeId, NodeName};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -27,6 +27,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// How long until the first octet of an accepted connection: an agent that has something to say says it at once.
 const FIRST_OCTET_TIME: Duration = Duration::from_secs(1);
+/// How long the kernel may take to close what a process had open that died; shorter than the time above.
+const CLOSING_TIME: Duration = Duration::from_millis(500);
+/// How often an agent is asked for that ends the connections at once.
+const VERIFICATIONS: usize = 3;
 /// Connections that have not shown a certificate yet; for a further one the oldest of them is dropped.
 const STRANGERS: usize = 64;
 /// Connections that are not links yet, per address (IPv6: per network of 64 bits, which one host may have whole).
@@ -267,10 +271,30 @@ pub(super) async fn dial_member(context: Arc<Context>, peer: Peer) {
 /// Asks a member's host whether anybody still listens there, after a link broke.
 pub(super) async fn verify(context: Arc<Context>, peer: Peer) {
     let stop = context.stop.clone();
-    let connecting = connect(&context, peer.address);
-    if let Some(Err(ConnectError::Refused)) = stop.run_until_cancelled(connecting).await {
+    let asking = is_abandoned(|| connect(&context, peer.address));
+    if stop.run_until_cancelled(asking).await == Some(true) {
         context.request(Request::Doubt(peer.id)).await;
     }
+}
+
+/// Whether an agent's host refuses connections. The kernel closes the streams of a process that died one by one, and
+/// often the port that it listened on only after them: until then it still takes connections, and resets them then.
+async fn is_abandoned<F>(mut connect: impl FnMut() -> F) -> bool
+where
+    F: Future<Output = Result<TcpStream, ConnectError>>,
+{
+    for _ in 0..VERIFICATIONS {
+        match connect().await {
+            Ok(mut stream) => {
+                // An agent waits for the first octet, and says none itself.
+                if timeout(CLOSING_TIME, stream.read(&mut [0])).await.is_err() {
+                    return false;
+                }
+            }
+            Err(error) => return matches!(error, ConnectError::Refused),
+        }
+    }
+    false
 }
 
 /// Opens a link to whoever listens at an address.
@@ -315,11 +339,16 @@ async fn connect(context: &Context, address: SocketAddr) -> Result<TcpStream, Co
             tune(&stream);
             Ok(stream)
         }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Err(ConnectError::Refused)
-        }
-        Ok(Err(error)) => Err(ConnectError::Io(error)),
+        Ok(Err(error)) => Err(not_connected(error)),
         Err(_) => Err(ConnectError::Late),
+    }
+}
+
+fn not_connected(error: io::Error) -> ConnectError {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        ConnectError::Refused
+    } else {
+        ConnectError::Io(error)
     }
 }
 
@@ -515,6 +544,49 @@ mod tests {
         assert!(!strangers[200 - STRANGERS].dropped.is_cancelled());
         drop((strangers, newest));
         assert!(all.lock().unwrap().waiting.is_empty());
+    }
+
+    async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+        TcpStream::connect(address).await.map_err(not_connected)
+    }
+
+    /// The clock stands still and jumps to the next deadline when nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_holds_a_connection_is_not_abandoned() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(!is_abandoned(|| connect(address)).await);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_closed_right_after_a_connection_is_abandoned() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut dying = Some(listener);
+        let asking = is_abandoned(|| {
+            let dying = dying.take();
+            async move {
+                let result = connect(address).await;
+                assert_eq!(result.is_ok(), dying.is_some(), "taken in while the port was open");
+                result
+            }
+        });
+        assert!(asking.await);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_ends_connections_at_once_is_not_abandoned() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refusing = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream);
+            }
+        };
+        tokio::select! {
+            () = refusing => unreachable!("it goes on"),
+            is_abandoned = is_abandoned(|| connect(address)) => assert!(!is_abandoned),
+        }
     }
 
     #[test]

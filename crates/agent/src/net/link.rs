@@ -121,6 +121,8 @@ struct Running {
     remote: SocketAddr,
     context: Arc<Context>,
     closed: CancellationToken,
+    /// Set where writing failed: the peer's agent may have died.
+    has_failed: AtomicBool,
 }
 
 /// Starts the tasks of a link and returns the driver's end.
@@ -144,6 +146,7 @@ pub(super) fn start(
         remote,
         context: Arc::clone(context),
         closed: closed.clone(),
+        has_failed: AtomicBool::new(false),
     });
     let keys = context.keys.subscribe();
     let writer = Writer { urgent_frames, normal_frames, starved: Arc::clone(&starved), keys };
@@ -167,6 +170,7 @@ async fn write_all(
     let closed = running.closed.clone();
     let result = closed.run_until_cancelled(write_frames(&running, &mut stream, &mut writer)).await;
     if let Some(Err(error)) = result {
+        running.has_failed.store(true, Ordering::Relaxed);
         running.context.report(running.node, Fault::Stream, &error.to_string());
     }
     running.closed.cancel();
@@ -263,7 +267,7 @@ async fn read_all(
         }
     };
     let is_broken = tokio::select! {
-        () = closed.cancelled() => false,
+        () = closed.cancelled() => running.has_failed.load(Ordering::Relaxed),
         is_broken = frames => is_broken,
         () = fenced_off(&running) => false,
     };
