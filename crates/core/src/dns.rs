@@ -9,7 +9,7 @@
 //! - No bytes make it panic, loop, or allocate more than one answer.
 //! - An answer is never longer than what its client takes; what does not fit is dropped as whole records.
 //! - An [`Answer`] is a template: it serves any client that asks the same question, in any case, over
-//!   any transport, until [`Depends::is_current`] says that what it was made from has changed.
+//!   any transport, until [`Answer::is_current`] says that what it was made from has changed.
 //!
 //! The way through: [`Query::parse`] → [`resolve`] → [`Answer::write`]; [`respond`] does all three.
 
@@ -27,7 +27,7 @@ mod shuffle;
 mod tests;
 
 pub use absent::{AbsentNames, no_such_name};
-pub use answer::{Answer, Depends, Written};
+pub use answer::{Answer, Written};
 pub use domain::{Domain, DomainError};
 pub use query::{Edns, Query, QuestionKey, Rcode, Reject};
 pub use rate_limit::{Permit, RateLimiter, write_slip};

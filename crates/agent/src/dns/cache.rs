@@ -85,7 +85,7 @@ impl AnswerCache {
         let kept = self.kept.get_mut(place as usize).filter(|kept| kept.answer.is_for(key))?;
         let index = view.index();
         if kept.seen != index {
-            if !kept.answer.depends().is_current(view, kept.seen) {
+            if !kept.answer.is_current(view, kept.seen) {
                 return None;
             }
             kept.seen = index;

@@ -89,6 +89,8 @@ struct Answerer<'a> {
     view: Cache<Arc<ArcSwap<CatalogView>>, Arc<CatalogView>>,
     settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     last_settings: Arc<Settings>,
+    /// [`CatalogView::catalog`] of the view that answers were last made from.
+    catalog: u64,
     answers: AnswerCache,
     absent: AbsentNames,
     shuffler: Shuffler,
@@ -111,6 +113,7 @@ impl<'a> Answerer<'a> {
     ) -> Self {
         Self {
             last_settings: settings.load_full(),
+            catalog: view.load().catalog(),
             view: Cache::new(view),
             settings: Cache::new(settings),
             answers: AnswerCache::new(max_entries, stats.workers()),
@@ -122,11 +125,13 @@ impl<'a> Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    /// Forgets what was answered by other settings.
+    /// Forgets what was answered by other settings, or from another catalog: the driver was started anew.
     fn refresh(&mut self) {
         let settings = self.settings.load();
-        if !Arc::ptr_eq(settings, &self.last_settings) {
+        let catalog = self.view.load().catalog();
+        if !Arc::ptr_eq(settings, &self.last_settings) || catalog != self.catalog {
             self.last_settings = Arc::clone(settings);
+            self.catalog = catalog;
             self.answers.clear();
             self.absent.clear();
         }

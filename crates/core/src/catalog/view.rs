@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use imbl::OrdMap;
 use smol_str::SmolStr;
@@ -219,9 +220,11 @@ impl Topology {
 /// All services and nodes at one moment. Cloning one costs a few reference counts.
 #[derive(Debug, Clone)]
 pub struct CatalogView {
+    catalog: u64,
     index: u64,
     layout_index: u64,
     topology: Arc<Topology>,
+    topology_index: u64,
     /// Keyed by the labels in reverse, so that those of one product stand together.
     services: OrdMap<SmolStr, Arc<ServiceView>>,
     hints: Arc<Hints>,
@@ -238,10 +241,13 @@ impl CatalogView {
     /// A view without services or nodes.
     #[must_use]
     pub fn empty(topology: Topology, index: u64) -> Self {
+        static CATALOGS: AtomicU64 = AtomicU64::new(0);
         Self {
+            catalog: CATALOGS.fetch_add(1, Relaxed),
             index,
             layout_index: index,
             topology: Arc::new(topology),
+            topology_index: index,
             services: OrdMap::new(),
             hints: Arc::new(Hints::for_names(0)),
             hinted: 0,
@@ -251,6 +257,12 @@ impl CatalogView {
             removals: OrdMap::new(),
             removals_floor: index,
         }
+    }
+
+    /// Which of this process's catalogs it shows: indices of views are comparable within one.
+    #[must_use]
+    pub fn catalog(&self) -> u64 {
+        self.catalog
     }
 
     /// Grows with every change of anything.
@@ -272,10 +284,10 @@ impl CatalogView {
         &self.topology
     }
 
-    /// Where this agent stands, to be held beyond this view and compared with a later one's.
+    /// The index at which [`topology`](Self::topology) last changed.
     #[must_use]
-    pub fn shared_topology(&self) -> &Arc<Topology> {
-        &self.topology
+    pub fn topology_index(&self) -> u64 {
+        self.topology_index
     }
 
     /// The key under which [`index_of`](Self::index_of) finds a service without allocating.
@@ -436,8 +448,9 @@ impl CatalogView {
 
     /// Takes other distances at the present index, and puts the services whose order they change in it.
     /// Returns these.
-    pub(super) fn set_topology(&mut self, topology: Topology) -> Vec<ServiceName> {
+    pub fn set_topology(&mut self, topology: Topology) -> Vec<ServiceName> {
         self.topology = Arc::new(topology);
+        self.topology_index = self.index;
         self.layout_index = self.index;
         let is_sorted = |s: &ServiceView| {
             s.endpoints.is_sorted_by(|a, b| self.topology.compare(a, b) != Ordering::Greater)

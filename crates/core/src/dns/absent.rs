@@ -15,9 +15,8 @@ use crate::catalog::CatalogView;
 pub fn no_such_name(key: &QuestionKey, view: &CatalogView, settings: &Settings) -> Answer {
     let inner = reading::inside(key.name(), settings.domain.wire()).map(<[u8]>::len);
     let mut builder = Builder::new(settings, inner, &[]);
-    let layout_index = view.layout_index();
     builder.authority_soa(Owner::Domain, &view.topology().own_zone, serial(view));
-    builder.finish(Rcode::NxDomain, Depends::Layout { index: layout_index })
+    builder.finish(Rcode::NxDomain, Depends::Layout)
 }
 
 /// The SOA's serial: grows whenever names come or go, and wraps around (RFC 1982).

@@ -1,15 +1,13 @@
 //! An encoded answer that many clients can have: a template of whole records.
 
 use std::hint;
-use std::sync::Arc;
 
 use super::query::{FLAG_RD, OPT_OCTETS, Query, QuestionKey, Rcode};
 use super::record::Rank;
 use super::settings::Settings;
 use super::shuffle::Shuffler;
 use super::{HEADER_OCTETS, rtype};
-use crate::catalog::{CatalogView, Topology};
-use crate::model::ZoneName;
+use crate::catalog::CatalogView;
 
 const FLAG_QR: u16 = 0x8000;
 const FLAG_AA: u16 = 0x0400;
@@ -41,55 +39,48 @@ impl Block {
 
 /// What an answer was made from, and so how long it stays true.
 #[derive(Debug, Clone)]
-pub enum Depends {
+pub(super) enum Depends {
     /// The question and the settings alone.
     Settings,
     /// The set of names, nodes and zones.
-    Layout {
-        /// [`CatalogView::layout_index`] when it was made.
-        index: u64,
-    },
+    Layout,
     /// One service, and that its name is still read as it was.
     Service {
         /// [`CatalogView::service_key`] of the service.
         key: Box<str>,
-        /// The service's own index when it was made.
-        index: u64,
-        /// The layout's index when this was last looked at.
-        layout_index: u64,
-        /// The label next to the domain, if it is a zone's name or could become one.
-        edge: Option<ZoneName>,
-        /// Whether it was one.
-        edge_is_zone: bool,
-        /// Distances of zones: they are the priorities in SRV.
-        topology: Arc<Topology>,
+        /// Whether the label next to the domain, which stands here in the question, is a zone's name. None if it
+        /// cannot become one.
+        edge: Option<(u8, bool)>,
     },
 }
 
-impl Depends {
-    /// Whether an answer that was current in the view of the index `seen` is what would be made now. Costs next to
-    /// nothing while its service does not change, and else one look into the view; remembers a changed layout that
-    /// did not concern it.
-    pub fn is_current(&mut self, view: &CatalogView, seen: u64) -> bool {
-        match self {
-            Self::Settings => true,
-            Self::Layout { index } => *index == view.layout_index(),
-            Self::Service { key, index, layout_index, edge, edge_is_zone, topology } => {
-                if !view.is_unchanged_since(key, seen) && view.index_of(key) != Some(*index) {
-                    return false;
-                }
-                if *layout_index == view.layout_index() {
-                    return true;
-                }
-                let is_zone = edge.as_ref().is_some_and(|edge| view.is_zone(edge));
-                let now = view.shared_topology();
-                let same_topology = Arc::ptr_eq(topology, now) || topology == now;
-                let holds = is_zone == *edge_is_zone && same_topology;
-                if holds {
-                    *layout_index = view.layout_index();
-                }
-                holds
-            }
+/// The same, with the key among the answer's octets.
+#[derive(Debug, Clone, Copy)]
+enum Basis {
+    Settings,
+    Layout,
+    Service { edge: Option<(u8, bool)> },
+}
+
+/// Where the records stand that change places or are left out, each within [`Answer::octets`].
+#[derive(Debug, Clone)]
+enum Blocks {
+    /// All answers have one length and one rank, and all additionals one length: these lengths. So it is with
+    /// addresses, and with most services.
+    Even { answer: u16, additional: u16 },
+    /// The answers and then the additionals.
+    Listed(Box<[Block]>),
+}
+
+impl Blocks {
+    fn of(answers: &[Block], additionals: &[Block]) -> Self {
+        let is_even = answers.is_sorted_by(|a, b| (a.len, a.rank) == (b.len, b.rank))
+            && additionals.is_sorted_by(|a, b| a.len == b.len);
+        let len = |blocks: &[Block]| blocks.first().map_or(0, |block| block.len);
+        if is_even {
+            Self::Even { answer: len(answers), additional: len(additionals) }
+        } else {
+            Self::Listed([answers, additionals].concat().into())
         }
     }
 }
@@ -108,22 +99,24 @@ pub struct Written {
 /// A cache of many thousands is larger than a processor's caches, so what a write needs lies close together.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The question's key, then the records in order of their sections.
+    /// The question's key, the records in order of their sections, and the key of what it depends on.
     octets: Box<[u8]>,
-    blocks: Box<[Block]>,
+    blocks: Blocks,
     /// Where in `octets` each part ends.
-    question_end: u32,
+    question_end: u16,
     answers_end: u32,
     authority_end: u32,
-    /// Records of two sections; what is left are additionals.
+    records_end: u32,
+    /// Records of each section.
     answers: u16,
     authority: u16,
+    additionals: u16,
     flags: u16,
     udp_payload: u16,
     rcode: Rcode,
     has_weights: bool,
     is_kept: bool,
-    depends: Box<Depends>,
+    basis: Basis,
 }
 
 impl Answer {
@@ -131,8 +124,8 @@ impl Answer {
         settings: &Settings,
         rcode: Rcode,
         depends: Depends,
-        (octets, question): (Vec<u8>, usize),
-        blocks: Vec<Block>,
+        (mut octets, question): (Vec<u8>, usize),
+        blocks: &[Block],
         [answers, authority]: [usize; 2],
     ) -> Self {
         let size = |octets: usize| u32::try_from(octets).expect("some thousand records at most");
@@ -143,21 +136,33 @@ impl Answer {
         };
         let is_ours = matches!(rcode, Rcode::NoError | Rcode::NxDomain);
         let recurses = !settings.upstreams.is_empty();
-        let weight = blocks.first().map(|b| b.rank.weight);
+        let (answered, others) = blocks.split_at(answers);
+        let additionals = &others[authority..];
+        let records_end = size(octets.len());
+        let basis = match depends {
+            Depends::Settings => Basis::Settings,
+            Depends::Layout => Basis::Layout,
+            Depends::Service { key, edge } => {
+                octets.extend_from_slice(key.as_bytes());
+                Basis::Service { edge }
+            }
+        };
         Self {
-            question_end: size(question),
+            question_end: number(question),
             answers_end: end_of(answers),
             authority_end: end_of(answers + authority),
+            records_end,
             answers: number(answers),
             authority: number(authority),
+            additionals: number(additionals.len()),
             flags: FLAG_QR | if is_ours { FLAG_AA } else { 0 } | if recurses { FLAG_RA } else { 0 },
             udp_payload: settings.udp_octets(),
             rcode,
-            has_weights: blocks[..answers].iter().any(|b| Some(b.rank.weight) != weight),
+            has_weights: !answered.is_sorted_by(|a, b| a.rank.weight == b.rank.weight),
             is_kept: rcode == Rcode::NoError,
             octets: octets.into(),
-            blocks: blocks.into(),
-            depends: Box::new(depends),
+            blocks: Blocks::of(answered, additionals),
+            basis,
         }
     }
 
@@ -165,13 +170,13 @@ impl Answer {
     #[must_use]
     pub fn bare(settings: &Settings, rcode: Rcode) -> Self {
         let depends = Depends::Settings;
-        Self::new(settings, rcode, depends, (Vec::new(), 0), Vec::new(), [0, 0])
+        Self::new(settings, rcode, depends, (Vec::new(), 0), &[], [0, 0])
     }
 
     /// Whether it was made for this very question.
     #[must_use]
     pub fn is_for(&self, key: &QuestionKey) -> bool {
-        self.octets[..self.question_end as usize] == *key.as_bytes()
+        self.octets[..usize::from(self.question_end)] == *key.as_bytes()
     }
 
     /// The code it carries.
@@ -180,9 +185,35 @@ impl Answer {
         self.rcode
     }
 
-    /// What it was made from.
-    pub fn depends(&mut self) -> &mut Depends {
-        &mut self.depends
+    /// Whether an answer that was current in the same catalog's view of the index `seen` is what would be made now.
+    /// Costs next to nothing while its service does not change, and else one look into the view.
+    #[must_use]
+    pub fn is_current(&self, view: &CatalogView, seen: u64) -> bool {
+        let is_same_layout = view.layout_index() <= seen;
+        match self.basis {
+            Basis::Settings => true,
+            Basis::Layout => is_same_layout,
+            Basis::Service { edge } => {
+                let key = str::from_utf8(&self.octets[self.records_end as usize..]);
+                let is_same_service = key.is_ok_and(|key| {
+                    view.is_unchanged_since(key, seen)
+                        || view.index_of(key).is_some_and(|index| index <= seen)
+                });
+                // Distances of zones are the priorities in SRV.
+                is_same_service
+                    && (is_same_layout
+                        || view.topology_index() <= seen
+                            && edge.is_none_or(|e| self.is_as_was(e, view)))
+            }
+        }
+    }
+
+    /// Whether the label next to the domain is a zone's name, or none, as it was.
+    fn is_as_was(&self, (at, was_zone): (u8, bool), view: &CatalogView) -> bool {
+        let label = self.octets[usize::from(at)..].split_first();
+        let label = label.and_then(|(len, rest)| rest.get(..usize::from(*len)));
+        let label = label.and_then(|label| str::from_utf8(label).ok());
+        label.is_some_and(|label| view.zone(label).is_some() == was_zone)
     }
 
     /// Whether a cache should keep it: only what there is a bounded number of, so that a flood of
@@ -200,7 +231,11 @@ impl Answer {
     /// Reads from all lines of memory that a write into a usual datagram needs, so that they are near then.
     pub fn touch(&self) {
         let lines = self.octets.iter().step_by(LINE_OCTETS).take(TOUCHED_LINES);
-        let blocks = self.blocks.iter().step_by(LINE_OCTETS / size_of::<Block>());
+        let blocks: &[Block] = match &self.blocks {
+            Blocks::Even { .. } => &[],
+            Blocks::Listed(blocks) => blocks,
+        };
+        let blocks = blocks.iter().step_by(LINE_OCTETS / size_of::<Block>());
         let blocks = blocks.take(TOUCHED_LINES / 4).map(|block| block.len);
         hint::black_box((
             lines.fold(0, |sum, octet| sum ^ octet),
@@ -211,10 +246,11 @@ impl Answer {
     /// How much memory it takes, roughly.
     #[must_use]
     pub fn octets(&self) -> usize {
-        size_of::<Self>()
-            + self.octets.len()
-            + size_of_val(&*self.blocks)
-            + size_of_val(&*self.depends)
+        let blocks = match &self.blocks {
+            Blocks::Even { .. } => 0,
+            Blocks::Listed(blocks) => size_of_val(&**blocks),
+        };
+        size_of::<Self>() + self.octets.len() + blocks
     }
 
     /// Writes the reply for one client into `out`, at most `limit` octets, which must be 512 or more.
@@ -234,13 +270,14 @@ impl Answer {
         out.extend_from_slice(query.question());
         let opt = if query.edns().is_some() { OPT_OCTETS } else { 0 };
         let room = limit.saturating_sub(out.len() + opt);
-        let [start, answers_end, authority_end] =
-            [self.question_end, self.answers_end, self.authority_end].map(|end| end as usize);
-        let (all, without_additionals) = (self.octets.len() - start, authority_end - start);
+        let start = usize::from(self.question_end);
+        let [answers_end, authority_end, end] =
+            [self.answers_end, self.authority_end, self.records_end].map(|end| end as usize);
+        let (all, without_additionals) = (end - start, authority_end - start);
         let (answers, mut additional) = if all <= room {
             let answers = self.push_answers(usize::MAX, shuffler, out);
-            out.extend_from_slice(&self.octets[answers_end..]);
-            (answers, self.additionals().len())
+            out.extend_from_slice(&self.octets[answers_end..end]);
+            (answers, usize::from(self.additionals))
         } else if without_additionals <= room {
             let answers = self.push_answers(usize::MAX, shuffler, out);
             out.extend_from_slice(&self.octets[answers_end..authority_end]);
@@ -267,16 +304,38 @@ impl Answer {
         Written { rcode: self.rcode, truncated }
     }
 
-    fn additionals(&self) -> &[Block] {
-        &self.blocks[usize::from(self.answers) + usize::from(self.authority)..]
-    }
-
     /// Appends the answer section in a random order, as many records as fit. Returns how many.
     fn push_answers(&self, room: usize, shuffler: &mut Shuffler, out: &mut Vec<u8>) -> usize {
-        let blocks = &self.blocks[..usize::from(self.answers)];
-        if let [only] = blocks {
-            return self.push_if_fits(only, room, out);
+        match &self.blocks {
+            Blocks::Even { answer, .. } => {
+                let len = usize::from(*answer);
+                let wanted = usize::from(self.answers).min(room / len.max(1));
+                let records =
+                    &self.octets[usize::from(self.question_end)..self.answers_end as usize];
+                if self.answers == 1 {
+                    out.extend_from_slice(&records[..wanted * len]);
+                    return wanted;
+                }
+                out.reserve(wanted * len);
+                for at in shuffler.uniform(0, self.answers, wanted) {
+                    out.extend_from_slice(&records[usize::from(*at) * len..][..len]);
+                }
+                wanted
+            }
+            Blocks::Listed(blocks) => {
+                self.push_listed(&blocks[..usize::from(self.answers)], room, shuffler, out)
+            }
         }
+    }
+
+    /// As many of the records as fit, of each priority in a random order.
+    fn push_listed(
+        &self,
+        blocks: &[Block],
+        room: usize,
+        shuffler: &mut Shuffler,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let mut left = room;
         let mut pushed = 0;
         let mut first = 0;
@@ -314,11 +373,24 @@ impl Answer {
         shuffler: &mut Shuffler,
         out: &mut Vec<u8>,
     ) -> usize {
-        let blocks = self.additionals();
-        if blocks.is_empty() {
+        if self.additionals == 0 {
             return 0;
         }
-        let (before, after) = blocks.split_at(shuffler.below(blocks.len()));
+        let first = shuffler.below(usize::from(self.additionals));
+        let blocks = match &self.blocks {
+            Blocks::Even { additional, .. } => {
+                let len = usize::from(*additional);
+                let records = &self.octets[self.authority_end as usize..self.records_end as usize];
+                let pushed = usize::from(self.additionals).min(room / len.max(1));
+                let (before, after) = records.split_at(first * len);
+                let after = &after[..after.len().min(pushed * len)];
+                out.extend_from_slice(after);
+                out.extend_from_slice(&before[..pushed * len - after.len()]);
+                return pushed;
+            }
+            Blocks::Listed(blocks) => &blocks[usize::from(self.answers)..],
+        };
+        let (before, after) = blocks.split_at(first);
         let mut left = room;
         let mut pushed = 0;
         for block in after.iter().chain(before) {

@@ -128,7 +128,7 @@ impl<'a> Builder<'a> {
             rcode,
             depends,
             (self.octets, self.question),
-            self.blocks,
+            &self.blocks,
             [self.answers, self.authority],
         )
     }

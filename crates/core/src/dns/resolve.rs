@@ -86,7 +86,7 @@ pub fn resolve(
     }
     let inner = reading::inside(key.name(), domain).map(<[u8]>::len);
     let builder = Builder::new(settings, inner, key.as_bytes());
-    let maker = Maker { view, settings, qtype: query.qtype(), builder };
+    let maker = Maker { view, settings, qtype: query.qtype(), inner: inner.unwrap_or(0), builder };
     // Spelled addresses and unheard-of types are questions without end: like names that do not exist,
     // they must not push others out of a cache.
     let endless = matches!(reading, Reading::Address(_)) || !is_usual_type(query.qtype());
@@ -105,16 +105,17 @@ struct Maker<'a> {
     view: &'a CatalogView,
     settings: &'a Settings,
     qtype: u16,
+    /// How many octets of the question's name stand in front of the domain.
+    inner: usize,
     builder: Builder<'a>,
 }
 
 impl Maker<'_> {
     fn make(mut self, reading: Reading) -> Answer {
-        let layout = Depends::Layout { index: self.view.layout_index() };
         if self.qtype == rtype::ANY {
             // What ANY answers does not depend on data, but the name's existence does.
             self.builder.answer_any();
-            return self.builder.finish(Rcode::NoError, layout);
+            return self.builder.finish(Rcode::NoError, Depends::Layout);
         }
         match reading {
             Reading::Apex => self.apex(),
@@ -128,11 +129,11 @@ impl Maker<'_> {
             }
             Reading::Node(node) => self.address(node.row.address.to_canonical()),
             Reading::Address(address) => self.address(address),
-            Reading::Reverse(node) => return self.reverse(&node, layout),
+            Reading::Reverse(node) => return self.reverse(&node),
             // The last two were answered before.
             Reading::Empty | Reading::Unknown | Reading::Outside => {}
         }
-        self.finish(layout)
+        self.finish(Depends::Layout)
     }
 
     /// A positive answer if there are records, else one without data.
@@ -198,7 +199,7 @@ impl Maker<'_> {
 
     /// The name of an address is an apex of its own, since nothing above it is ours: it has an SOA and a
     /// name server, and the negative answers are under its own SOA (RFC 2308 §2).
-    fn reverse(mut self, node: &NodeView, layout: Depends) -> Answer {
+    fn reverse(mut self, node: &NodeView) -> Answer {
         let own = &self.view.topology().own_zone;
         match self.qtype {
             rtype::PTR => {
@@ -209,9 +210,9 @@ impl Maker<'_> {
             rtype::NS => {
                 self.builder.answer_ns(&Target::Node { name: &self.settings.node, zone: own });
             }
-            _ => return self.without_data(Owner::Question, layout),
+            _ => return self.without_data(Owner::Question, Depends::Layout),
         }
-        self.builder.finish(Rcode::NoError, layout)
+        self.builder.finish(Rcode::NoError, Depends::Layout)
     }
 
     fn service(mut self, service: &ServiceView, zones: &Zones, edge: Option<ZoneName>) -> Answer {
@@ -226,15 +227,12 @@ impl Maker<'_> {
             rtype::TXT => self.facts(service, scope),
             _ => {}
         }
-        let depends = Depends::Service {
-            key: CatalogView::service_key(&service.name),
-            index: service.index,
-            layout_index: self.view.layout_index(),
-            edge_is_zone: matches!(zones, Zones::One(_)),
-            edge,
-            topology: Arc::clone(self.view.shared_topology()),
-        };
-        self.finish(depends)
+        let key = CatalogView::service_key(&service.name);
+        let edge = edge.and_then(|label| {
+            let at = u8::try_from(self.inner - 1 - label.as_str().len()).ok()?;
+            Some((at, matches!(zones, Zones::One(_))))
+        });
+        self.finish(Depends::Service { key, edge })
     }
 
     /// Each address once, with the weights of all instances there (RFC 2181 §5: no duplicates).

@@ -441,14 +441,37 @@ fn answers_keep_within_what_the_client_takes() {
 fn additionals_go_before_answers_do() {
     let mut view = catalog();
     let a = node("alpha", "eu1", "10.0.0.1");
-    let some = (0..7).map(|i| endpoint(&a, Some(&format!("10.3.0.{i}")), 80, 100));
-    put(&mut view, "some", some.collect());
-    let packet = question("some.dunlin.internal", Rtype::SRV, 0);
-    let (_, reply) = ask_with(&view, &packet, Transport::Udp);
-    let got = read(&reply);
-    assert!(!got.truncated);
-    assert_eq!(got.sections[0].len(), 7);
-    assert!(got.sections[2].len() < 7);
+    let even = (0..7).map(|i| endpoint(&a, Some(&format!("10.3.0.{i}")), 80, 100));
+    put(&mut view, "even", even.collect());
+    // The node's own name is shorter than those of other addresses.
+    let uneven = (0..7).map(|i| {
+        let address = (i > 0).then(|| format!("10.3.0.{i}"));
+        endpoint(&a, address.as_deref(), 80, 100)
+    });
+    put(&mut view, "odd", uneven.collect());
+    let mut shuffler = Shuffler::new(3);
+    for name in ["even", "odd"] {
+        let packet = question(&format!("{name}.dunlin.internal"), Rtype::SRV, 0);
+        let (mut out, mut met) = (Vec::new(), BTreeSet::new());
+        for _ in 0..50 {
+            respond(&packet, &view, &settings(), Transport::Udp, &mut shuffler, &mut out);
+            let got = read(&out);
+            assert!(!got.truncated);
+            let targets: BTreeSet<&str> =
+                got.sections[0].iter().filter_map(|line| line.rsplit(' ').next()).collect();
+            assert_eq!(targets.len(), 7);
+            let hosts: BTreeSet<String> = got.sections[2]
+                .iter()
+                .filter_map(|l| l.split(' ').next())
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(hosts.len(), got.sections[2].len(), "each once");
+            assert!(hosts.iter().all(|host| targets.contains(host.as_str())), "{hosts:?}");
+            assert!(hosts.len() < 7 && 512 - out.len() < 60, "{name}: {} octets", out.len());
+            met.extend(hosts);
+        }
+        assert_eq!(met.len(), 7, "each has its turn");
+    }
 }
 
 #[test]
@@ -492,14 +515,12 @@ fn template(view: &CatalogView, name: &str, rtype: Rtype) -> Answer {
 fn an_answer_is_current_until_what_it_was_made_from_changes() {
     let mut view = catalog();
     let a = node("alpha", "eu1", "10.0.0.1");
-    let mut web = template(&view, "web", Rtype::SRV);
-    let mut above = template(&view, "prod.shop", Rtype::A);
-    let mut missing = template(&view, "new", Rtype::A);
-    let mut all = [&mut web, &mut above, &mut missing];
+    let web = template(&view, "web", Rtype::SRV);
+    let above = template(&view, "prod.shop", Rtype::A);
+    let missing = template(&view, "new", Rtype::A);
     let made = view.index();
-    let mut current = |view: &CatalogView| -> [bool; 3] {
-        all.each_mut().map(|t| t.depends().is_current(view, made))
-    };
+    let current =
+        |view: &CatalogView| [&web, &above, &missing].map(|answer| answer.is_current(view, made));
     assert_eq!(current(&view), [true; 3]);
     view.advance();
     put(&mut view, "six", vec![]);
@@ -514,6 +535,10 @@ fn an_answer_is_current_until_what_it_was_made_from_changes() {
     zoned.advance();
     zoned.put_node(node("omega", "web", "10.8.0.1"));
     assert!(!current(&zoned)[0], "its label became a zone");
+    let mut moved = view.clone();
+    moved.advance();
+    moved.set_topology(Topology { own_zone: zone("eu1"), nearest_zones: vec![zone("ap1")] });
+    assert!(!current(&moved)[0], "priorities changed");
     view.advance();
     put(&mut view, "web", vec![]);
     assert!(!current(&view)[0], "it changed itself");
