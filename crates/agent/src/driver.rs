@@ -171,8 +171,9 @@ impl Driver {
         let silent = self.provider_deadlines.values().min().filter(|_| !is_blocked).copied();
         let mark = self.tombstone_marks.back().map(|(at, _)| *at + PURGE_INTERVAL);
         let cluster = self.cluster.as_ref().map(Cluster::next_deadline);
+        let remote = self.cluster.as_ref().and_then(Cluster::store_at).filter(|_| !is_blocked);
         let core = [self.checks.next_deadline(), self.catalog.next_deadline(), cluster];
-        core.into_iter().chain([self.retry_at, mark, silent]).flatten().min()
+        core.into_iter().chain([self.retry_at, mark, silent, remote]).flatten().min()
     }
 
     fn handle_deadline(&mut self) {
@@ -272,6 +273,9 @@ impl Driver {
         }
         self.retry_at = None;
         self.waiting.clear();
+        if let Some(cluster) = &mut self.cluster {
+            cluster.store_soon(Instant::now());
+        }
         self.begin_batch().await;
         if self.in_flight.is_some() {
             let result = stored(&mut self.in_flight).await;

@@ -10,7 +10,7 @@ use dunlin_core::replica::{
 };
 use tracing::{error, info, warn};
 
-use super::cluster::{Cluster, Remote};
+use super::cluster::Remote;
 use super::{Driver, RETRY_INTERVAL, Stored, clocks};
 use crate::handle::{Command, Registered, Reply, RequestError};
 use crate::registry::{Effect, Registry, RegistryError, stored_differences};
@@ -122,7 +122,7 @@ impl Driver {
         // What nobody waits for is not tried again before the disk had a rest.
         let is_rested = self.retry_at.is_none();
         let is_due = self.provider_deadlines.values().any(|at| *at <= now);
-        let has_remote = self.cluster.as_ref().is_some_and(Cluster::wants_to_store);
+        let has_remote = self.cluster.as_ref().is_some_and(|c| c.wants_to_store(now));
         let is_own_wish =
             !self.observed.is_empty() || !self.expired.is_empty() || has_remote || is_due;
         let is_wanted = !self.waiting.is_empty() || (is_own_wish && is_rested);

@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 
 use super::hints::{self, Hints};
 use super::{EndpointKey, NodeStatus};
+use crate::model::limits::NAME_OCTETS;
 use crate::model::{
     CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodePhase, NodeRow, ServiceName,
     Timestamp, ZoneName,
@@ -293,7 +294,7 @@ impl CatalogView {
     /// The key under which [`index_of`](Self::index_of) finds a service without allocating.
     #[must_use]
     pub fn service_key(name: &ServiceName) -> Box<str> {
-        reversed(name.as_str()).into()
+        Reversed::of(name.as_str()).as_str().into()
     }
 
     /// The index of one service, by its [`service_key`](Self::service_key).
@@ -305,7 +306,7 @@ impl CatalogView {
     /// One service, if any instance of it is registered anywhere.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
-        self.services.get(reversed(name.as_str()).as_str())
+        self.services.get(Reversed::of(name.as_str()).as_str())
     }
 
     /// Whether a service is certainly what it was in the view of an earlier index, by its
@@ -318,24 +319,24 @@ impl CatalogView {
     /// What stands under a name in lower case, which need not be a service's.
     #[must_use]
     pub fn named(&self, name: &str) -> Named<'_> {
-        let mut key = reversed(name);
-        if !self.hints.may_exist(hints::hash(&key)) {
+        let mut key = Reversed::of(name);
+        if !self.hints.may_exist(hints::hash(key.as_str())) {
             return Named::Nothing;
         }
         if let Some(service) = self.services.get(key.as_str()) {
             return Named::Service(service);
         }
-        key.push('.');
-        if self.has_key_from(&key) { Named::Suffix } else { Named::Nothing }
+        key.push(b".");
+        if self.has_key_from(key.as_str()) { Named::Suffix } else { Named::Nothing }
     }
 
     /// Whether some service's name ends with these labels and has more in front, whether or not it is itself a
     /// service's.
     #[must_use]
     pub fn has_services_below(&self, suffix: &str) -> bool {
-        let mut prefix = reversed(suffix);
-        prefix.push('.');
-        self.has_key_from(&prefix)
+        let mut prefix = Reversed::of(suffix);
+        prefix.push(b".");
+        self.has_key_from(prefix.as_str())
     }
 
     fn has_key_from(&self, prefix: &str) -> bool {
@@ -425,7 +426,7 @@ impl CatalogView {
         guard: Option<GuardMark>,
         endpoints: Arc<[Endpoint]>,
     ) {
-        let key: SmolStr = reversed(name.as_str()).into();
+        let key = SmolStr::new(Reversed::of(name.as_str()).as_str());
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
         self.hints.change(hints::hash(&key), self.index);
         if self.services.insert(key.clone(), view).is_none() {
@@ -466,11 +467,11 @@ impl CatalogView {
 
     /// Removes a service at the present index, remembering that it was there.
     pub fn remove_service(&mut self, name: &ServiceName) {
-        let key = reversed(name.as_str());
+        let key = Reversed::of(name.as_str());
         if self.services.remove(key.as_str()).is_none() {
             return;
         }
-        self.hints.change(hints::hash(&key), self.index);
+        self.hints.change(hints::hash(key.as_str()), self.index);
         self.layout_index = self.index;
         self.removals.entry(self.index).or_default().push(name.clone());
         if self.removals.len() > REMEMBERED_REMOVALS
@@ -540,16 +541,36 @@ fn new_to<'a>(hints: &Hints, names: impl Iterator<Item = &'a str>) -> usize {
     names.filter(|name| hints.insert(hints::hash(name))).count()
 }
 
-/// `http.api.prod.shop` becomes `shop.prod.api.http`.
-fn reversed(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 1);
-    for label in name.rsplit('.') {
-        if !out.is_empty() {
-            out.push('.');
+/// The labels of a name in reverse, without an allocation: every lookup begins with it.
+struct Reversed {
+    octets: [u8; NAME_OCTETS + 1],
+    len: usize,
+}
+
+impl Reversed {
+    /// What is longer than a service's name may be comes out empty, as no service is called.
+    fn of(name: &str) -> Self {
+        let mut reversed = Self { octets: [0; _], len: 0 };
+        if name.len() <= NAME_OCTETS {
+            for label in name.as_bytes().rsplit(|octet| *octet == b'.') {
+                if reversed.len > 0 {
+                    reversed.push(b".");
+                }
+                reversed.push(label);
+            }
         }
-        out.push_str(label);
+        reversed
     }
-    out
+
+    fn push(&mut self, octets: &[u8]) {
+        let end = self.len + octets.len();
+        self.octets[self.len..end].copy_from_slice(octets);
+        self.len = end;
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.octets[..self.len]).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,18 @@ impl Recent {
         self.commits.get(&(origin, version)).map(|kept| kept.via)
     }
 
+    /// Notes how a commit came that is kept, and returns it.
+    pub(super) fn came_by(
+        &mut self,
+        origin: NodeId,
+        version: Version,
+        via: Via,
+    ) -> Option<Arc<Delta>> {
+        let kept = self.commits.get_mut(&(origin, version))?;
+        kept.via = via;
+        Some(Arc::clone(&kept.delta))
+    }
+
     /// Keeps a whole commit, unless it is too large to be worth it.
     pub(super) fn keep(&mut self, delta: &Arc<Delta>, via: Via) {
         let octets = delta.approx_octets();

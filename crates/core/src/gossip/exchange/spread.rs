@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Frame, Packet};
+use super::super::{Frame, Packet, Peer};
 use super::recent::Via;
 use super::{Exchange, ExchangeOutput, LAST_VERSION, Lane, MOST_ORIGINS, Outgoing};
 use crate::model::{CheckStatus, Mode, NodeId, NodePhase};
@@ -12,8 +12,9 @@ use crate::replica::{
     Delta, DeltaRow, MergeError, Replica, Request, Row, RowKey, RowState, Version,
 };
 
-/// In clusters above this size, packets are sent again to others, for those who got none.
-const REPEAT_ABOVE: usize = 16;
+/// In clusters up to this many others, who makes bad news tells all of them in packets, and nobody needs to tell it
+/// on in packets. In larger ones everybody does, and again later, for those who got none.
+const SMALL: usize = 16;
 /// When, after the first time.
 const REPEATS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(180)];
 /// Packets that are to be sent again at most; in a storm of news the links have to do.
@@ -103,6 +104,9 @@ impl Exchange {
         }
         let first_via = self.recent.via(delta.origin, delta.to);
         if first_via.is_some() || replica.has(&delta) {
+            if first_via == Some(Via::Packet) && via == Via::Link(from) && self.is_small() {
+                return self.follow_packet(from, &delta);
+            }
             return self.note_duplicate(from, first_via, via);
         }
         let head_before = replica.head(delta.origin);
@@ -119,7 +123,9 @@ impl Exchange {
                 if delta.is_one_whole_commit() {
                     let delta = Arc::new(delta);
                     self.recent.keep(&delta, via);
-                    self.spread(now, &delta, Some(from));
+                    if via != Via::Packet || !self.is_small() {
+                        self.spread(now, &delta, Some(from));
+                    }
                 } else if has_moved {
                     self.pass_on(delta.origin, delta.from, Some(from));
                 }
@@ -177,6 +183,21 @@ impl Exchange {
     fn spread(&mut self, now: Instant, delta: &Arc<Delta>, from: Option<NodeId>) {
         if is_urgent(delta) {
             self.send_packets(now, delta, from);
+        }
+        self.pass_commit_on(delta, from);
+    }
+
+    /// The same commit comes along the tree that a packet has brought before. Each link of the tree carries it once, and
+    /// in one direction: had the packet made everybody pass it on, most would carry it in both.
+    fn follow_packet(&mut self, from: NodeId, delta: &Delta) {
+        if let Some(delta) = self.recent.came_by(delta.origin, delta.to, Via::Link(from)) {
+            self.pass_commit_on(&delta, Some(from));
+        }
+    }
+
+    /// Sends a commit on along the tree.
+    fn pass_commit_on(&mut self, delta: &Arc<Delta>, from: Option<NodeId>) {
+        if is_urgent(delta) {
             for (node, link) in &mut self.links {
                 if link.is_in_tree && Some(*node) != from && *node != delta.origin {
                     link.push_urgent(delta);
@@ -184,6 +205,12 @@ impl Exchange {
             }
         }
         self.pass_on(delta.origin, delta.from, from);
+    }
+
+    /// Whether who makes bad news tells it to everybody.
+    fn is_small(&self) -> bool {
+        let (near_side, far_side) = self.view.roster().sides();
+        near_side.len() + far_side.len() <= SMALL
     }
 
     /// Notes on every link of the tree that a node has news.
@@ -207,9 +234,16 @@ impl Exchange {
             return;
         }
         let packet: Arc<[u8]> = packet.into();
+        if self.is_small() {
+            if from.is_none() {
+                let (near_side, far_side) = self.view.roster().sides();
+                self.output_packet([near_side, far_side].concat(), &packet);
+            }
+            return;
+        }
         let far = if from.is_none() { FAR_BY_MAKER } else { 1 };
-        let size = self.send_to_some(&packet, far, &[Some(delta.origin), from]);
-        if size > REPEAT_ABOVE && self.repeats.len() < MOST_REPEATS {
+        self.send_to_some(&packet, far, &[Some(delta.origin), from]);
+        if self.repeats.len() < MOST_REPEATS {
             let at = now + REPEATS[0];
             let place = self.repeats.partition_point(|other| other.at <= at);
             let repeat = Repeat { at, rounds: 1, origin: delta.origin, packet };
@@ -230,10 +264,9 @@ impl Exchange {
         }
     }
 
-    /// Sends a packet to random members, `far` of them outside of the own zone. Returns how many members there are.
-    fn send_to_some(&mut self, packet: &Arc<[u8]>, far: usize, but: &[Option<NodeId>]) -> usize {
+    /// Sends a packet to random members, `far` of them outside of the own zone.
+    fn send_to_some(&mut self, packet: &Arc<[u8]>, far: usize, but: &[Option<NodeId>]) {
         let (near_side, far_side) = self.view.roster().sides();
-        let size = near_side.len() + far_side.len();
         let is_maker = far > 1;
         let near = fanout(near_side.len(), is_maker);
         let mut to = Vec::with_capacity(near + far);
@@ -244,12 +277,15 @@ impl Exchange {
                 }
             }
         }
+        self.output_packet(to, packet);
+    }
+
+    fn output_packet(&mut self, to: Vec<Peer>, packet: &Arc<[u8]>) {
         self.stats.urgent_packets += to.len() as u64;
         if !to.is_empty() {
             let packet = Arc::clone(packet);
             self.outputs.push_back(ExchangeOutput::Urgent { to, packet });
         }
-        size
     }
 
     /// Makes every push go along a link again, in both directions.

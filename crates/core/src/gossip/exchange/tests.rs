@@ -120,6 +120,16 @@ impl Net {
         }
     }
 
+    /// Lets all know each other as members.
+    fn introduce_all(&mut self) {
+        let numbers: Vec<u8> = self.agents.keys().copied().collect();
+        for (n, agent) in &mut self.agents {
+            for other in numbers.iter().filter(|other| *other != n) {
+                agent.exchange.handle_member(self.now, peer(*other), true, &agent.replica);
+            }
+        }
+    }
+
     fn unlink(&mut self, a: u8, b: u8) {
         let now = self.now;
         self.agent(a).exchange.handle_link_closed(now, id(b));
@@ -346,19 +356,29 @@ fn bad_news_travels_without_links() {
             net.broken.push((a, b));
         }
     }
-    let now = net.now;
-    for n in 1..=6 {
-        for other in (1..=6).filter(|other| *other != n) {
-            let agent = net.agents.get_mut(&n).unwrap();
-            agent.exchange.handle_member(now, peer(other), true, &agent.replica);
-        }
-    }
+    net.introduce_all();
     net.has_packets = true;
     net.commit(1, vec![gone("a")]);
-    net.pass(Duration::from_millis(300));
-    let key = gone("a").key;
-    let told = net.agents.values().filter(|a| a.replica.row(id(1), &key).is_none()).count();
-    assert!(told >= 5, "{told} of 6 know");
+    assert!(net.is_equal());
+}
+
+#[test]
+fn bad_news_that_packets_bring_goes_along_each_link_of_the_tree_once() {
+    let mut net = Net::new(8);
+    net.mesh();
+    net.introduce_all();
+    net.commit(1, vec![instance("a", 1)]);
+    net.commit(1, vec![instance("a", 2)]);
+    net.has_packets = true;
+    net.pushes = 0;
+    net.commit(1, vec![gone("a")]);
+    assert!(net.is_equal());
+    assert_eq!(net.pushes, 7);
+    // Also where no packet gets through.
+    net.has_packets = false;
+    net.commit(1, vec![instance("a", 3)]);
+    net.commit(1, vec![gone("a")]);
+    assert!(net.is_equal());
 }
 
 #[test]
