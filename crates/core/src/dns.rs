@@ -14,6 +14,7 @@
 //! The way through: [`Query::parse`] → [`resolve`] → [`Answer::write`]; [`respond`] does all three.
 
 mod absent;
+mod alike;
 mod answer;
 mod domain;
 mod query;

@@ -2,6 +2,7 @@
 
 use std::hint;
 
+use super::alike::Alike;
 use super::query::{FLAG_RD, OPT_OCTETS, Query, QuestionKey, Rcode};
 use super::record::Rank;
 use super::settings::Settings;
@@ -35,6 +36,11 @@ impl Block {
             rank,
         }
     }
+
+    /// The record within a message.
+    fn of<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        &message[self.start as usize..][..usize::from(self.len)]
+    }
 }
 
 /// What an answer was made from, and so how long it stays true.
@@ -62,27 +68,14 @@ enum Basis {
     Service { edge: Option<(u8, bool)> },
 }
 
-/// Where the records stand that change places or are left out, each within [`Answer::octets`].
+/// How the records are kept that change places or are left out, within [`Answer::octets`].
 #[derive(Debug, Clone)]
 enum Blocks {
-    /// All answers have one length and one rank, and all additionals one length: these lengths. So it is with
-    /// addresses, and with most services.
-    Even { answer: u16, additional: u16 },
-    /// The answers and then the additionals.
+    /// All answers are alike and of one rank, and all additionals are alike. So it is with addresses, and with most
+    /// services.
+    Alike { answers: Alike, additionals: Alike },
+    /// The answers and then the additionals, each as it is.
     Listed(Box<[Block]>),
-}
-
-impl Blocks {
-    fn of(answers: &[Block], additionals: &[Block]) -> Self {
-        let is_even = answers.is_sorted_by(|a, b| (a.len, a.rank) == (b.len, b.rank))
-            && additionals.is_sorted_by(|a, b| a.len == b.len);
-        let len = |blocks: &[Block]| blocks.first().map_or(0, |block| block.len);
-        if is_even {
-            Self::Even { answer: len(answers), additional: len(additionals) }
-        } else {
-            Self::Listed([answers, additionals].concat().into())
-        }
-    }
 }
 
 /// What [`Answer::write`] wrote.
@@ -99,7 +92,7 @@ pub struct Written {
 /// A cache of many thousands is larger than a processor's caches, so what a write needs lies close together.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The question's key, the records in order of their sections, and the key of what it depends on.
+    /// The question's key, the records as they are kept in order of their sections, and the key of what it depends on.
     octets: Box<[u8]>,
     blocks: Blocks,
     /// Where in `octets` each part ends.
@@ -124,21 +117,17 @@ impl Answer {
         settings: &Settings,
         rcode: Rcode,
         depends: Depends,
-        (mut octets, question): (Vec<u8>, usize),
+        (octets, question): (Vec<u8>, usize),
         blocks: &[Block],
         [answers, authority]: [usize; 2],
     ) -> Self {
         let size = |octets: usize| u32::try_from(octets).expect("some thousand records at most");
         let number = |count: usize| u16::try_from(count).expect("some thousand records at most");
-        let end_of = |count: usize| {
-            let last = count.checked_sub(1).and_then(|last| blocks.get(last));
-            last.map_or(size(question), |b: &Block| b.start + u32::from(b.len))
-        };
         let is_ours = matches!(rcode, Rcode::NoError | Rcode::NxDomain);
         let recurses = !settings.upstreams.is_empty();
         let (answered, others) = blocks.split_at(answers);
-        let additionals = &others[authority..];
-        let records_end = size(octets.len());
+        let sections = [answered, &others[..authority], &others[authority..]];
+        let (mut octets, blocks, ends) = pack(octets, question, sections);
         let basis = match depends {
             Depends::Settings => Basis::Settings,
             Depends::Layout => Basis::Layout,
@@ -149,19 +138,19 @@ impl Answer {
         };
         Self {
             question_end: number(question),
-            answers_end: end_of(answers),
-            authority_end: end_of(answers + authority),
-            records_end,
+            answers_end: size(ends[0]),
+            authority_end: size(ends[1]),
+            records_end: size(ends[2]),
             answers: number(answers),
             authority: number(authority),
-            additionals: number(additionals.len()),
+            additionals: number(sections[2].len()),
             flags: FLAG_QR | if is_ours { FLAG_AA } else { 0 } | if recurses { FLAG_RA } else { 0 },
             udp_payload: settings.udp_octets(),
             rcode,
             has_weights: !answered.is_sorted_by(|a, b| a.rank.weight == b.rank.weight),
             is_kept: rcode == Rcode::NoError,
             octets: octets.into(),
-            blocks: Blocks::of(answered, additionals),
+            blocks,
             basis,
         }
     }
@@ -232,7 +221,7 @@ impl Answer {
     pub fn touch(&self) {
         let lines = self.octets.iter().step_by(LINE_OCTETS).take(TOUCHED_LINES);
         let blocks: &[Block] = match &self.blocks {
-            Blocks::Even { .. } => &[],
+            Blocks::Alike { .. } => &[],
             Blocks::Listed(blocks) => blocks,
         };
         let blocks = blocks.iter().step_by(LINE_OCTETS / size_of::<Block>());
@@ -247,7 +236,7 @@ impl Answer {
     #[must_use]
     pub fn octets(&self) -> usize {
         let blocks = match &self.blocks {
-            Blocks::Even { .. } => 0,
+            Blocks::Alike { .. } => 0,
             Blocks::Listed(blocks) => size_of_val(&**blocks),
         };
         size_of::<Self>() + self.octets.len() + blocks
@@ -270,20 +259,20 @@ impl Answer {
         out.extend_from_slice(query.question());
         let opt = if query.edns().is_some() { OPT_OCTETS } else { 0 };
         let room = limit.saturating_sub(out.len() + opt);
-        let start = usize::from(self.question_end);
-        let [answers_end, authority_end, end] =
-            [self.answers_end, self.authority_end, self.records_end].map(|end| end as usize);
-        let (all, without_additionals) = (end - start, authority_end - start);
-        let (answers, mut additional) = if all <= room {
-            let answers = self.push_answers(usize::MAX, shuffler, out);
-            out.extend_from_slice(&self.octets[answers_end..end]);
-            (answers, usize::from(self.additionals))
-        } else if without_additionals <= room {
-            let answers = self.push_answers(usize::MAX, shuffler, out);
-            out.extend_from_slice(&self.octets[answers_end..authority_end]);
-            (answers, self.push_some_additionals(room - without_additionals, shuffler, out))
-        } else {
+        let [answer_octets, additional_octets] = self.written_octets();
+        let authority = &self.octets[self.answers_end as usize..self.authority_end as usize];
+        let without_additionals = answer_octets + authority.len();
+        let (answers, mut additional) = if without_additionals > room {
             (self.push_answers(room, shuffler, out), 0)
+        } else {
+            let answers = self.push_answers(usize::MAX, shuffler, out);
+            out.extend_from_slice(authority);
+            let room = room - without_additionals;
+            if additional_octets <= room {
+                (answers, self.push_all_additionals(out))
+            } else {
+                (answers, self.push_some_additionals(room, shuffler, out))
+            }
         };
         let truncated = answers < usize::from(self.answers);
         let authority = if truncated { 0 } else { usize::from(self.authority) };
@@ -304,22 +293,32 @@ impl Answer {
         Written { rcode: self.rcode, truncated }
     }
 
+    fn kept_answers(&self) -> &[u8] {
+        &self.octets[usize::from(self.question_end)..self.answers_end as usize]
+    }
+
+    fn kept_additionals(&self) -> &[u8] {
+        &self.octets[self.authority_end as usize..self.records_end as usize]
+    }
+
+    /// How many octets all answers and all additionals have.
+    fn written_octets(&self) -> [usize; 2] {
+        match &self.blocks {
+            Blocks::Alike { answers, additionals } => [
+                answers.octets(usize::from(self.answers)),
+                additionals.octets(usize::from(self.additionals)),
+            ],
+            Blocks::Listed(_) => [self.kept_answers().len(), self.kept_additionals().len()],
+        }
+    }
+
     /// Appends the answer section in a random order, as many records as fit. Returns how many.
     fn push_answers(&self, room: usize, shuffler: &mut Shuffler, out: &mut Vec<u8>) -> usize {
         match &self.blocks {
-            Blocks::Even { answer, .. } => {
-                let len = usize::from(*answer);
-                let wanted = usize::from(self.answers).min(room / len.max(1));
-                let records =
-                    &self.octets[usize::from(self.question_end)..self.answers_end as usize];
-                if self.answers == 1 {
-                    out.extend_from_slice(&records[..wanted * len]);
-                    return wanted;
-                }
-                out.reserve(wanted * len);
-                for at in shuffler.uniform(0, self.answers, wanted) {
-                    out.extend_from_slice(&records[usize::from(*at) * len..][..len]);
-                }
+            Blocks::Alike { answers, .. } => {
+                let wanted = usize::from(self.answers).min(answers.fitting(room));
+                let order = shuffler.uniform(0, self.answers, wanted);
+                answers.write(self.kept_answers(), order.iter().map(|at| usize::from(*at)), out);
                 wanted
             }
             Blocks::Listed(blocks) => {
@@ -365,6 +364,17 @@ impl Answer {
         pushed
     }
 
+    fn push_all_additionals(&self, out: &mut Vec<u8>) -> usize {
+        let count = usize::from(self.additionals);
+        match &self.blocks {
+            Blocks::Alike { additionals, .. } => {
+                additionals.write(self.kept_additionals(), 0..count, out);
+            }
+            Blocks::Listed(_) => out.extend_from_slice(self.kept_additionals()),
+        }
+        count
+    }
+
     /// Appends those additionals that fit. They begin at a random one, so that clients which take
     /// addresses from here alone do not all meet the same few.
     fn push_some_additionals(
@@ -373,32 +383,27 @@ impl Answer {
         shuffler: &mut Shuffler,
         out: &mut Vec<u8>,
     ) -> usize {
-        if self.additionals == 0 {
-            return 0;
-        }
-        let first = shuffler.below(usize::from(self.additionals));
-        let blocks = match &self.blocks {
-            Blocks::Even { additional, .. } => {
-                let len = usize::from(*additional);
-                let records = &self.octets[self.authority_end as usize..self.records_end as usize];
-                let pushed = usize::from(self.additionals).min(room / len.max(1));
-                let (before, after) = records.split_at(first * len);
-                let after = &after[..after.len().min(pushed * len)];
-                out.extend_from_slice(after);
-                out.extend_from_slice(&before[..pushed * len - after.len()]);
-                return pushed;
+        let count = usize::from(self.additionals);
+        let first = shuffler.below(count);
+        let order = (0..count).map(|at| (first + at) % count);
+        match &self.blocks {
+            Blocks::Alike { additionals, .. } => {
+                let pushed = count.min(additionals.fitting(room));
+                additionals.write(self.kept_additionals(), order.take(pushed), out);
+                pushed
             }
-            Blocks::Listed(blocks) => &blocks[usize::from(self.answers)..],
-        };
-        let (before, after) = blocks.split_at(first);
-        let mut left = room;
-        let mut pushed = 0;
-        for block in after.iter().chain(before) {
-            let fits = self.push_if_fits(block, left, out);
-            left -= fits * usize::from(block.len);
-            pushed += fits;
+            Blocks::Listed(blocks) => {
+                let blocks = &blocks[usize::from(self.answers)..];
+                let mut left = room;
+                let mut pushed = 0;
+                for at in order {
+                    let fits = self.push_if_fits(&blocks[at], left, out);
+                    left -= fits * usize::from(blocks[at].len);
+                    pushed += fits;
+                }
+                pushed
+            }
         }
-        pushed
     }
 
     fn push_if_fits(&self, block: &Block, room: usize, out: &mut Vec<u8>) -> usize {
@@ -406,8 +411,7 @@ impl Answer {
         if len > room {
             return 0;
         }
-        let start = block.start as usize;
-        out.extend_from_slice(&self.octets[start..start + len]);
+        out.extend_from_slice(block.of(&self.octets));
         1
     }
 
@@ -420,4 +424,34 @@ impl Answer {
         out.extend_from_slice(&self.udp_payload.to_be_bytes());
         out.extend_from_slice(&[upper, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
     }
+}
+
+/// Records as they are kept, after the question: how, and where each section ends. `message` has the question and then
+/// the records as they are sent; `sections` are the answers, the authority and the additionals.
+fn pack(
+    message: Vec<u8>,
+    question: usize,
+    [answers, authority, additionals]: [&[Block]; 3],
+) -> (Vec<u8>, Blocks, [usize; 3]) {
+    let records = |blocks: &'_ [Block]| blocks.iter().map(|b| b.of(&message)).collect::<Vec<_>>();
+    let [alike_answers, alike_additionals] = [answers, additionals].map(records);
+    let is_one_rank = answers.is_sorted_by(|a, b| a.rank == b.rank);
+    let alike = Alike::of(alike_answers.iter().copied())
+        .filter(|_| is_one_rank)
+        .zip(Alike::of(alike_additionals.iter().copied()));
+    let Some((of_answers, of_additionals)) = alike else {
+        let octets = |blocks: &[Block]| blocks.iter().map(|b| usize::from(b.len)).sum::<usize>();
+        let answers_end = question + octets(answers);
+        let ends = [answers_end, answers_end + octets(authority), message.len()];
+        return (message, Blocks::Listed([answers, additionals].concat().into()), ends);
+    };
+    let mut octets = message[..question].to_vec();
+    of_answers.keep(alike_answers.into_iter(), &mut octets);
+    let answers_end = octets.len();
+    authority.iter().for_each(|block| octets.extend_from_slice(block.of(&message)));
+    let authority_end = octets.len();
+    of_additionals.keep(alike_additionals.into_iter(), &mut octets);
+    let ends = [answers_end, authority_end, octets.len()];
+    let blocks = Blocks::Alike { answers: of_answers, additionals: of_additionals };
+    (octets, blocks, ends)
 }

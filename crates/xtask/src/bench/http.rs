@@ -53,8 +53,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
     floods.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     let middle = &floods[floods.len() / 2];
     let pace = (middle.per_second / 2.0) as u32;
-    let samples = paced(agent, pace, Duration::from_secs(u64::from(rounds * turn).min(10)))?;
-    let (p50, p99) = (median(&samples), percentile(&samples, 99.0));
+    // One pause of the machine, as long as a hundredth of a round, is that round's p99: the middle one is told.
+    let (mut p50s, mut p99s) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let samples = paced(agent, pace, Duration::from_secs(u64::from(turn)))?;
+        p50s.push(median(&samples));
+        p99s.push(percentile(&samples, 99.0));
+    }
+    let (p50, p99, worst) = (median(&p50s), median(&p99s), percentile(&p99s, 100.0));
     println!(
         "{}",
         render_alone(&[
@@ -79,7 +85,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
             Finding::alone(
                 format!("at half of that, {}/s: latency", grouped(f64::from(pace))),
                 "p99 < 1 ms",
-                format!("p50 {}, p99 {} ({} samples)", time(p50), time(p99), samples.len()),
+                format!(
+                    "p50 {}, p99 {}, medians of {rounds} rounds; p99 of the worst {}",
+                    time(p50),
+                    time(p99),
+                    time(worst)
+                ),
                 p99 < Duration::from_millis(1),
             ),
         ])

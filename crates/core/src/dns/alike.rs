@@ -1,0 +1,137 @@
+//! Records that differ in one place, kept as one of them and what the others have there.
+//!
+//! The addresses of a service differ in their last octets, its SRV records in a port or the host's label. A cache of
+//! many answers is larger than a processor's caches, so that reading an answer is most of what it costs: less is read
+//! than written.
+
+/// How some records of one length are kept: the first, then of each, the first included, the stretch that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Alike {
+    /// Octets of each record.
+    len: u16,
+    /// Where the stretch begins that differs.
+    at: u8,
+    /// How many octets differ.
+    differing: u8,
+}
+
+impl Alike {
+    /// How records are kept, if they are of one length and differ in few octets.
+    pub(super) fn of<'a>(mut records: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
+        let Some(first) = records.next() else {
+            return Some(Self { len: 0, at: 0, differing: 0 });
+        };
+        let (mut before, mut after) = (usize::from(u8::MAX).min(first.len()), first.len());
+        for record in records {
+            if record.len() != first.len() {
+                return None;
+            }
+            let same = |pairs: &mut dyn Iterator<Item = (&u8, &u8)>| {
+                pairs.take_while(|(a, b)| a == b).count()
+            };
+            before = before.min(same(&mut first.iter().zip(record)));
+            after = after.min(same(&mut first.iter().rev().zip(record.iter().rev())));
+        }
+        let differing = first.len().saturating_sub(before + after);
+        Some(Self {
+            len: first.len().try_into().ok()?,
+            at: before.try_into().ok()?,
+            differing: differing.try_into().ok()?,
+        })
+    }
+
+    /// Appends the records as they are kept.
+    pub(super) fn keep<'a>(self, records: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        for (number, record) in records.enumerate() {
+            if number == 0 {
+                out.extend_from_slice(record);
+            }
+            out.extend_from_slice(&record[usize::from(self.at)..][..usize::from(self.differing)]);
+        }
+    }
+
+    /// Octets of so many records when they are written.
+    pub(super) fn octets(self, records: usize) -> usize {
+        records * usize::from(self.len)
+    }
+
+    /// How many records there is room for.
+    pub(super) fn fitting(self, room: usize) -> usize {
+        room / usize::from(self.len).max(1)
+    }
+
+    /// Writes some of the records that are kept, by their numbers.
+    pub(super) fn write(
+        self,
+        kept: &[u8],
+        numbers: impl ExactSizeIterator<Item = usize>,
+        out: &mut Vec<u8>,
+    ) {
+        let (at, differing) = (usize::from(self.at), usize::from(self.differing));
+        let (first, stretches) = kept.split_at(usize::from(self.len));
+        out.reserve(self.octets(numbers.len()));
+        for number in numbers {
+            let start = out.len();
+            out.extend_from_slice(first);
+            let stretch = &stretches[number * differing..][..differing];
+            out[start + at..][..differing].copy_from_slice(stretch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Keeps records and writes them all.
+    fn through(records: &[&[u8]]) -> Option<(usize, Vec<u8>)> {
+        let alike = Alike::of(records.iter().copied())?;
+        let (mut kept, mut out) = (Vec::new(), Vec::new());
+        alike.keep(records.iter().copied(), &mut kept);
+        alike.write(&kept, 0..records.len(), &mut out);
+        assert_eq!(alike.octets(records.len()), out.len());
+        Some((kept.len(), out))
+    }
+
+    #[test]
+    fn only_what_differs_is_kept_of_all() {
+        let records: [&[u8]; 3] = [b"abc-1-xyz", b"abc-2-xyz", b"abc-3-xyz"];
+        assert_eq!(through(&records), Some((9 + 3, records.concat())));
+        assert_eq!(through(&records[..1]), Some((9, records[0].to_vec())));
+        assert_eq!(through(&[]), Some((0, vec![])));
+        assert_eq!(through(&[b"same", b"same"]), Some((4, b"samesame".to_vec())));
+    }
+
+    #[test]
+    fn what_overlaps_when_read_from_both_ends_is_kept_once() {
+        let records: [&[u8]; 2] = [b"aab", b"aaab"];
+        assert_eq!(through(&records), None, "lengths differ");
+        let records: [&[u8]; 2] = [b"xaay", b"xaby"];
+        assert_eq!(through(&records), Some((4 + 2, records.concat())));
+    }
+
+    #[test]
+    fn long_records_that_differ_late_or_much_are_taken_or_not() {
+        let [mut a, b] = [vec![7; 300], vec![7; 300]];
+        a[290] = 8;
+        assert_eq!(through(&[&a, &b]).unwrap().1, [a.clone(), b.clone()].concat());
+        a[0] = 8;
+        assert_eq!(through(&[&a, &b]), None, "291 octets differ");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_written(
+            (len, records) in (1_usize..40).prop_flat_map(|len| {
+                (Just(len), prop::collection::vec(prop::collection::vec(0_u8..3, len), 0..8))
+            })
+        ) {
+            let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+            let (kept, written) = through(&records).unwrap();
+            prop_assert_eq!(written, records.concat());
+            prop_assert!(kept <= len + records.len() * len);
+        }
+    }
+}
