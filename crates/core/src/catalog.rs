@@ -27,7 +27,8 @@ use nodes::{Names, NodeRecord};
 use refresh::Dirty;
 pub use subscriptions::{Interest, SubscriptionId, Subscriptions};
 pub use view::{
-    CatalogView, Endpoint, GuardMark, Named, NodeView, Scope, ServiceView, Standing, Topology,
+    CatalogId, CatalogView, Endpoint, GuardMark, Named, NodeView, Scope, ServiceView, Standing,
+    Topology,
 };
 
 use crate::model::{

@@ -61,6 +61,20 @@ fn settings() -> Settings {
     Settings::new(domain, NodeName::parse("n1").unwrap())
 }
 
+#[test]
+fn what_a_catalog_answered_is_not_told_of_the_next_one() {
+    let view = Arc::new(ArcSwap::from_pointee(view_with("web", &[[10, 0, 0, 1]])));
+    let stats = DnsStats::new(1);
+    let mut worker = Bare::new(Arc::clone(&view), settings(), 16, &stats);
+    let (packet, mut reply) = (question(1, "web.dunlin.internal", rtype::A), Vec::new());
+    // As after a start of the driver anew, each counts from the same index.
+    for last in [1, 1, 2, 3] {
+        view.store(Arc::new(view_with("web", &[[10, 0, 0, last]])));
+        assert!(worker.answer(&packet, &mut reply));
+        assert_eq!(reply[reply.len() - 4..], [10, 0, 0, last]);
+    }
+}
+
 struct Fixture {
     server: Server,
     view: Arc<ArcSwap<CatalogView>>,

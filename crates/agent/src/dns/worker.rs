@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{array, io, thread};
 
 use arc_swap::{ArcSwap, Cache};
-use dunlin_core::catalog::CatalogView;
+use dunlin_core::catalog::{CatalogId, CatalogView};
 use dunlin_core::dns::{
     AbsentNames, Answer, Outcome, Query, QuestionKey, Rcode, Reject, Resolution, Settings,
     Shuffler, Transport, Written, resolve,
@@ -90,7 +90,7 @@ struct Answerer<'a> {
     settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     last_settings: Arc<Settings>,
     /// [`CatalogView::catalog`] of the view that answers were last made from.
-    catalog: u64,
+    catalog: CatalogId,
     answers: AnswerCache,
     absent: AbsentNames,
     shuffler: Shuffler,
@@ -113,7 +113,7 @@ impl<'a> Answerer<'a> {
     ) -> Self {
         Self {
             last_settings: settings.load_full(),
-            catalog: view.load().catalog(),
+            catalog: view.load().catalog().clone(),
             view: Cache::new(view),
             settings: Cache::new(settings),
             answers: AnswerCache::new(max_entries, stats.workers()),
@@ -125,13 +125,11 @@ impl<'a> Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    /// Forgets what was answered by other settings, or from another catalog: the driver was started anew.
+    /// Forgets what was answered by other settings.
     fn refresh(&mut self) {
         let settings = self.settings.load();
-        let catalog = self.view.load().catalog();
-        if !Arc::ptr_eq(settings, &self.last_settings) || catalog != self.catalog {
+        if !Arc::ptr_eq(settings, &self.last_settings) {
             self.last_settings = Arc::clone(settings);
-            self.catalog = catalog;
             self.answers.clear();
             self.absent.clear();
         }
@@ -161,6 +159,12 @@ impl Answerer<'_> {
             return self.replied(rcode);
         }
         let view = self.view.load();
+        if *view.catalog() != self.catalog {
+            // The driver was started anew, and counts from where it had stored.
+            self.catalog = view.catalog().clone();
+            self.answers.clear();
+            self.absent.clear();
+        }
         if let Some(answer) = self.answers.find(wanted, view) {
             let written = answer.write(query, limit, &mut self.shuffler, out);
             add(&self.counters.cache_hits, 1);

@@ -29,8 +29,7 @@ const MOST_SHOWN: usize = 1_000;
 const MERGE_TIME: Duration = Duration::from_millis(2);
 /// Rows of other nodes that one batch stores, so that the own writes in it need not wait long.
 const MOST_STORED: usize = 2_000;
-/// Fewer wait this long for more of them. A crash loses none, since their owners have them, and each host would
-/// sync its disk for every commit of every other one.
+/// Fewer wait this long for more of them.
 const STORE_DELAY: Duration = Duration::from_millis(100);
 /// Time between two looks for nodes that are gone for good.
 const TIDY_PERIOD: Duration = Duration::from_secs(5);
@@ -48,10 +47,6 @@ pub(crate) struct Cluster {
     generations: BTreeMap<NodeId, u64>,
     live: BTreeSet<NodeId>,
     unstored: Unstored,
-    /// Rows that were noted since some were last taken to be stored.
-    noted: usize,
-    /// When the next are to be stored, if any are.
-    store_at: Option<Instant>,
     peers: Option<Vec<(NodeId, Vec<u8>)>>,
     /// Above which version the own history is to be stated anew, if it is.
     restate: Option<Version>,
@@ -117,9 +112,7 @@ impl Cluster {
             links: BTreeMap::new(),
             generations: BTreeMap::new(),
             live: BTreeSet::new(),
-            unstored: Unstored::default(),
-            noted: 0,
-            store_at: None,
+            unstored: Unstored::new(MOST_STORED, STORE_DELAY),
             peers: None,
             restate: None,
             forgotten: Vec::new(),
@@ -138,25 +131,17 @@ impl Cluster {
     pub(super) fn wants_to_store(&self, now: Instant) -> bool {
         let Self { peers, restate, forgotten, has_gone_changed, .. } = self;
         let has_more = peers.is_some() || restate.is_some() || *has_gone_changed;
-        !forgotten.is_empty() || has_more || self.store_at.is_some_and(|at| at <= now)
+        !forgotten.is_empty() || has_more || self.unstored.due().is_some_and(|at| at <= now)
     }
 
     /// When rows of other nodes are to be stored, if any are.
     pub(super) fn store_at(&self) -> Option<Instant> {
-        self.store_at
+        self.unstored.due()
     }
 
-    /// Has all that waits stored with the next batch.
+    /// Has what waits stored with the next batch.
     pub(super) fn store_soon(&mut self, now: Instant) {
-        self.store_at = (!self.unstored.is_empty()).then_some(now);
-    }
-
-    fn note_unstored(&mut self, origin: NodeId, keys: impl ExactSizeIterator<Item = RowKey>) {
-        let now = Instant::now();
-        self.noted += keys.len();
-        self.unstored.note(origin, keys);
-        let at = if self.noted >= MOST_STORED { now } else { now + STORE_DELAY };
-        self.store_at = Some(self.store_at.map_or(at, |due| due.min(at)));
+        self.unstored.set_due(now);
     }
 
     fn drop_link(&mut self, node: NodeId) {
@@ -378,7 +363,8 @@ impl Driver {
                     cluster.context.try_request(Request::Urgent { to, packet });
                 }
                 ExchangeOutput::Visible { origin, rows } => {
-                    cluster.note_unstored(origin, rows.iter().map(|row| row.key.clone()));
+                    let keys = rows.iter().map(|row| row.key.clone());
+                    cluster.unstored.note(Instant::now(), origin, keys);
                     cluster.note_news(origin);
                     if !rows.is_empty() {
                         news.rows += rows.len();
@@ -470,9 +456,7 @@ impl Driver {
         batch.gone = remote.has_gone_changed.then(gone);
         batch.forget.clone_from(&remote.forgotten);
         batch.peers.clone_from(&remote.peers);
-        remote.pieces = cluster.unstored.take(MOST_STORED);
-        cluster.noted = 0;
-        cluster.store_soon(now);
+        remote.pieces = cluster.unstored.take(now);
         batch.histories.extend(remote.pieces.iter().map(|piece| write_of(piece, &self.replica)));
         remote
     }
@@ -485,8 +469,8 @@ impl Driver {
         cluster.forgotten.extend(remote.forgotten);
         cluster.has_gone_changed |= remote.has_gone_changed;
         let is_known = |piece: &Piece| !self.replica.is_forgotten(piece.origin);
-        cluster.unstored.put_back(remote.pieces.into_iter().filter(is_known));
-        cluster.store_soon(Instant::now());
+        // Which is after the driver's pause.
+        cluster.unstored.put_back(Instant::now(), remote.pieces.into_iter().filter(is_known));
     }
 
     /// Looks for nodes that are gone for good, and for those that nobody knows any more.
@@ -494,7 +478,7 @@ impl Driver {
         let Some(cluster) = &mut self.cluster else { return };
         cluster.next_tidy = now + TIDY_PERIOD;
         for (origin, keys) in self.replica.purge_as_others_did() {
-            cluster.note_unstored(origin, keys.into_iter());
+            cluster.unstored.note(now, origin, keys);
         }
         // Alone, nobody can say who is gone: the last known good holds.
         let is_settled = now.saturating_duration_since(cluster.started) >= BELIEVED;

@@ -27,7 +27,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// How long until the first octet of an accepted connection: an agent that has something to say says it at once.
 const FIRST_OCTET_TIME: Duration = Duration::from_secs(1);
-/// How long the kernel may take to close what a process had open that died; shorter than the time above.
+/// How long the kernel may take to close what a process had open that died; shorter than the time above. So long an
+/// agent that lives holds a connection of [`HANDSHAKES_PER_ADDRESS`].
 const CLOSING_TIME: Duration = Duration::from_millis(500);
 /// How often an agent is asked for that ends the connections at once.
 const VERIFICATIONS: usize = 3;

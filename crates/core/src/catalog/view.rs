@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use imbl::OrdMap;
 use smol_str::SmolStr;
@@ -218,10 +218,22 @@ impl Topology {
     }
 }
 
+/// Tells a catalog from others of the same process: indices are comparable within one.
+#[derive(Debug, Clone)]
+pub struct CatalogId(Arc<()>);
+
+impl PartialEq for CatalogId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for CatalogId {}
+
 /// All services and nodes at one moment. Cloning one costs a few reference counts.
 #[derive(Debug, Clone)]
 pub struct CatalogView {
-    catalog: u64,
+    catalog: CatalogId,
     index: u64,
     layout_index: u64,
     topology: Arc<Topology>,
@@ -242,9 +254,8 @@ impl CatalogView {
     /// A view without services or nodes.
     #[must_use]
     pub fn empty(topology: Topology, index: u64) -> Self {
-        static CATALOGS: AtomicU64 = AtomicU64::new(0);
         Self {
-            catalog: CATALOGS.fetch_add(1, Relaxed),
+            catalog: CatalogId(Arc::new(())),
             index,
             layout_index: index,
             topology: Arc::new(topology),
@@ -260,10 +271,10 @@ impl CatalogView {
         }
     }
 
-    /// Which of this process's catalogs it shows: indices of views are comparable within one.
+    /// Which catalog it shows.
     #[must_use]
-    pub fn catalog(&self) -> u64 {
-        self.catalog
+    pub fn catalog(&self) -> &CatalogId {
+        &self.catalog
     }
 
     /// Grows with every change of anything.
@@ -340,7 +351,7 @@ impl CatalogView {
     }
 
     fn has_key_from(&self, prefix: &str) -> bool {
-        let mut range = self.services.range(SmolStr::from(prefix)..);
+        let mut range = self.services.range::<_, str>((Bound::Included(prefix), Bound::Unbounded));
         range.next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
@@ -449,7 +460,7 @@ impl CatalogView {
 
     /// Takes other distances at the present index, and puts the services whose order they change in it.
     /// Returns these.
-    pub fn set_topology(&mut self, topology: Topology) -> Vec<ServiceName> {
+    pub(crate) fn set_topology(&mut self, topology: Topology) -> Vec<ServiceName> {
         self.topology = Arc::new(topology);
         self.topology_index = self.index;
         self.layout_index = self.index;
@@ -569,7 +580,7 @@ impl Reversed {
     }
 
     fn as_str(&self) -> &str {
-        str::from_utf8(&self.octets[..self.len]).unwrap_or_default()
+        str::from_utf8(&self.octets[..self.len]).expect("it was cut at dots")
     }
 }
 

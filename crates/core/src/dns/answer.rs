@@ -436,8 +436,9 @@ fn pack(
     let records = |blocks: &'_ [Block]| blocks.iter().map(|b| b.of(&message)).collect::<Vec<_>>();
     let [alike_answers, alike_additionals] = [answers, additionals].map(records);
     let is_one_rank = answers.is_sorted_by(|a, b| a.rank == b.rank);
-    let alike = Alike::of(alike_answers.iter().copied())
-        .filter(|_| is_one_rank)
+    let alike = is_one_rank
+        .then(|| Alike::of(alike_answers.iter().copied()))
+        .flatten()
         .zip(Alike::of(alike_additionals.iter().copied()));
     let Some((of_answers, of_additionals)) = alike else {
         let octets = |blocks: &[Block]| blocks.iter().map(|b| usize::from(b.len)).sum::<usize>();

@@ -228,9 +228,10 @@ impl Maker<'_> {
             _ => {}
         }
         let key = CatalogView::service_key(&service.name);
-        let edge = edge.and_then(|label| {
-            let at = u8::try_from(self.inner - 1 - label.as_str().len()).ok()?;
-            Some((at, matches!(zones, Zones::One(_))))
+        let edge = edge.map(|label| {
+            let at = self.inner - 1 - label.as_str().len();
+            let at = u8::try_from(at).expect("a name has at most 255 octets");
+            (at, matches!(zones, Zones::One(_)))
         });
         self.finish(Depends::Service { key, edge })
     }

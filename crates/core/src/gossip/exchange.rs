@@ -7,8 +7,8 @@
 //! differ do they compare groups, then heads, then send rows (Scuttlebutt reconciliation: van Renesse, Dumitriu,
 //! Gough, Thomas 2008).
 //!
-//! Bad news (health lost, deregistered, draining, node left) also goes out in packets to random members at once, and everyone who hears it for
-//! the first time passes it on, so that no stream can delay it.
+//! Bad news (health lost, deregistered, draining, node left) also goes out in packets at once, so that no stream can
+//! delay it: in a small cluster to all members, in a large one to random ones, each of whom tells others once.
 //!
 //! What always holds:
 //! - Nothing is queued twice: what a slow link has yet to be sent is a set of nodes, each with a version; the rows
@@ -209,6 +209,8 @@ pub struct Exchange {
     /// When the own catalog last changed.
     changed: Instant,
     repeats: VecDeque<spread::Repeat>,
+    /// Commits that packets brought, each with when it is passed on unless a link has brought it, too.
+    strays: VecDeque<(Instant, NodeId, Version)>,
     strangers: sync::Strangers,
     random: Random,
     stats: ExchangeStats,
@@ -235,6 +237,7 @@ impl Exchange {
             next_sync: now + settings.sync_period,
             changed: now,
             repeats: VecDeque::new(),
+            strays: VecDeque::new(),
             strangers: sync::Strangers::default(),
             random: Random::new(seed),
             stats: ExchangeStats::default(),
@@ -380,6 +383,7 @@ impl Exchange {
     /// Does what is due.
     pub fn handle_deadline(&mut self, now: Instant, replica: &mut Replica) {
         self.repeat_urgent(now);
+        self.pass_strays_on(now);
         self.ask_for_lacking(now, replica);
         if self.next_sync <= now {
             let jitter = 0.75 + self.random.fraction() / 2.0;
@@ -395,7 +399,8 @@ impl Exchange {
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
         let repeat = self.repeats.front().map(|repeat| repeat.at);
-        let due = [self.lacking.next_deadline(), repeat].into_iter().flatten().min();
+        let stray = self.strays.front().map(|(due, ..)| *due);
+        let due = [self.lacking.next_deadline(), repeat, stray].into_iter().flatten().min();
         let periodic = self.next_sync.min(self.view.next_deadline());
         due.map_or(periodic, |due| due.min(periodic))
     }

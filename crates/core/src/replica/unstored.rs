@@ -1,15 +1,24 @@
 //! Which rows of other nodes are shown and not stored yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use super::extent::Extent;
 use super::{Entry, Replica, RowKey, Version};
 use crate::model::NodeId;
 
 /// Rows of other nodes that are to be stored. At most as many as the replica has, and those that went.
-#[derive(Debug, Default)]
+///
+/// They wait for more of them, but not for long: a crash loses none, since their owners have them, and each host would
+/// sync its disk for every commit of every other one.
+#[derive(Debug)]
 pub struct Unstored {
     keys: BTreeMap<NodeId, BTreeSet<RowKey>>,
+    most: usize,
+    delay: Duration,
+    /// Rows that were noted since some were last taken.
+    noted: usize,
+    due: Option<Instant>,
 }
 
 /// Some rows of one node that are to be stored together, as keys: what they say is read when they are written.
@@ -22,25 +31,43 @@ pub struct Piece {
 }
 
 impl Unstored {
-    /// Notes that rows became visible or vanished, or, without any, that the extent of a history has grown.
-    pub fn note(&mut self, origin: NodeId, keys: impl IntoIterator<Item = RowKey>) {
-        self.keys.entry(origin).or_default().extend(keys);
+    /// Nothing yet. At most `most` rows are stored together; as many are due at once, fewer after the delay.
+    #[must_use]
+    pub fn new(most: usize, delay: Duration) -> Self {
+        Self { keys: BTreeMap::new(), most, delay, noted: 0, due: None }
     }
 
-    /// Whether everything is stored, or on its way.
+    /// Notes that rows became visible or vanished, or, without any, that the extent of a history has grown.
+    pub fn note(&mut self, now: Instant, origin: NodeId, keys: impl IntoIterator<Item = RowKey>) {
+        let noted = self.keys.entry(origin).or_default();
+        for key in keys {
+            self.noted += 1;
+            noted.insert(key);
+        }
+        let due = if self.noted >= self.most { now } else { now + self.delay };
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+    }
+
+    /// When the next rows are to be taken, if there are any.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Makes what there is due at another time.
+    pub fn set_due(&mut self, at: Instant) {
+        self.due = (!self.keys.is_empty()).then_some(at);
     }
 
     /// Drops what is noted of a node that was forgotten.
     pub fn forget(&mut self, origin: NodeId) {
         self.keys.remove(&origin);
+        self.due = self.due.filter(|_| !self.keys.is_empty());
     }
 
-    /// Takes up to `room` rows, to be stored together.
-    pub fn take(&mut self, mut room: usize) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+    /// Takes rows that are to be stored together. If some are left, they are due at once.
+    pub fn take(&mut self, now: Instant) -> Vec<Piece> {
+        let (mut room, mut pieces) = (self.most, Vec::new());
         while room > 0
             && let Some((origin, mut keys)) = self.keys.pop_first()
         {
@@ -52,14 +79,17 @@ impl Unstored {
             room -= keys.len();
             pieces.push(Piece { origin, keys, is_last });
         }
+        self.noted = 0;
+        self.set_due(now);
         pieces
     }
 
-    /// Takes back what could not be stored.
-    pub fn put_back(&mut self, pieces: impl IntoIterator<Item = Piece>) {
+    /// Takes back what could not be stored. It is due again at a time.
+    pub fn put_back(&mut self, at: Instant, pieces: impl IntoIterator<Item = Piece>) {
         for piece in pieces {
-            self.note(piece.origin, piece.keys);
+            self.keys.entry(piece.origin).or_default().extend(piece.keys);
         }
+        self.set_due(at);
     }
 }
 
@@ -104,33 +134,60 @@ mod tests {
         pieces.iter().map(|p| (p.origin, p.keys.len(), p.is_last)).collect()
     }
 
+    const DELAY: Duration = Duration::from_millis(100);
+
+    #[allow(clippy::disallowed_methods, reason = "tests take one instant to start from")]
+    fn unstored(most: usize) -> (Instant, Unstored) {
+        (Instant::now(), Unstored::new(most, DELAY))
+    }
+
     #[test]
     fn rows_are_taken_by_as_many_as_there_is_room_and_the_last_piece_of_a_node_is_known() {
-        let mut unstored = Unstored::default();
-        unstored.note(node(1), keys(&["a", "b"]));
-        unstored.note(node(2), keys(&["a", "b", "c", "d"]));
-        unstored.note(node(3), []);
-        assert_eq!(sizes(&unstored.take(3)), [(node(1), 2, true), (node(2), 1, false)]);
-        assert_eq!(sizes(&unstored.take(3)), [(node(2), 3, true)]);
-        assert_eq!(sizes(&unstored.take(3)), [(node(3), 0, true)]);
-        assert!(unstored.is_empty());
+        let (now, mut unstored) = unstored(3);
+        unstored.note(now, node(1), keys(&["a", "b"]));
+        unstored.note(now, node(2), keys(&["a", "b", "c", "d"]));
+        unstored.note(now, node(3), []);
+        assert_eq!(sizes(&unstored.take(now)), [(node(1), 2, true), (node(2), 1, false)]);
+        assert_eq!(sizes(&unstored.take(now)), [(node(2), 3, true)]);
+        assert_eq!(unstored.due(), Some(now), "what is left");
+        assert_eq!(sizes(&unstored.take(now)), [(node(3), 0, true)]);
+        assert_eq!((unstored.due(), unstored.take(now)), (None, vec![]));
+    }
+
+    #[test]
+    fn few_rows_wait_for_more_and_many_are_due_at_once() {
+        let (now, mut unstored) = unstored(3);
+        unstored.note(now, node(1), keys(&["a"]));
+        assert_eq!(unstored.due(), Some(now + DELAY));
+        let later = now + DELAY / 2;
+        unstored.note(later, node(2), keys(&["a"]));
+        assert_eq!(unstored.due(), Some(now + DELAY), "the first has waited as long as it may");
+        unstored.note(later, node(1), keys(&["a"]));
+        assert_eq!(unstored.due(), Some(later));
+        unstored.take(later);
+        unstored.note(later, node(1), []);
+        assert_eq!(unstored.due(), Some(later + DELAY));
     }
 
     #[test]
     fn what_is_put_back_is_taken_again_with_what_came_meanwhile() {
-        let mut unstored = Unstored::default();
-        unstored.note(node(1), keys(&["a", "b", "c"]));
-        let pieces = unstored.take(2);
-        unstored.note(node(1), keys(&["b", "d"]));
-        unstored.put_back(pieces);
-        assert_eq!(sizes(&unstored.take(9)), [(node(1), 4, true)]);
+        let (now, mut unstored) = unstored(9);
+        unstored.note(now, node(1), keys(&["a", "b", "c"]));
+        let pieces = unstored.take(now);
+        unstored.note(now, node(1), keys(&["b", "d"]));
+        let later = now + 10 * DELAY;
+        unstored.put_back(later, pieces);
+        assert_eq!(unstored.due(), Some(later));
+        assert_eq!(sizes(&unstored.take(later)), [(node(1), 4, true)]);
+        unstored.put_back(later, []);
+        assert_eq!(unstored.due(), None);
     }
 
     #[test]
     fn nothing_of_a_forgotten_node_is_stored() {
-        let mut unstored = Unstored::default();
-        unstored.note(node(1), keys(&["a"]));
+        let (now, mut unstored) = unstored(9);
+        unstored.note(now, node(1), keys(&["a"]));
         unstored.forget(node(1));
-        assert_eq!(unstored.take(9), []);
+        assert_eq!((unstored.due(), unstored.take(now)), (None, vec![]));
     }
 }

@@ -11,7 +11,7 @@ use dunlin_core::model::NodeId;
 use dunlin_core::random::Random;
 use dunlin_core::replica::{Replica, RowKey, RowState, Unstored, Version};
 
-use super::commits::Batch;
+use super::commits::{Batch, MOST_STORED, STORE_DELAY};
 use super::links::{Link, Opening};
 use super::{Action, Identity, Op, index_of};
 use crate::stream::StreamId;
@@ -39,8 +39,8 @@ pub(crate) struct Agent {
     pub(super) queued: VecDeque<Op>,
     pub(super) writing: Option<Batch>,
     pub(super) unstored: Unstored,
-    /// When rows of others are to be written, if nothing of its own is before.
-    pub(super) store_at: Option<Instant>,
+    /// When the disk is tried again that has refused something.
+    pub(super) retry_at: Option<Instant>,
     pub(super) restate: Option<Version>,
     pub(super) refused_until: Option<Instant>,
     next_seeds: Instant,
@@ -72,8 +72,8 @@ impl Agent {
             dials: 0,
             queued: VecDeque::new(),
             writing: None,
-            unstored: Unstored::default(),
-            store_at: None,
+            unstored: Unstored::new(MOST_STORED, STORE_DELAY),
+            retry_at: None,
             restate: None,
             refused_until: None,
             next_seeds: now,
@@ -181,7 +181,7 @@ impl Agent {
             self.membership.next_deadline(),
             self.opening_deadline(),
             is_alone.then_some(self.next_seeds),
-            self.store_at.filter(|_| self.writing.is_none()),
+            self.store_deadline().filter(|_| self.writing.is_none()),
             Some(self.next_echo),
             self.identity.stores.then_some(self.next_purge),
         ];

@@ -14,9 +14,9 @@ const MOST_QUEUED: usize = 1024;
 /// Requests that become one commit.
 const MOST_IN_BATCH: usize = 64;
 /// Rows of others that one batch stores; few, so that a crash finds some stored and some not.
-const MOST_STORED: usize = 20;
+pub(super) const MOST_STORED: usize = 20;
 /// How long rows of others may wait for the disk.
-const STORE_DELAY: Duration = Duration::from_millis(100);
+pub(super) const STORE_DELAY: Duration = Duration::from_millis(100);
 /// Pause after the disk has refused.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -47,14 +47,13 @@ impl Agent {
         keys: impl IntoIterator<Item = RowKey>,
     ) {
         if self.identity.stores {
-            self.unstored.note(origin, keys);
-            self.store_at = self.store_at.or(Some(now + STORE_DELAY));
+            self.unstored.note(now, origin, keys);
         }
     }
 
     /// Sends to the disk what waits for it, unless it is busy.
     pub(super) fn begin_batch(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let is_due = self.store_at.is_some_and(|at| at <= now);
+        let is_due = self.store_deadline().is_some_and(|at| at <= now);
         let has_own = !self.queued.is_empty() || self.restate.is_some();
         // After a refusal everything waits for a while.
         let is_put_off = self.writing.is_some() || (has_own && self.is_refused(now));
@@ -70,16 +69,22 @@ impl Agent {
             None => self.replica.prepare(changes),
         };
         let delta = delta.map(Arc::new);
-        let stores = self.unstored.take(MOST_STORED);
+        self.retry_at = None;
+        let stores = self.unstored.take(now);
         let mut writes: Vec<Write> =
             stores.iter().map(|piece| write_of(piece, &self.replica)).collect();
-        self.store_at = (!self.unstored.is_empty()).then_some(now);
         if let Some(delta) = &delta {
             out.push(Action::Prepared(Arc::clone(delta)));
             writes.push(own_write(delta, restates.is_some()));
         }
         self.writing = Some(Batch { ops, delta, restates, stores });
         out.push(Action::Write(writes));
+    }
+
+    /// When there is something to store that no client waits for; after a refusal not before the disk had a rest.
+    pub(super) fn store_deadline(&self) -> Option<Instant> {
+        let due = self.unstored.due().into_iter().chain(self.retry_at).min()?;
+        Some(self.refused_until.map_or(due, |until| due.max(until)))
     }
 
     fn is_refused(&self, now: Instant) -> bool {
@@ -104,10 +109,11 @@ impl Agent {
 
     fn put_back(&mut self, now: Instant, batch: Batch, out: &mut Vec<Action>) {
         out.extend(batch.ops.iter().map(|op| Action::Refused(op.id)));
-        self.unstored.put_back(batch.stores);
+        let until = now + REFUSAL_PAUSE;
+        self.unstored.put_back(until, batch.stores);
         self.restate = self.restate.max(batch.restates);
-        self.refused_until = Some(now + REFUSAL_PAUSE);
-        self.store_at = self.refused_until;
+        self.refused_until = Some(until);
+        self.retry_at = Some(until);
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ),
             Finding::alone(
                 format!("at half of that, {}/s: latency", grouped(f64::from(pace))),
-                "p99 < 1 ms",
+                "p99 < 1 ms, in the middle round",
                 format!(
                     "p50 {}, p99 {}, medians of {rounds} rounds; p99 of the worst {}",
                     time(p50),

@@ -14,7 +14,7 @@ const MOST_OCTETS: usize = 8 * 1024 * 1024;
 /// Commits that are kept.
 const MOST_COMMITS: usize = 16_384;
 
-/// How a commit came here first.
+/// How a commit came here: first, or along the tree after a packet had brought it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
     /// It was made here.
@@ -44,13 +44,18 @@ impl Recent {
         self.octets
     }
 
-    /// How a commit came first, if it is kept.
+    /// How a commit came, if it is kept.
     pub(super) fn via(&self, origin: NodeId, version: Version) -> Option<Via> {
         self.commits.get(&(origin, version)).map(|kept| kept.via)
     }
 
-    /// Notes how a commit came that is kept, and returns it.
-    pub(super) fn came_by(
+    /// A commit that is kept, and how it came.
+    pub(super) fn get(&self, origin: NodeId, version: Version) -> Option<(Via, Arc<Delta>)> {
+        self.commits.get(&(origin, version)).map(|kept| (kept.via, Arc::clone(&kept.delta)))
+    }
+
+    /// Notes how a commit comes now that is kept, and returns it.
+    pub(super) fn comes_by(
         &mut self,
         origin: NodeId,
         version: Version,

@@ -105,7 +105,7 @@ impl Exchange {
         let first_via = self.recent.via(delta.origin, delta.to);
         if first_via.is_some() || replica.has(&delta) {
             if first_via == Some(Via::Packet) && via == Via::Link(from) && self.is_small() {
-                return self.follow_packet(from, &delta);
+                return self.follow_packet(&delta, from);
             }
             return self.note_duplicate(from, first_via, via);
         }
@@ -123,7 +123,10 @@ impl Exchange {
                 if delta.is_one_whole_commit() {
                     let delta = Arc::new(delta);
                     self.recent.keep(&delta, via);
-                    if via != Via::Packet || !self.is_small() {
+                    if via == Via::Packet && self.is_small() && self.strays.len() < MOST_REPEATS {
+                        let due = now + self.settings.grace;
+                        self.strays.push_back((due, delta.origin, delta.to));
+                    } else {
                         self.spread(now, &delta, Some(from));
                     }
                 } else if has_moved {
@@ -189,9 +192,22 @@ impl Exchange {
 
     /// The same commit comes along the tree that a packet has brought before. Each link of the tree carries it once, and
     /// in one direction: had the packet made everybody pass it on, most would carry it in both.
-    fn follow_packet(&mut self, from: NodeId, delta: &Delta) {
-        if let Some(delta) = self.recent.came_by(delta.origin, delta.to, Via::Link(from)) {
+    fn follow_packet(&mut self, delta: &Delta, from: NodeId) {
+        if let Some(delta) = self.recent.comes_by(delta.origin, delta.to, Via::Link(from)) {
             self.pass_commit_on(&delta, Some(from));
+        }
+    }
+
+    /// Passes on what packets have brought and no link has yet: some stream of the tree stands still, or its maker died.
+    /// On all links, since the tree may have grown around the one that is lost.
+    pub(super) fn pass_strays_on(&mut self, now: Instant) {
+        while let Some((_, origin, version)) = self.strays.pop_front_if(|(due, ..)| *due <= now) {
+            let Some((Via::Packet, delta)) = self.recent.get(origin, version) else { continue };
+            for (node, link) in self.links.iter_mut().filter(|(node, _)| **node != origin) {
+                link.push_urgent(&delta);
+                link.add_news(origin, delta.from);
+                self.outputs.push_back(ExchangeOutput::Ready(*node));
+            }
         }
     }
 
@@ -209,8 +225,7 @@ impl Exchange {
 
     /// Whether who makes bad news tells it to everybody.
     fn is_small(&self) -> bool {
-        let (near_side, far_side) = self.view.roster().sides();
-        near_side.len() + far_side.len() <= SMALL
+        self.view.roster().len() <= SMALL
     }
 
     /// Notes on every link of the tree that a node has news.

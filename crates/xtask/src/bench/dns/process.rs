@@ -108,7 +108,8 @@ pub(crate) fn wait_until_idle(pid: u32) -> Result<()> {
     while Instant::now() < deadline {
         thread::sleep(IDLE_FOR);
         let now = processor_time(pid)?;
-        if now - before < IDLE_FOR / 50 {
+        // The time of a thread that has ended is not counted any more.
+        if now.checked_sub(before).is_some_and(|used| used < IDLE_FOR / 50) {
             return Ok(());
         }
         before = now;
