@@ -283,21 +283,33 @@ fn plain_name_end(packet: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where any other name ends: labels, then the root or a pointer, which is not followed.
+/// Where any other name ends: labels, then the root or a pointer to an earlier place where the rest is
+/// (RFC 1035 §4.1.4).
 fn any_name_end(packet: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    loop {
+    let (mut at, mut octets, mut end) = (start, 1, None);
+    // Each pointer leads to before the last one, so there is an end of them.
+    let mut earlier = HEADER_OCTETS..start;
+    while octets <= NAME_WIRE_OCTETS {
         let len = usize::from(*packet.get(at)?);
         match len {
-            0 => return Some(at + 1),
-            1..=63 => at += 1 + len,
-            0xC0.. => return Some(at + 2),
+            0 => return Some(end.unwrap_or(at + 1)),
+            1..=63 => {
+                at += 1 + len;
+                octets += 1 + len;
+            }
+            0xC0.. => {
+                let target = usize::from(word(packet, at)? & 0x3FFF);
+                if !earlier.contains(&target) {
+                    return None;
+                }
+                end = end.or(Some(at + 2));
+                earlier.end = target;
+                at = target;
+            }
             _ => return None,
         }
-        if at - start > NAME_WIRE_OCTETS {
-            return None;
-        }
     }
+    None
 }
 
 /// The one OPT record, which must be in the additional section under the root's name.
