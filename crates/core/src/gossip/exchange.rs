@@ -8,7 +8,7 @@
 //! Gough, Thomas 2008).
 //!
 //! Bad news (health lost, deregistered, draining, node left) also goes out in packets at once, so that no stream can
-//! delay it: in a small cluster to all members, in a large one to random ones, each of whom tells others once.
+//! delay it: in a small cluster to all members, in a large one to random ones; each of them tells others once.
 //!
 //! What always holds:
 //! - Nothing is queued twice: what a slow link has yet to be sent is a set of nodes, each with a version; the rows

@@ -12,8 +12,8 @@ use crate::replica::{
     Delta, DeltaRow, MergeError, Replica, Request, Row, RowKey, RowState, Version,
 };
 
-/// In clusters up to this many others, who makes bad news tells all of them in packets, and nobody needs to tell it
-/// on in packets. In larger ones everybody does, and again later, for those who got none.
+/// In clusters up to this many others, who makes bad news tells all of them in packets. In larger ones it tells some,
+/// and packets are sent again later, for those who got none. In both, who hears it tells some more.
 const SMALL: usize = 16;
 /// When, after the first time.
 const REPEATS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(180)];
@@ -124,6 +124,7 @@ impl Exchange {
                     let delta = Arc::new(delta);
                     self.recent.keep(&delta, via);
                     if via == Via::Packet && self.is_small() && self.strays.len() < MOST_REPEATS {
+                        self.send_packets(now, &delta, Some(from));
                         let due = now + self.settings.grace;
                         self.strays.push_back((due, delta.origin, delta.to));
                     } else {
@@ -249,16 +250,13 @@ impl Exchange {
             return;
         }
         let packet: Arc<[u8]> = packet.into();
-        if self.is_small() {
-            if from.is_none() {
-                let (near_side, far_side) = self.view.roster().sides();
-                self.output_packet([near_side, far_side].concat(), &packet);
-            }
-            return;
+        if self.is_small() && from.is_none() {
+            let (near_side, far_side) = self.view.roster().sides();
+            return self.output_packet([near_side, far_side].concat(), &packet);
         }
         let far = if from.is_none() { FAR_BY_MAKER } else { 1 };
         self.send_to_some(&packet, far, &[Some(delta.origin), from]);
-        if self.repeats.len() < MOST_REPEATS {
+        if !self.is_small() && self.repeats.len() < MOST_REPEATS {
             let at = now + REPEATS[0];
             let place = self.repeats.partition_point(|other| other.at <= at);
             let repeat = Repeat { at, rounds: 1, origin: delta.origin, packet };
