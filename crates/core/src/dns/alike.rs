@@ -26,11 +26,8 @@ impl Alike {
             if record.len() != first.len() {
                 return None;
             }
-            let same = |pairs: &mut dyn Iterator<Item = (&u8, &u8)>| {
-                pairs.take_while(|(a, b)| a == b).count()
-            };
-            before = before.min(same(&mut first.iter().zip(record)));
-            after = after.min(same(&mut first.iter().rev().zip(record.iter().rev())));
+            before = before.min(same(first.iter().zip(record)));
+            after = after.min(same(first.iter().rev().zip(record.iter().rev())));
         }
         // Records that are all the same are so from both ends.
         let differing = first.len().saturating_sub(before + after);
@@ -78,6 +75,11 @@ impl Alike {
             out[start + at..][..differing].copy_from_slice(stretch);
         }
     }
+}
+
+/// How many pairs are the same until two differ.
+fn same<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
+    pairs.take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

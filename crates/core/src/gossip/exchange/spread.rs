@@ -250,13 +250,14 @@ impl Exchange {
             return;
         }
         let packet: Arc<[u8]> = packet.into();
-        if self.is_small() && from.is_none() {
+        let is_small = self.is_small();
+        if is_small && from.is_none() {
             let (near_side, far_side) = self.view.roster().sides();
             return self.output_packet([near_side, far_side].concat(), &packet);
         }
         let far = if from.is_none() { FAR_BY_MAKER } else { 1 };
         self.send_to_some(&packet, far, &[Some(delta.origin), from]);
-        if !self.is_small() && self.repeats.len() < MOST_REPEATS {
+        if !is_small && self.repeats.len() < MOST_REPEATS {
             let at = now + REPEATS[0];
             let place = self.repeats.partition_point(|other| other.at <= at);
             let repeat = Repeat { at, rounds: 1, origin: delta.origin, packet };

@@ -100,6 +100,14 @@ impl Net {
         net
     }
 
+    /// All linked with each other, and known to each other as members.
+    fn of_members(agents: u8) -> Self {
+        let mut net = Self::new(agents);
+        net.mesh();
+        net.introduce_all();
+        net
+    }
+
     fn add(&mut self, n: u8) {
         let replica = Replica::new(id(n));
         let settings = ExchangeSettings::default();
@@ -367,8 +375,7 @@ fn a_slow_link_is_sent_what_is_true_when_it_has_room() {
 
 #[test]
 fn bad_news_travels_without_links() {
-    let mut net = Net::new(6);
-    net.mesh();
+    let mut net = Net::of_members(6);
     net.commit(1, vec![instance("a", 1)]);
     assert!(net.is_equal());
     for a in 1..=6 {
@@ -376,7 +383,6 @@ fn bad_news_travels_without_links() {
             net.broken.push((a, b));
         }
     }
-    net.introduce_all();
     net.has_packets = true;
     net.commit(1, vec![gone("a")]);
     assert!(net.is_equal());
@@ -395,9 +401,7 @@ fn in_a_large_cluster_bad_news_travels_from_member_to_member() {
 
 #[test]
 fn who_lost_a_packet_is_told_by_others_when_its_makers_streams_stand_still() {
-    let mut net = Net::new(8);
-    net.mesh();
-    net.introduce_all();
+    let mut net = Net::of_members(8);
     net.commit(1, vec![instance("a", 1)]);
     for other in 2..=8 {
         net.broken.extend([(1, other), (other, 1)]);
@@ -414,9 +418,7 @@ fn who_lost_a_packet_is_told_by_others_when_its_makers_streams_stand_still() {
 
 #[test]
 fn bad_news_that_packets_bring_goes_along_each_link_of_the_tree_once() {
-    let mut net = Net::new(8);
-    net.mesh();
-    net.introduce_all();
+    let mut net = Net::of_members(8);
     net.commit(1, vec![instance("a", 1)]);
     net.commit(1, vec![instance("a", 2)]);
     net.has_packets = true;

@@ -212,13 +212,18 @@ fn who_is_held_for_down_by_one_agent_and_answers_others_is_down_for_that_one_alo
     assert_eq!(condemned, [2]);
 }
 
-#[test]
-fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
+/// 3 has died. 1 was refused by its host; 2 heard of it a moment ago, and will hear from 1.
+fn where_one_doubts_the_dead() -> Net {
     let mut net = Net::new(3);
-    // 1 finds out that 3 has died, and tells 2, which heard of 3 a moment ago.
     net.stopped.insert(3);
     let now = net.now;
     net.member(1).doubt(now, peer(3).id);
+    net
+}
+
+#[test]
+fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
+    let mut net = where_one_doubts_the_dead();
     net.pass(Duration::from_millis(450));
     assert_eq!(net.liveness(3, 2), Some(Liveness::Suspect));
     net.pass(Duration::from_millis(450));
@@ -228,10 +233,7 @@ fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
 
 #[test]
 fn the_last_word_of_a_dead_member_does_not_put_off_its_end() {
-    let mut net = Net::new(3);
-    net.stopped.insert(3);
-    let now = net.now;
-    net.member(1).doubt(now, peer(3).id);
+    let mut net = where_one_doubts_the_dead();
     net.pass(Duration::from_millis(450));
     // What it sent before it died comes only now.
     let now = net.now;
@@ -242,10 +244,7 @@ fn the_last_word_of_a_dead_member_does_not_put_off_its_end() {
 
 #[test]
 fn who_is_refused_by_its_host_and_rumoured_to_be_down_is_down_at_once() {
-    let mut net = Net::new(3);
-    net.stopped.insert(3);
-    let now = net.now;
-    net.member(1).doubt(now, peer(3).id);
+    let mut net = where_one_doubts_the_dead();
     net.pass(Duration::from_millis(250));
     let now = net.now;
     net.member(2).doubt(now, peer(3).id);
