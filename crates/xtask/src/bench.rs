@@ -9,7 +9,7 @@ mod checks;
 pub(crate) mod cluster;
 pub(crate) mod crowd;
 pub(crate) mod dns;
-mod http;
+pub(crate) mod http;
 mod start;
 pub(crate) mod stats;
 mod watch;

@@ -23,6 +23,7 @@ mod verify;
 mod workspace;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -62,6 +63,9 @@ enum Command {
     /// A bare UDP echo, which the bench of the DNS server runs beside it.
     #[command(hide = true)]
     Echo { listen: SocketAddr },
+    /// A server of one ready answer, which the bench of HTTP runs beside it.
+    #[command(hide = true)]
+    Bare { listen: SocketAddr, answer: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -87,5 +91,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Rules => rules::check(),
         Command::Echo { listen } => bench::dns::serve_echo(listen),
+        Command::Bare { listen, answer } => bench::http::serve_bare(listen, &answer),
     }
 }

@@ -1,19 +1,26 @@
 //! Lookups over HTTP: as fast as wrk asks, and at half of that pace how long each takes.
 //!
-//! The agent has the first processor, the load generator the second one.
+//! The agent has the first processor, the load generator the second one. A bare server that has the same answer ready is
+//! asked in turns with the agent: what both take longer for is the machine's.
 
+mod bare;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Args;
 use super::cluster::finding::{Finding, grouped, render_alone, time};
-use super::cluster::fleet::{Agent, Fleet};
+use super::cluster::fleet::{Agent, Fleet, wait_for};
 use super::crowd::Crowd;
-use super::dns::process::{pin, processor_time};
+use super::dns::process::{Process, pin, processor_time};
 use super::stats::{median, percentile};
 use crate::run::Cmd;
 use crate::workspace::Workspace;
+
+pub(crate) use bare::serve as serve_bare;
 
 pub(super) const ABOUT: &str =
     "lookups of a service with three instances, with wrk and at half load (--runs N, --quick)";
@@ -21,10 +28,15 @@ pub(super) const ABOUT: &str =
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
 const INSTANCES: usize = 3;
+/// The last octet of the bare server's address.
+const OWN: u8 = 200;
+const PATIENCE: Duration = Duration::from_secs(10);
 const PATH: &str = "/api/services/http.api.prod.shop";
 const TARGET_PER_SECOND: f64 = 60_000.0;
 /// Connections of wrk.
 const CONNECTIONS: usize = 32;
+/// Of answers at half load: each part has a p99 of its own.
+const PARTS_PER_SECOND: usize = 10;
 /// Connections at half load: requests that may be under way at a time.
 const PACED_CONNECTIONS: usize = 64;
 
@@ -48,54 +60,119 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let body = "{\"service\":\"http.api.prod.shop\",\"port\":8080,\"tags\":[\"v2\"]}";
         client.expect("PUT", &format!("/api/instances/i{number}"), body.as_bytes())?;
     }
+    let bare = Bare::start(agent)?;
+    let servers = [(agent.address(), agent.pid()?), (bare.address, bare.process.pid())];
     let (rounds, turn) = if args.quick { (3, 1) } else { (args.runs, 2) };
-    let mut floods: Vec<Flood> = (0..rounds).map(|_| flood(agent, turn)).collect::<Result<_>>()?;
-    floods.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    let middle = &floods[floods.len() / 2];
-    let pace = (middle.per_second / 2.0) as u32;
-    // One pause of the machine, as long as a hundredth of a round, is that round's p99: the middle one is told.
-    let (mut p50s, mut p99s) = (Vec::new(), Vec::new());
+    let mut floods = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
-        let samples = paced(agent, pace, Duration::from_secs(u64::from(turn)))?;
-        p50s.push(median(&samples));
-        p99s.push(percentile(&samples, 99.0));
+        for (floods, (address, pid)) in floods.iter_mut().zip(servers) {
+            floods.push(flood(address, pid, turn)?);
+        }
     }
-    let (p50, p99, worst) = (median(&p50s), median(&p99s), percentile(&p99s, 100.0));
+    let [own, bare] = floods.map(middle);
+    let pace = (own.per_second / 2.0) as u32;
+    let mut waits = [Waits::default(), Waits::default()];
+    for _ in 0..rounds {
+        for (waits, (address, _)) in waits.iter_mut().zip(servers) {
+            let samples = paced(address, pace, Duration::from_secs(u64::from(turn)))?;
+            waits.add(samples, pace as usize / PARTS_PER_SECOND);
+        }
+    }
     println!(
         "{}",
-        render_alone(&[
-            Finding::alone(
-                "lookups with keep-alive, 3 instances, 32 connections: answers",
-                "> 60,000/s",
-                format!("{}/s", grouped(middle.per_second)),
-                middle.per_second > TARGET_PER_SECOND,
-            ),
-            Finding::alone(
-                "the same: per core of the agent's own processor time",
-                "> 60,000/s",
-                format!("{}/s, {:.1} µs each", grouped(middle.per_core()), middle.micros),
-                middle.per_core() > TARGET_PER_SECOND,
-            ),
-            Finding::alone(
-                "the same: latency as wrk has it, at full load",
-                "",
-                middle.latency.clone(),
-                None
-            ),
-            Finding::alone(
-                format!("at half of that, {}/s: latency", grouped(f64::from(pace))),
-                "p99 < 1 ms, in the middle round",
-                format!(
-                    "p50 {}, p99 {}, medians of {rounds} rounds; p99 of the worst {}",
-                    time(p50),
-                    time(p99),
-                    time(worst)
-                ),
-                p99 < Duration::from_millis(1),
-            ),
-        ])
+        render_alone(&[rows_at_full_load(&own, &bare), rows_at_half_load(pace, &waits)].concat())
     );
     Ok(())
+}
+
+fn rows_at_full_load(own: &Flood, bare: &Flood) -> Vec<Finding> {
+    let row = "lookups with keep-alive, 3 instances, 32 connections: answers";
+    let per_second = own.per_second;
+    let latency = |flood: &Flood| flood.latency.clone();
+    vec![
+        Finding::alone(
+            row,
+            "> 60,000/s",
+            format!("{}/s", grouped(per_second)),
+            per_second > TARGET_PER_SECOND,
+        ),
+        Finding::alone(
+            "the same: per core of the agent's own processor time",
+            "> 60,000/s",
+            own.told(),
+            own.per_core() > TARGET_PER_SECOND,
+        ),
+        Finding::alone("the same: latency as wrk has it, at full load", "", latency(own), None),
+        Finding::alone("bare server: per core", "", bare.told(), None),
+        Finding::alone("bare server: latency as wrk has it, at full load", "", latency(bare), None),
+    ]
+}
+
+fn rows_at_half_load(pace: u32, [own, bare]: &[Waits; 2]) -> Vec<Finding> {
+    let pace = grouped(f64::from(pace));
+    vec![
+        Finding::alone(
+            format!("at half of that, {pace}/s: latency"),
+            "p99 < 1 ms, in the middle tenth of a second",
+            own.told(),
+            median(&own.p99s) < Duration::from_millis(1),
+        ),
+        Finding::alone(format!("bare server at {pace}/s: latency"), "", bare.told(), None),
+    ]
+}
+
+/// A bare server with an answer of the agent's.
+struct Bare {
+    address: SocketAddr,
+    process: Process,
+}
+
+impl Bare {
+    fn start(agent: &Agent) -> Result<Self> {
+        let mut answer = Vec::new();
+        Crowd::open(agent.address(), 1, |_| request())?.take(PATIENCE, &mut |_, octets| {
+            answer.extend_from_slice(octets);
+            Ok(())
+        })?;
+        let file = agent.data.with_extension("answer");
+        fs::write(&file, answer)?;
+        let SocketAddr::V4(of_agent) = agent.address() else { bail!("the agent is on IPv6") };
+        let [a, b, c, _] = of_agent.ip().octets();
+        let address = SocketAddr::from((Ipv4Addr::new(a, b, c, OWN), of_agent.port()));
+        let program = std::env::current_exe()?.display().to_string();
+        let args = ["bare", &address.to_string(), &file.display().to_string()];
+        let process = Process::start(SERVER_CORE, &file.with_extension("log"), &program, &args)?;
+        wait_for("the bare server", || Ok(TcpStream::connect(address).is_ok()))?;
+        Ok(Self { address, process })
+    }
+}
+
+/// How long answers took. A machine that stands still for some milliseconds twice a second is the p99 of the whole;
+/// so that of each tenth of a second is taken too, and the middle one told.
+#[derive(Default)]
+struct Waits {
+    all: Vec<Duration>,
+    p99s: Vec<Duration>,
+}
+
+impl Waits {
+    /// Adds those of some time, so many in each part of it.
+    fn add(&mut self, samples: Vec<Duration>, part: usize) {
+        self.p99s.extend(samples.chunks_exact(part).map(|part| percentile(part, 99.0)));
+        self.all.extend(samples);
+    }
+
+    fn told(&self) -> String {
+        let times = [median(&self.all), median(&self.p99s), percentile(&self.all, 99.0)];
+        let [p50, p99, whole] = times.map(time);
+        let parts = self.p99s.len();
+        format!("p50 {p50}, p99 {p99} in the middle one of {parts}; p99 of all {whole}")
+    }
+}
+
+fn middle(mut floods: Vec<Flood>) -> Flood {
+    floods.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    floods.swap_remove(floods.len() / 2)
 }
 
 struct Flood {
@@ -109,15 +186,19 @@ impl Flood {
     fn per_core(&self) -> f64 {
         1e6 / self.micros
     }
+
+    fn told(&self) -> String {
+        format!("{}/s, {:.1} µs each", grouped(self.per_core()), self.micros)
+    }
 }
 
-fn flood(agent: &Agent, seconds: u32) -> Result<Flood> {
-    let url = format!("http://{}{PATH}", agent.address());
+fn flood(server: SocketAddr, pid: u32, seconds: u32) -> Result<Flood> {
+    let url = format!("http://{server}{PATH}");
     let (connections, time) = (CONNECTIONS.to_string(), format!("{seconds}s"));
-    let used = processor_time(agent.pid()?)?;
+    let used = processor_time(pid)?;
     let args = ["-t", "1", "-c", &connections, "-d", &time, "--latency", &url];
     let said = Cmd::new("wrk", args).output()?;
-    let used = processor_time(agent.pid()?)? - used;
+    let used = processor_time(pid)?.saturating_sub(used);
     let (answers, per_second, latency) =
         read(&said).with_context(|| format!("wrk says:\n{said}"))?;
     Ok(Flood { per_second, micros: used.as_secs_f64() * 1e6 / answers, latency })
@@ -138,11 +219,15 @@ fn read(said: &str) -> Result<(f64, f64, String)> {
     Ok((answers.0.parse()?, per_second, latency.join(", ")))
 }
 
+fn request() -> String {
+    format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
 /// Asks at a steady pace, on whichever connection is free. Returns how long each answer took, counted from when its
 /// question was due.
-fn paced(agent: &Agent, per_second: u32, time: Duration) -> Result<Vec<Duration>> {
-    let request = format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let mut crowd = Crowd::open(agent.address(), PACED_CONNECTIONS, |_| request.clone())?;
+fn paced(server: SocketAddr, per_second: u32, time: Duration) -> Result<Vec<Duration>> {
+    let request = request();
+    let mut crowd = Crowd::open(server, PACED_CONNECTIONS, |_| request.clone())?;
     let mut free: Vec<usize> = Vec::new();
     while free.len() < PACED_CONNECTIONS {
         crowd.take(Duration::from_secs(1), &mut |number, octets| {
@@ -179,6 +264,18 @@ fn paced(agent: &Agent, per_second: u32, time: Duration) -> Result<Vec<Duration>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_in_the_whole_and_not_in_the_middle_part() {
+        let mut samples = vec![Duration::from_micros(40); 500];
+        samples[..10].fill(Duration::from_millis(9));
+        let mut waits = Waits::default();
+        waits.add(samples, 100);
+        assert_eq!(
+            waits.told(),
+            "p50 0.04 ms, p99 0.04 ms in the middle one of 5; p99 of all 9.00 ms"
+        );
+    }
 
     const SAID: &str = "Running 1s test @ http://127.0.0.1:1/\n  1 threads and 32 connections\n  \
         Latency Distribution\n     50%  401.00us\n     75%  410.00us\n     99%    1.03ms\n  \

@@ -1,6 +1,7 @@
 //! Live members, told apart by whether they are in the own zone.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::super::Peer;
 use crate::model::NodeId;
@@ -34,6 +35,13 @@ impl Roster {
         let Place { is_near, at } = *self.places.get(&node)?;
         let side = if is_near { &self.near } else { &self.far };
         side.get(at as usize).copied()
+    }
+
+    /// The one after a node in the order of ids, from the last on to the first, passing over another.
+    pub(super) fn next_after(&self, node: NodeId, but: NodeId) -> Option<Peer> {
+        let after = self.places.range((Bound::Excluded(node), Bound::Unbounded));
+        let mut others = after.chain(self.places.range(..node)).map(|(id, _)| *id);
+        others.find(|id| *id != but).and_then(|id| self.peer(id))
     }
 
     /// Adds a member, or the later life of one. Where it is stays as it was unless that is known now.
@@ -82,6 +90,16 @@ mod tests {
             side.sort_unstable();
             side
         })
+    }
+
+    #[test]
+    fn each_member_but_one_is_the_next_of_another() {
+        let mut roster = Roster::default();
+        for n in [7, 1, 4, 9] {
+            roster.add(peer(n, 1), Some(n % 2 == 0));
+        }
+        let next = |n| roster.next_after(peer(n, 1).id, peer(4, 1).id).map(|next| next.id);
+        assert_eq!([1, 7, 9].map(next), [7, 9, 1].map(|n| Some(peer(n, 1).id)));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::replica::{
     Delta, DeltaRow, MergeError, Replica, Request, Row, RowKey, RowState, Version,
 };
 
-/// In clusters up to this many others, who makes bad news tells all of them in packets. In larger ones it tells some,
-/// and packets are sent again later, for those who got none. In both, who hears it tells some more.
+/// In clusters up to this many others, who makes bad news tells all of them in packets, and each of them the one after
+/// it, so that who lost a packet gets another. In larger ones some are told, who tell some more, now and again later.
 const SMALL: usize = 16;
 /// When, after the first time.
 const REPEATS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(180)];
@@ -250,14 +250,18 @@ impl Exchange {
             return;
         }
         let packet: Arc<[u8]> = packet.into();
-        let is_small = self.is_small();
-        if is_small && from.is_none() {
-            let (near_side, far_side) = self.view.roster().sides();
-            return self.output_packet([near_side, far_side].concat(), &packet);
+        if self.is_small() {
+            let roster = self.view.roster();
+            let (near_side, far_side) = roster.sides();
+            let to = match from {
+                None => [near_side, far_side].concat(),
+                Some(_) => roster.next_after(self.own, delta.origin).into_iter().collect(),
+            };
+            return self.output_packet(to, &packet);
         }
         let far = if from.is_none() { FAR_BY_MAKER } else { 1 };
         self.send_to_some(&packet, far, &[Some(delta.origin), from]);
-        if !is_small && self.repeats.len() < MOST_REPEATS {
+        if self.repeats.len() < MOST_REPEATS {
             let at = now + REPEATS[0];
             let place = self.repeats.partition_point(|other| other.at <= at);
             let repeat = Repeat { at, rounds: 1, origin: delta.origin, packet };

@@ -77,8 +77,8 @@ struct Net {
     /// Links on which frames are lost.
     broken: Vec<(u8, u8)>,
     has_packets: bool,
-    /// Agents that packets do not reach.
-    deaf: Vec<u8>,
+    /// From whom to whom packets are lost.
+    lost: Vec<(u8, u8)>,
     pushes: usize,
 }
 
@@ -91,7 +91,7 @@ impl Net {
             in_flight: VecDeque::new(),
             broken: Vec::new(),
             has_packets: false,
-            deaf: Vec::new(),
+            lost: Vec::new(),
             pushes: 0,
         };
         for n in 1..=agents {
@@ -221,7 +221,7 @@ impl Net {
         for (from, to, packet) in packets.into_iter().filter(|_| has_packets) {
             let Ok(Packet::Urgent(delta)) = Packet::decode(&packet) else { panic!("not urgent") };
             let number = to.id.as_bytes()[0];
-            if self.deaf.contains(&number) {
+            if self.lost.contains(&(from, number)) {
                 continue;
             }
             let agent = self.agent(number);
@@ -407,13 +407,24 @@ fn who_lost_a_packet_is_told_by_others_when_its_makers_streams_stand_still() {
         net.broken.extend([(1, other), (other, 1)]);
     }
     net.has_packets = true;
-    net.deaf = vec![3, 5];
+    net.lost = (1..=8).flat_map(|from| [(from, 3), (from, 5)]).collect();
     net.commit(1, vec![gone("a")]);
     let key = gone("a").key;
     let knows = |net: &Net, n: u8| net.agents[&n].replica.row(id(1), &key).is_none();
     assert!(knows(&net, 2) && !knows(&net, 3) && !knows(&net, 5));
     net.pass(ExchangeSettings::default().grace + Duration::from_millis(50));
     assert!((2..=8).all(|n| knows(&net, n)));
+}
+
+#[test]
+fn who_lost_the_packet_of_the_maker_gets_the_one_of_the_member_before_it() {
+    let mut net = Net::of_members(8);
+    net.commit(1, vec![instance("a", 1)]);
+    net.broken = (1..=8).flat_map(|from| (1..=8).map(move |to| (from, to))).collect();
+    net.has_packets = true;
+    net.lost = vec![(1, 2), (1, 5), (1, 8)];
+    net.commit(1, vec![gone("a")]);
+    assert!(net.is_equal());
 }
 
 #[test]

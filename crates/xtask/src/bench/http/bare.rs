@@ -1,0 +1,33 @@
+//! A server that has its answer ready and reads no question: what any server pays at least, and what the machine adds.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::{fs, thread};
+
+use anyhow::{Context, Result};
+
+/// What one read takes: any question of a bench.
+const QUESTION: usize = 4096;
+
+/// Serves until it is killed, with a thread for each connection.
+pub(crate) fn serve(listen: SocketAddr, answer: &Path) -> Result<()> {
+    let answer = fs::read(answer).with_context(|| format!("cannot read {}", answer.display()))?;
+    let listener = TcpListener::bind(listen).with_context(|| format!("cannot use {listen}"))?;
+    thread::scope(|scope| {
+        for stream in listener.incoming() {
+            let (stream, answer) = (stream?, &answer);
+            scope.spawn(move || answer_all(stream, answer));
+        }
+        Ok(())
+    })
+}
+
+/// Ends with the connection.
+fn answer_all(mut stream: TcpStream, answer: &[u8]) {
+    let mut question = [0; QUESTION];
+    while let Ok(octets) = stream.read(&mut question)
+        && octets > 0
+        && stream.write_all(answer).is_ok()
+    {}
+}
