@@ -15,6 +15,7 @@ mod connection;
 mod encoded;
 mod events;
 mod filter;
+mod gate;
 mod instances;
 mod listen;
 mod lookup;
@@ -41,7 +42,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dunlin_core::catalog::ServiceView;
@@ -58,6 +58,7 @@ use self::authorize::{Denials, Peer};
 use self::connection::Connection;
 use self::encoded::{Encoded, Encodings};
 use self::filter::Filter;
+use self::gate::Gate;
 use self::problem::Problem;
 use crate::Handle;
 use crate::access::{Access, Caller};
@@ -229,9 +230,7 @@ fn assemble(
         .route("/", axum::routing::get(agent::index))
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_method)
-        .layer(from_fn_with_state(Arc::clone(&app), authorize::authorize))
-        .layer(from_fn_with_state(Arc::clone(&app), rebinding::refuse_strangers))
-        .layer(from_fn_with_state(measures, measure::measure))
+        .layer(Gate { app: Arc::clone(&app), measures })
         .with_state(app);
     (router, connections)
 }

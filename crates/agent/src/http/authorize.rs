@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{Extension, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
@@ -94,30 +93,26 @@ impl Collect for ShownDenials {
     }
 }
 
-/// Around every call: lets it pass with the caller's [`Grant`], or turns it away.
-pub(super) async fn authorize(
-    State(app): State<Arc<App>>,
-    Extension(Peer(caller)): Extension<Peer>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Lets a call pass with the caller's [`Grant`], or turns it away.
+pub(super) fn refusal(app: &App, request: &mut Request) -> Option<Response> {
+    let Peer(caller) = *request.extensions().get().expect("a connection knows its other end");
     let call = request.extensions().get::<MatchedPath>();
     let need = Need::of(request.method(), call);
     let is_known = match app.access.grant(caller, shown(request.headers())) {
         Ok(grant) if need.is_met_by(&grant) => {
             request.extensions_mut().insert(grant);
-            return next.run(request).await;
+            return None;
         }
-        _ if need == Need::Nothing => return next.run(request).await,
+        _ if need == Need::Nothing => return None,
         Ok(grant) => grant != Grant::nothing(),
         Err(_) => false,
     };
     if is_known {
         app.denials.forbidden.fetch_add(1, Ordering::Relaxed);
-        return forbidden(need, &app.access);
+        return Some(forbidden(need, &app.access));
     }
     app.denials.unknown.fetch_add(1, Ordering::Relaxed);
-    unknown(request.headers().contains_key(header::AUTHORIZATION))
+    Some(unknown(request.headers().contains_key(header::AUTHORIZATION)))
 }
 
 fn shown(headers: &HeaderMap) -> Shown<'_> {

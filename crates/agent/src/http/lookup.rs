@@ -58,6 +58,8 @@ pub(super) async fn lookup_service(
         let view = app.handle.shared().view.load();
         return Ok(answer(&app, &view, &name, &wish.filter));
     };
+    // It lies in what the connection has read, which would be kept as long as it is.
+    drop(uri);
     let view = wait(&app, peer, &name, index, wish.wait).await?;
     let mut response = answer(&app, &view, &name, &wish.filter);
     response.extensions_mut().insert(Waited);

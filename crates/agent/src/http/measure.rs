@@ -7,9 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::MatchedPath;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -87,30 +86,25 @@ impl Measures {
     fn of(&self, call: Option<&MatchedPath>) -> &Measure {
         call.and_then(|call| self.calls.get(call.as_str())).unwrap_or(&self.other)
     }
+
+    /// Counts an answer, and the time since its request came.
+    pub(super) fn count(&self, call: Option<&MatchedPath>, since: Instant, response: &Response) {
+        let measure = self.of(call);
+        let class = usize::from(response.status().as_u16() / 100).clamp(1, CLASSES.len());
+        measure.by_class[class - 1].inc();
+        if response.extensions().get::<Waited>().is_none() {
+            measure.seconds.observe(since.elapsed().as_secs_f64());
+        }
+    }
 }
 
-/// Around every call: refuses heads that are too large, counts, takes the time.
-pub(super) async fn measure(
-    State(measures): State<Arc<Measures>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let call = request.extensions().get::<MatchedPath>().cloned();
-    let octets: usize = octets(request.headers());
-    let response = if octets > measures.header_octets {
-        let error = format!("headers: {octets} octets; at most {}", measures.header_octets);
+/// Refuses heads that are too large.
+pub(super) fn refusal(measures: &Measures, headers: &HeaderMap) -> Option<Response> {
+    let (octets, most) = (octets(headers), measures.header_octets);
+    (octets > most).then(|| {
+        let error = format!("headers: {octets} octets; at most {most}");
         Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, error).into_response()
-    } else {
-        next.run(request).await
-    };
-    let measure = measures.of(call.as_ref());
-    let class = usize::from(response.status().as_u16() / 100).clamp(1, CLASSES.len());
-    measure.by_class[class - 1].inc();
-    if response.extensions().get::<Waited>().is_none() {
-        measure.seconds.observe(started.elapsed().as_secs_f64());
-    }
-    response
+    })
 }
 
 fn octets(headers: &HeaderMap) -> usize {

@@ -6,34 +6,28 @@
 //! An API that listens beyond loopback is reached by names that only its operator knows.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::problem::Problem;
 
-/// Around every call: refuses a `Host` that a stranger may own.
-pub(super) async fn refuse_strangers(
-    State(app): State<Arc<App>>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Refuses a `Host` that a stranger may own.
+pub(super) fn refusal(app: &App, request: &Request) -> Option<Response> {
     let identity = &app.handle.shared().identity;
     let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().cloned();
     let authority = authority.or_else(|| named.and_then(|host| host.parse::<Authority>().ok()));
     let is_trusted = authority.is_none_or(|a| is_own(a.host(), &identity.domain));
     if is_trusted || !identity.api.ip().is_loopback() {
-        return next.run(request).await;
+        return None;
     }
     let error = "the API on loopback does not answer to this host name";
     let hint = "ask for 127.0.0.1 or localhost; pages of other sites may not speak to the agent";
-    Problem::new(StatusCode::MISDIRECTED_REQUEST, error).hint(hint).into_response()
+    Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, error).hint(hint).into_response())
 }
 
 /// Whether nobody else can make this name resolve to where they like.
