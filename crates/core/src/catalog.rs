@@ -6,6 +6,7 @@
 //!
 //! The [guard](GuardSettings) sits between the two: what the rows say is gone is not always gone.
 
+mod by_name;
 mod guard;
 mod hints;
 mod nodes;

@@ -243,7 +243,9 @@ impl Wish {
         let mut changes: Vec<State> = match self {
             Self::One(name) => present(name).map(State::Present).into_iter().collect(),
             Self::Some(names) => names.iter().filter_map(present).map(State::Present).collect(),
-            Self::All => view.services().filter(is_news).cloned().map(State::Present).collect(),
+            Self::All => {
+                view.changed_since(after).into_iter().cloned().map(State::Present).collect()
+            }
         };
         // A service may have gone, come back and gone again; only its present absence matters.
         let gone = removed.filter(|(_, name)| self.includes(name) && view.service(name).is_none());

@@ -90,7 +90,7 @@ impl Hints {
 
 /// The lower bits of a hash, as many as number `len` places, a power of two.
 #[allow(clippy::cast_possible_truncation, reason = "only the lower bits are wanted")]
-fn low(hash: u64, len: usize) -> usize {
+pub(super) fn low(hash: u64, len: usize) -> usize {
     hash as usize & (len - 1)
 }
 

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use smol_str::SmolStr;
 
+use super::by_name::ByName;
 use super::hints::{self, Hints};
 use super::{EndpointKey, NodeStatus};
 use crate::model::limits::NAME_OCTETS;
@@ -238,8 +239,9 @@ pub struct CatalogView {
     layout_index: u64,
     topology: Arc<Topology>,
     topology_index: u64,
-    /// Keyed by the labels in reverse, so that those of one product stand together.
-    services: OrdMap<SmolStr, Arc<ServiceView>>,
+    services: ByName,
+    /// Their names with the labels in reverse, so that those of one product stand together.
+    keys: OrdSet<SmolStr>,
     hints: Arc<Hints>,
     /// Names that the hints were told of since they were made.
     hinted: usize,
@@ -260,7 +262,8 @@ impl CatalogView {
             layout_index: index,
             topology: Arc::new(topology),
             topology_index: index,
-            services: OrdMap::new(),
+            services: ByName::default(),
+            keys: OrdSet::new(),
             hints: Arc::new(Hints::for_names(0)),
             hinted: 0,
             nodes: OrdMap::new(),
@@ -311,13 +314,19 @@ impl CatalogView {
     /// The index of one service, by its [`service_key`](Self::service_key).
     #[must_use]
     pub fn index_of(&self, key: &str) -> Option<u64> {
-        self.services.get(key).map(|service| service.index)
+        self.by_key(key).map(|service| service.index)
     }
 
     /// One service, if any instance of it is registered anywhere.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
-        self.services.get(Reversed::of(name.as_str()).as_str())
+        let hash = hints::hash(Reversed::of(name.as_str()).as_str());
+        self.services.get(hash, |service| service.name == *name)
+    }
+
+    fn by_key(&self, key: &str) -> Option<&Arc<ServiceView>> {
+        let is_it = |service: &ServiceView| Reversed::of(service.name.as_str()).as_str() == key;
+        self.services.get(hints::hash(key), is_it)
     }
 
     /// Whether a service is certainly what it was in the view of an earlier index, by its
@@ -331,10 +340,11 @@ impl CatalogView {
     #[must_use]
     pub fn named(&self, name: &str) -> Named<'_> {
         let mut key = Reversed::of(name);
-        if !self.hints.may_exist(hints::hash(key.as_str())) {
+        let hash = hints::hash(key.as_str());
+        if !self.hints.may_exist(hash) {
             return Named::Nothing;
         }
-        if let Some(service) = self.services.get(key.as_str()) {
+        if let Some(service) = self.services.get(hash, |service| service.name.as_str() == name) {
             return Named::Service(service);
         }
         key.push(b".");
@@ -351,13 +361,19 @@ impl CatalogView {
     }
 
     fn has_key_from(&self, prefix: &str) -> bool {
-        let mut range = self.services.range::<_, str>((Bound::Included(prefix), Bound::Unbounded));
-        range.next().is_some_and(|(key, _)| key.starts_with(prefix))
+        let mut range = self.keys.range::<_, str>((Bound::Included(prefix), Bound::Unbounded));
+        range.next().is_some_and(|key| key.starts_with(prefix))
     }
 
     /// All services, sorted by their labels in reverse: those of one product stand together.
     pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
-        self.services.values()
+        self.keys.iter().map(|key| self.by_key(key).expect("each key is a service's"))
+    }
+
+    /// The services that changed after an index, in no order.
+    #[must_use]
+    pub fn changed_since(&self, index: u64) -> Vec<&Arc<ServiceView>> {
+        self.services.filter(|service| service.index > index)
     }
 
     /// How many services there are.
@@ -437,12 +453,14 @@ impl CatalogView {
         guard: Option<GuardMark>,
         endpoints: Arc<[Endpoint]>,
     ) {
-        let key = SmolStr::new(Reversed::of(name.as_str()).as_str());
+        let key = Reversed::of(name.as_str());
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
-        self.hints.change(hints::hash(&key), self.index);
-        if self.services.insert(key.clone(), view).is_none() {
+        let hash = hints::hash(key.as_str());
+        self.hints.change(hash, self.index);
+        if self.services.insert(hash, view) {
+            self.keys.insert(key.as_str().into());
             self.layout_index = self.index;
-            self.hint_at(&key);
+            self.hint_at(key.as_str());
         }
     }
 
@@ -452,7 +470,7 @@ impl CatalogView {
         self.hinted += new_to(&self.hints, hints::names(key));
         if self.hinted > self.hints.room() {
             let anew = self.hints.anew(self.services.len());
-            let names = self.services.keys().flat_map(|key| hints::names(key));
+            let names = self.keys.iter().flat_map(|key| hints::names(key));
             self.hinted = new_to(&anew, names);
             self.hints = Arc::new(anew);
         }
@@ -467,7 +485,7 @@ impl CatalogView {
         let is_sorted = |s: &ServiceView| {
             s.endpoints.is_sorted_by(|a, b| self.topology.compare(a, b) != Ordering::Greater)
         };
-        let moved: Vec<_> = self.services.values().filter(|s| !is_sorted(s)).cloned().collect();
+        let moved: Vec<_> = self.services().filter(|s| !is_sorted(s)).cloned().collect();
         let put = |service: &Arc<ServiceView>| {
             let name = service.name.clone();
             self.put_service(name.clone(), service.guard, service.endpoints.to_vec());
@@ -479,10 +497,12 @@ impl CatalogView {
     /// Removes a service at the present index, remembering that it was there.
     pub fn remove_service(&mut self, name: &ServiceName) {
         let key = Reversed::of(name.as_str());
-        if self.services.remove(key.as_str()).is_none() {
+        let hash = hints::hash(key.as_str());
+        if !self.services.remove(hash, |service| service.name == *name) {
             return;
         }
-        self.hints.change(hints::hash(key.as_str()), self.index);
+        self.keys.remove(key.as_str());
+        self.hints.change(hash, self.index);
         self.layout_index = self.index;
         self.removals.entry(self.index).or_default().push(name.clone());
         if self.removals.len() > REMEMBERED_REMOVALS

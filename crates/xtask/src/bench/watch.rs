@@ -66,11 +66,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// With agents of its own, one of which is measured.
 fn measure(kind: Kind, binary: &Path, amount: &Amount) -> Result<Vec<Finding>> {
     pin(std::process::id(), BOTH)?;
-    let fleet = Fleet::start(binary, 2)?;
+    let mut fleet = Fleet::prepare(binary, 2)?;
+    // An agent looks at the processors it has when it starts.
+    for (agent, processor) in fleet.agents.iter_mut().zip([MEASURED, OTHERS]) {
+        pin(std::process::id(), processor)?;
+        agent.start()?;
+    }
+    fleet.wait_until_joined()?;
     let [measured, other] = &fleet.agents[..] else { unreachable!("two were started") };
-    pin(measured.pid()?, MEASURED)?;
-    pin(other.pid()?, OTHERS)?;
-    pin(std::process::id(), OTHERS)?;
     let mut changes = Changes::new(other.client()?);
     changes.state_all()?;
     measured.wait_for_head(&other.name, other.head_of(&other.name)?)?;

@@ -1,0 +1,239 @@
+//! Services by their names: a hash trie (Bagwell, "Ideal Hash Trees", 2001), so that a lookup waits for memory three or
+//! four times, however many services there are.
+//!
+//! Cloning one costs a reference count. A change copies a leaf and the branches above it, and shares the rest. Hashes are
+//! not keyed: only services that are registered could have the same on purpose, and would be searched one by one.
+
+use std::array;
+use std::sync::Arc;
+
+use super::hints::low;
+use super::view::ServiceView;
+
+/// Bits of a hash that choose a branch's child.
+const BITS: u32 = 4;
+const CHILDREN: usize = 1 << BITS;
+/// Where the bits of a hash end.
+const DEEPEST: u32 = u64::BITS / BITS;
+/// Services of a leaf, above which it becomes a branch; at the deepest level there is no limit.
+const MOST: usize = 32;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ByName {
+    root: Node,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Leaf(Arc<[Entry]>),
+    Branch(Arc<[Node; CHILDREN]>),
+}
+
+/// The hash of a service's name, and the service.
+type Entry = (u64, Arc<ServiceView>);
+
+impl ByName {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The service of a hash that is the one sought.
+    pub(super) fn get(
+        &self,
+        hash: u64,
+        is_it: impl Fn(&ServiceView) -> bool,
+    ) -> Option<&Arc<ServiceView>> {
+        let (mut node, mut rest) = (&self.root, hash);
+        loop {
+            match node {
+                Node::Branch(children) => {
+                    (node, rest) = (&children[low(rest, CHILDREN)], rest >> BITS);
+                }
+                Node::Leaf(entries) => {
+                    let found = entries.iter().find(|(other, it)| *other == hash && is_it(it));
+                    return found.map(|(_, service)| service);
+                }
+            }
+        }
+    }
+
+    /// Puts a service in, in the place of the one of its name. Whether there was none.
+    pub(super) fn insert(&mut self, hash: u64, service: Arc<ServiceView>) -> bool {
+        let is_new = self.root.insert(0, (hash, service));
+        self.len += usize::from(is_new);
+        is_new
+    }
+
+    /// Takes out the service that is the one sought. Whether it was there.
+    pub(super) fn remove(&mut self, hash: u64, is_it: impl Fn(&ServiceView) -> bool) -> bool {
+        // So that nothing is copied for one that is not there.
+        let was_there = self.get(hash, &is_it).is_some();
+        if was_there {
+            self.root.remove(hash, hash, &is_it);
+            self.len -= 1;
+        }
+        was_there
+    }
+
+    /// Those that are sought, in no order.
+    pub(super) fn filter(
+        &self,
+        is_sought: impl Fn(&ServiceView) -> bool,
+    ) -> Vec<&Arc<ServiceView>> {
+        let mut found = Vec::new();
+        self.root.visit(&mut |service| {
+            if is_sought(service) {
+                found.push(service);
+            }
+        });
+        found
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::Leaf(Arc::default())
+    }
+}
+
+impl Node {
+    /// Puts an entry in below this node, which is at a depth. Whether there was none of its name.
+    fn insert(&mut self, depth: u32, entry: Entry) -> bool {
+        let entries = match self {
+            Self::Branch(children) => {
+                let child = low(entry.0 >> (BITS * depth), CHILDREN);
+                return Arc::make_mut(children)[child].insert(depth + 1, entry);
+            }
+            Self::Leaf(entries) => entries,
+        };
+        let is_it = |other: &Entry| other.0 == entry.0 && other.1.name == entry.1.name;
+        if let Some(at) = entries.iter().position(is_it) {
+            Arc::make_mut(entries)[at] = entry;
+            return false;
+        }
+        let is_full = entries.len() >= MOST && depth < DEEPEST;
+        let all = entries.iter().cloned().chain([entry]);
+        *self = if is_full { Self::branch(depth, all) } else { Self::Leaf(all.collect()) };
+        true
+    }
+
+    /// A branch at a depth with these below it.
+    fn branch(depth: u32, entries: impl Iterator<Item = Entry>) -> Self {
+        let mut children: [Vec<Entry>; CHILDREN] = array::from_fn(|_| Vec::new());
+        for entry in entries {
+            children[low(entry.0 >> (BITS * depth), CHILDREN)].push(entry);
+        }
+        // All may be in one, which is split once there is one more.
+        Self::Branch(Arc::new(children.map(|entries| Self::Leaf(entries.into()))))
+    }
+
+    /// Takes an entry out that is there; `rest` are the bits of its hash that have chosen nothing yet.
+    fn remove(&mut self, rest: u64, hash: u64, is_it: &impl Fn(&ServiceView) -> bool) {
+        match self {
+            Self::Leaf(entries) => {
+                let stays = |entry: &&Entry| entry.0 != hash || !is_it(&entry.1);
+                *entries = entries.iter().filter(stays).cloned().collect();
+            }
+            Self::Branch(children) => {
+                let children = Arc::make_mut(children);
+                children[low(rest, CHILDREN)].remove(rest >> BITS, hash, is_it);
+                if let Some(few) = few(children) {
+                    *self = Self::Leaf(few);
+                }
+            }
+        }
+    }
+
+    fn visit<'a>(&'a self, visitor: &mut impl FnMut(&'a Arc<ServiceView>)) {
+        match self {
+            Self::Leaf(entries) => entries.iter().for_each(|(_, service)| visitor(service)),
+            Self::Branch(children) => children.iter().for_each(|child| child.visit(visitor)),
+        }
+    }
+}
+
+/// What a branch has below it, if it is so little that a leaf should have it.
+fn few(children: &[Node; CHILDREN]) -> Option<Arc<[Entry]>> {
+    let mut count = 0;
+    for child in children {
+        let Node::Leaf(entries) = child else { return None };
+        count += entries.len();
+    }
+    let entries = children.iter().filter_map(|child| match child {
+        Node::Leaf(entries) => Some(entries.iter().cloned()),
+        Node::Branch(_) => None,
+    });
+    (count <= MOST / 2).then(|| entries.flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::ServiceName;
+
+    fn service(number: u64, index: u64) -> Arc<ServiceView> {
+        let name = ServiceName::parse(&format!("s{number}")).unwrap();
+        Arc::new(ServiceView { name, index, guard: None, endpoints: Arc::default() })
+    }
+
+    /// Few hashes, some of which have most bits in common, so that leaves split deep down.
+    fn hash(number: u64) -> u64 {
+        (number % 40) << (60 * (number % 2))
+    }
+
+    fn is(number: u64) -> impl Fn(&ServiceView) -> bool {
+        move |service| service.name.as_str() == format!("s{number}")
+    }
+
+    proptest! {
+        #[test]
+        fn it_has_what_a_map_of_names_has(
+            steps in prop::collection::vec((0_u64..400, prop::bool::weighted(0.6)), 0..1500)
+        ) {
+            let (mut found, mut expected) = (ByName::default(), BTreeMap::new());
+            let mut earlier = Vec::new();
+            for (at, (number, is_put)) in steps.into_iter().enumerate() {
+                if at % 300 == 0 {
+                    earlier.push((found.clone(), expected.clone()));
+                }
+                let at = at as u64;
+                if is_put {
+                    let is_new = expected.insert(number, at).is_none();
+                    prop_assert_eq!(found.insert(hash(number), service(number, at)), is_new);
+                } else {
+                    let was_there = expected.remove(&number).is_some();
+                    prop_assert_eq!(found.remove(hash(number), is(number)), was_there);
+                }
+            }
+            earlier.push((found, expected));
+            for (found, expected) in earlier {
+                prop_assert_eq!(found.len(), expected.len());
+                prop_assert_eq!(found.filter(|_| true).len(), expected.len());
+                for number in 0..400 {
+                    let index = found.get(hash(number), is(number)).map(|service| service.index);
+                    prop_assert_eq!(index, expected.get(&number).copied());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_not_needed_any_more_go() {
+        let mut services = ByName::default();
+        let hash = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for number in 0..10_000 {
+            services.insert(hash(number), service(number, 0));
+        }
+        assert!(matches!(services.root, Node::Branch(_)));
+        for number in 0..10_000 {
+            services.remove(hash(number), is(number));
+        }
+        assert!(matches!(&services.root, Node::Leaf(entries) if entries.is_empty()));
+        assert_eq!(services.len(), 0);
+    }
+}
