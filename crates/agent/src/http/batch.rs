@@ -35,6 +35,14 @@ impl State {
         }
     }
 
+    /// Of what service.
+    pub(super) fn name(&self) -> &ServiceName {
+        match self {
+            Self::Present(service) => &service.name,
+            Self::Absent(name, _) => name,
+        }
+    }
+
     fn json(&self, encodings: &Encodings, filter: &Filter) -> Bytes {
         match self {
             Self::Present(service) => encodings.of(service, filter).json(),

@@ -230,7 +230,7 @@ impl Wish {
         match self {
             Self::One(name) => vec![state(name)],
             Self::Some(names) => names.iter().map(state).collect(),
-            Self::All => view.services().cloned().map(State::Present).collect(),
+            Self::All => view.services_by_product().cloned().map(State::Present).collect(),
         }
     }
 
@@ -243,15 +243,13 @@ impl Wish {
         let mut changes: Vec<State> = match self {
             Self::One(name) => present(name).map(State::Present).into_iter().collect(),
             Self::Some(names) => names.iter().filter_map(present).map(State::Present).collect(),
-            Self::All => {
-                view.changed_since(after).into_iter().cloned().map(State::Present).collect()
-            }
+            Self::All => view.services().filter(is_news).cloned().map(State::Present).collect(),
         };
         // A service may have gone, come back and gone again; only its present absence matters.
         let gone = removed.filter(|(_, name)| self.includes(name) && view.service(name).is_none());
         let last: BTreeMap<&ServiceName, u64> = gone.map(|(at, name)| (name, at)).collect();
         changes.extend(last.into_iter().map(|(name, at)| State::Absent(name.clone(), at)));
-        changes.sort_by_key(State::index);
+        changes.sort_by(|a, b| (a.index(), a.name()).cmp(&(b.index(), b.name())));
         Some(changes)
     }
 

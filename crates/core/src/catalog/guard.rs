@@ -117,7 +117,8 @@ impl Probe {
 struct Vanished {
     /// When it is forgotten unless more follows.
     window_ends: Instant,
-    endpoint: Endpoint,
+    /// Apart, since a map's node has room for eleven.
+    endpoint: Box<Endpoint>,
     /// Set while it is held; a probe that fails ends that by removal.
     probe: Option<Probe>,
 }
@@ -167,7 +168,7 @@ impl Guard {
     /// The endpoint as it was, if it is held.
     pub(super) fn held_endpoint(&self, key: &EndpointKey) -> Option<&Endpoint> {
         self.hold?;
-        self.vanished.get(key).map(|vanished| &vanished.endpoint)
+        self.vanished.get(key).map(|vanished| &*vanished.endpoint)
     }
 
     /// Why an endpoint is in answers, or not.
@@ -218,7 +219,8 @@ impl Guard {
             let key = endpoint.key();
             self.forget(&key);
             self.windows.insert((window_ends, key.clone()));
-            self.vanished.insert(key, Vanished { window_ends, endpoint, probe: None });
+            let vanished = Vanished { window_ends, endpoint: endpoint.into(), probe: None };
+            self.vanished.insert(key, vanished);
         }
         if self.hold.is_none() {
             self.end_windows(now);
@@ -236,6 +238,17 @@ impl Guard {
         } else {
             self.end_panic();
         }
+        self.give_back();
+    }
+
+    /// Gives back the memory of what is empty: a map keeps a node of some hundred octets, and when half a cluster is gone,
+    /// many services have a guard with nothing left to hold.
+    fn give_back(&mut self) {
+        let Self { vanished, windows, panic, agains, .. } = self;
+        give_back(vanished, BTreeMap::is_empty);
+        give_back(windows, BTreeSet::is_empty);
+        give_back(panic, BTreeMap::is_empty);
+        give_back(agains, BTreeSet::is_empty);
     }
 
     fn begin_if_sharp(
@@ -348,6 +361,7 @@ impl Guard {
         let is_held = self.held_endpoint(key).is_some();
         if is_held && !answered {
             self.forget(key);
+            self.give_back();
             return;
         }
         let vanished = self.vanished.get_mut(key).filter(|_| is_held);
@@ -378,6 +392,7 @@ impl Guard {
             self.agains.pop_first();
             self.probe_again(later, key);
         }
+        self.give_back();
     }
 
     /// What a probe last said holds until its next result.
@@ -394,5 +409,12 @@ impl Guard {
             self.agains.insert((later, key.clone()));
         }
         self.probes.push((key, address));
+    }
+}
+
+/// Replaces a collection that is empty by one that has never had anything.
+fn give_back<T: Default>(collection: &mut T, is_empty: impl Fn(&T) -> bool) {
+    if is_empty(collection) {
+        *collection = T::default();
     }
 }

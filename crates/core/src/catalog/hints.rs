@@ -1,7 +1,7 @@
 //! What spares readers a search: whether a name can exist at all, and whether a service can have changed.
 //!
-//! A search in a view's tree costs a dozen waits for memory, and is in vain for names that do not exist and for most
-//! services after a change of another one. Hints are shared by all views that follow on each other, because they
+//! A search costs a few waits for memory, or a dozen where it is for names below another one, and is in vain for names that do
+//! not exist and for most services after a change of another one. Hints are shared by all views that follow on each other, because they
 //! only ever grow: what a later view adds makes readers of an earlier one search once more and find what they would
 //! have found before. They are set before a view is published, so whoever has the view sees them.
 

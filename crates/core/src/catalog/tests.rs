@@ -484,7 +484,7 @@ impl Played {
 
 fn shown(catalog: &Catalog) -> Vec<(ServiceName, Vec<Endpoint>)> {
     let endpoints = |s: &ServiceView| s.endpoints.to_vec();
-    catalog.view().services().map(|s| (s.name.clone(), endpoints(s))).collect()
+    catalog.view().services_by_product().map(|s| (s.name.clone(), endpoints(s))).collect()
 }
 
 proptest! {

@@ -365,15 +365,14 @@ impl CatalogView {
         range.next().is_some_and(|key| key.starts_with(prefix))
     }
 
-    /// All services, sorted by their labels in reverse: those of one product stand together.
+    /// All services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
-        self.keys.iter().map(|key| self.by_key(key).expect("each key is a service's"))
+        self.services.iter()
     }
 
-    /// The services that changed after an index, in no order.
-    #[must_use]
-    pub fn changed_since(&self, index: u64) -> Vec<&Arc<ServiceView>> {
-        self.services.filter(|service| service.index > index)
+    /// All services, sorted by their labels in reverse: those of one product stand together. Costs a lookup for each.
+    pub fn services_by_product(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
+        self.keys.iter().map(|key| self.by_key(key).expect("each key is a service's"))
     }
 
     /// How many services there are.

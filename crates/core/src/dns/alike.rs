@@ -1,4 +1,4 @@
-//! Records that differ in one place, kept as one of them and what the others have there.
+//! Records that differ in one place, kept as one of them and what each has there; short or few ones are kept as they are.
 //!
 //! The addresses of a service differ in their last octets, its SRV records in a port or the host's label. A cache of
 //! many answers is larger than a processor's caches, so that reading an answer is most of what it costs: less is read
@@ -26,19 +26,19 @@ impl Alike {
             return Some(Self { len: 0, at: 0, differing: 0 });
         };
         let (mut before, mut after) = (usize::from(u8::MAX).min(first.len()), first.len());
-        let mut octets = first.len();
+        let mut count = 1;
         for record in records {
             if record.len() != first.len() {
                 return None;
             }
             before = before.min(same(first.iter().zip(record)));
             after = after.min(same(first.iter().rev().zip(record.iter().rev())));
-            octets += record.len();
+            count += 1;
         }
         // Records that are all the same are so from both ends.
         let mut differing = first.len().saturating_sub(before + after);
-        let kept = first.len() + octets / first.len().max(1) * differing;
-        if octets < kept + LEAST_SAVED && first.len() <= u8::MAX.into() {
+        let (whole, packed) = (count * first.len(), first.len() + count * differing);
+        if whole < packed + LEAST_SAVED && first.len() <= u8::MAX.into() {
             (before, differing) = (0, first.len());
         }
         Some(Self {

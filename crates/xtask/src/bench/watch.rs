@@ -72,6 +72,7 @@ fn measure(kind: Kind, binary: &Path, amount: &Amount) -> Result<Vec<Finding>> {
         pin(std::process::id(), processor)?;
         agent.start()?;
     }
+    pin(std::process::id(), OTHERS)?;
     fleet.wait_until_joined()?;
     let [measured, other] = &fleet.agents[..] else { unreachable!("two were started") };
     let mut changes = Changes::new(other.client()?);

@@ -98,8 +98,14 @@ mod tests {
         for n in [7, 1, 4, 9] {
             roster.add(peer(n, 1), Some(n % 2 == 0));
         }
-        let next = |n| roster.next_after(peer(n, 1).id, peer(4, 1).id).map(|next| next.id);
-        assert_eq!([1, 7, 9].map(next), [7, 9, 1].map(|n| Some(peer(n, 1).id)));
+        let next = |n, but| roster.next_after(peer(n, 1).id, peer(but, 1).id).map(|next| next.id);
+        let id = |n| Some(peer(n, 1).id);
+        assert_eq!([0, 2, 5, 8, 10].map(|n| next(n, 4)), [1, 7, 7, 9, 1].map(id));
+        assert_eq!(next(10, 1), id(4), "and over the first");
+        assert_eq!(next(5, 200), id(7), "the other may be no member");
+        let mut pair = Roster::default();
+        pair.add(peer(1, 1), Some(true));
+        assert_eq!(pair.next_after(peer(2, 1).id, peer(1, 1).id), None, "there is nobody else");
     }
 
     #[test]

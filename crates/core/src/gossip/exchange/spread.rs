@@ -13,7 +13,8 @@ use crate::replica::{
 };
 
 /// In clusters up to this many others, who makes bad news tells all of them in packets, and each of them the one after
-/// it, so that who lost a packet gets another. In larger ones some are told, who tell some more, now and again later.
+/// it, so that who lost a packet gets another, unless the one before it lost it as well or has just died: then the links
+/// tell it. In larger clusters some are told, who tell some more, now and again later.
 const SMALL: usize = 16;
 /// When, after the first time.
 const REPEATS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(180)];
