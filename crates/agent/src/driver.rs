@@ -9,6 +9,7 @@ mod batch;
 pub(crate) mod cluster;
 mod effects;
 mod permit;
+mod probes;
 mod startup;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,15 +19,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use batch::InFlight;
 use cluster::Cluster;
-use dunlin_core::catalog::{Catalog, EndpointKey, GuardSettings, Output as CatalogOutput};
+use dunlin_core::catalog::{Catalog, GuardSettings, Output as CatalogOutput};
 use dunlin_core::health::{CheckKey, Outcome, Output as HealthOutput, RunId, Scheduler};
 use dunlin_core::model::{InstanceId, NodeId, ProviderId, ServiceName, Timestamp};
 use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
+use probes::{Probed, Probes, Wanted};
 pub use startup::{Settings, StartError, load, restore, rows_of};
-use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,12 +39,8 @@ use crate::watchdog::Part;
 
 /// Commands that may wait in the queue, and that one batch takes.
 const COMMAND_QUEUE: usize = 1024;
-/// Results of checks and probes that may wait to be taken.
+/// Results of checks that may wait to be taken.
 const RESULT_QUEUE: usize = 1024;
-/// Probes of the guard under way at a time.
-const PROBES: usize = 64;
-/// How long the guard's probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between attempts to store what a disk did not take.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// In clusters up to this size heads are published with every view, in larger ones every so often.
@@ -61,14 +57,6 @@ struct Finished {
     key: CheckKey,
     run: RunId,
     outcome: Outcome,
-}
-
-/// A guard's probe that ended.
-#[derive(Debug)]
-struct Probed {
-    service: ServiceName,
-    key: EndpointKey,
-    answered: bool,
 }
 
 /// The owner of everything that changes.
@@ -99,8 +87,7 @@ pub struct Driver {
     tombstone_marks: VecDeque<(Instant, Version)>,
     reap_after: Duration,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
-    probed: (mpsc::Sender<Probed>, mpsc::Receiver<Probed>),
-    probes: Arc<Semaphore>,
+    probes: Probes,
     /// None while the agent stands alone.
     cluster: Option<Cluster>,
     seed: u64,
@@ -147,7 +134,7 @@ impl Driver {
                 self.runs.remove(&run);
                 self.checks.handle_result(now, wall, &key, run, outcome);
             }
-            Some(Probed { service, key, answered }) = self.probed.1.recv() => {
+            Some(Probed { service, key, answered }) = self.probes.ended() => {
                 let (now, wall) = clocks();
                 self.catalog.handle_probe(now, wall, &service, &key, answered);
             }
@@ -202,7 +189,9 @@ impl Driver {
                     is_published = true;
                     changed.extend(services);
                 }
-                CatalogOutput::Probe { service, key, address } => self.probe(service, key, address),
+                CatalogOutput::Probe { service, key, address } => {
+                    self.probes.want(Wanted { service, key, address });
+                }
                 told @ (CatalogOutput::HealthChanged { .. }
                 | CatalogOutput::Guarded { .. }
                 | CatalogOutput::Released { .. }
@@ -250,17 +239,6 @@ impl Driver {
         }
     }
 
-    fn probe(&self, service: ServiceName, key: EndpointKey, address: SocketAddr) {
-        let (probes, results) = (Arc::clone(&self.probes), self.probed.0.clone());
-        self.tasks.spawn(async move {
-            let Ok(_permit) = probes.acquire().await else { return };
-            let connected = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await;
-            let answered = matches!(connected, Ok(Ok(_)));
-            // An error means that the driver has stopped.
-            let _ = results.send(Probed { service, key, answered }).await;
-        });
-    }
-
     /// Stores what is left. What `run` announced is shown as draining to those who still listen; that
     /// is not stored, so that a restart changes no answer.
     async fn finish(&mut self) {
@@ -287,7 +265,7 @@ impl Driver {
         }
         self.tasks.close();
         self.finished.1.close();
-        self.probed.1.close();
+        self.probes = Probes::default();
     }
 }
 

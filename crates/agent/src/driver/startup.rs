@@ -10,14 +10,15 @@ use dunlin_core::health::Scheduler;
 use dunlin_core::model::{Instance, NodeId, NodePhase, NodeRow, ProviderId, Timestamp};
 use dunlin_core::replica::{Change, Departure, Replica, Row, RowKey, RowState};
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::batch::InstanceChange;
 use super::cluster::Cluster;
-use super::{COMMAND_QUEUE, Driver, PROBES, RESULT_QUEUE, clocks};
+use super::probes::Probes;
+use super::{COMMAND_QUEUE, Driver, RESULT_QUEUE, clocks};
 use crate::checks::Runner;
 use crate::handle::{Command, Shared};
 use crate::net::Net;
@@ -158,8 +159,7 @@ impl Driver {
             tombstone_marks: VecDeque::new(),
             reap_after: settings.reap_after,
             finished: mpsc::channel(RESULT_QUEUE),
-            probed: mpsc::channel(RESULT_QUEUE),
-            probes: Arc::new(Semaphore::new(PROBES)),
+            probes: Probes::default(),
             cluster: None,
             net_events,
             net_frames,

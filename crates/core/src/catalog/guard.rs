@@ -96,14 +96,14 @@ pub(super) struct Observation<'a> {
 enum Probe {
     /// Asked for, no result yet.
     Pending,
-    /// Has a result; asked again at this time.
-    Done { answered: bool, again: Instant },
+    /// Has a result; asked again at this time, and none while it is.
+    Done { answered: bool, again: Option<Instant> },
 }
 
 impl Probe {
     fn again(self) -> Option<Instant> {
         match self {
-            Self::Done { again, .. } => Some(again),
+            Self::Done { again, .. } => again,
             Self::Pending => None,
         }
     }
@@ -357,7 +357,7 @@ impl Guard {
     /// Takes the result of a probe.
     pub(super) fn handle_probe(&mut self, now: Instant, key: &EndpointKey, answered: bool) {
         let again = now + PROBE_INTERVAL;
-        let result = Probe::Done { answered, again };
+        let result = Probe::Done { answered, again: Some(again) };
         let is_held = self.held_endpoint(key).is_some();
         if is_held && !answered {
             self.forget(key);
@@ -387,16 +387,16 @@ impl Guard {
             self.release("its time was over");
         }
         self.end_windows(now);
-        let later = now + PROBE_INTERVAL;
         while let Some((_, key)) = self.agains.first().filter(|(at, _)| *at <= now).cloned() {
             self.agains.pop_first();
-            self.probe_again(later, key);
+            self.probe_again(key);
         }
         self.give_back();
     }
 
-    /// What a probe last said holds until its next result.
-    fn probe_again(&mut self, later: Instant, key: EndpointKey) {
+    /// What a probe last said holds until its next result, and until then no other is asked for: they may take longer
+    /// than the time between them.
+    fn probe_again(&mut self, key: EndpointKey) {
         let held = self.vanished.get_mut(&key).map(|v| (v.endpoint.socket_address(), &mut v.probe));
         let panic = self.panic.get_mut(&key);
         let (address, probe) = match (held, panic) {
@@ -405,8 +405,7 @@ impl Guard {
             (_, None) => return,
         };
         if let Probe::Done { again, .. } = probe {
-            *again = later;
-            self.agains.insert((later, key.clone()));
+            *again = None;
         }
         self.probes.push((key, address));
     }

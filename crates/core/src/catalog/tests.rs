@@ -192,6 +192,8 @@ fn a_sharp_drop_is_held_while_the_instances_answer_probes() {
     assert_eq!((scene.answered(), scene.is_guarded()), (5, true));
     scene.pass(Duration::from_secs(5));
     assert_eq!(scene.probes.len(), 3, "what answered is probed again");
+    scene.pass(Duration::from_secs(6));
+    assert_eq!(scene.probes.len(), 3, "and not once more before that probe has ended");
 }
 
 #[test]
