@@ -37,6 +37,10 @@ use crate::model::{
 };
 use crate::replica::{Departure, Row, RowChange, RowKey, RowState};
 
+/// Outputs for which room is kept once all are taken. When half a cluster is gone there are some for each of its
+/// instances at once, some 200 octets each.
+const OUTPUTS_KEPT: usize = 1024;
+
 /// An instance in the whole cluster: ids are unique on their node only.
 pub type EndpointKey = (NodeId, InstanceId);
 
@@ -311,7 +315,11 @@ impl Catalog {
 
     /// The next thing to do or to tell.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     fn take_row(&mut self, origin: NodeId, key: &RowKey, state: &RowState) {
