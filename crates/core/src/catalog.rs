@@ -429,6 +429,8 @@ impl Catalog {
         }
         if is_idle {
             self.guards.remove(service);
+        } else {
+            guard.give_back();
         }
     }
 }

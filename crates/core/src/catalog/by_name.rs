@@ -44,18 +44,16 @@ impl ByName {
         hash: u64,
         is_it: impl Fn(&ServiceView) -> bool,
     ) -> Option<&Arc<ServiceView>> {
-        let (mut node, mut rest) = (&self.root, hash);
-        loop {
+        let (mut node, mut depth) = (&self.root, 0);
+        let entries = loop {
             match node {
-                Node::Branch(children) => {
-                    (node, rest) = (&children[low(rest, CHILDREN)], rest >> BITS);
-                }
-                Node::Leaf(entries) => {
-                    let found = entries.iter().find(|(other, it)| *other == hash && is_it(it));
-                    return found.map(|(_, service)| service);
-                }
+                Node::Branch(children) => node = &children[child(hash, depth)],
+                Node::Leaf(entries) => break entries,
             }
-        }
+            depth += 1;
+        };
+        let found = entries.iter().find(|(other, it)| *other == hash && is_it(it));
+        found.map(|(_, service)| service)
     }
 
     /// Puts a service in, in the place of the one of its name. Whether there was none.
@@ -70,7 +68,7 @@ impl ByName {
         // So that nothing is copied for one that is not there.
         let was_there = self.get(hash, &is_it).is_some();
         if was_there {
-            self.root.remove(hash, hash, &is_it);
+            self.root.remove(0, hash, &is_it);
             self.len -= 1;
         }
         was_there
@@ -104,8 +102,7 @@ impl Node {
     fn insert(&mut self, depth: u32, entry: Entry) -> bool {
         let entries = match self {
             Self::Branch(children) => {
-                let child = low(entry.0 >> (BITS * depth), CHILDREN);
-                return Arc::make_mut(children)[child].insert(depth + 1, entry);
+                return Arc::make_mut(children)[child(entry.0, depth)].insert(depth + 1, entry);
             }
             Self::Leaf(entries) => entries,
         };
@@ -124,14 +121,14 @@ impl Node {
     fn branch(depth: u32, entries: impl Iterator<Item = Entry>) -> Self {
         let mut children: [Vec<Entry>; CHILDREN] = array::from_fn(|_| Vec::new());
         for entry in entries {
-            children[low(entry.0 >> (BITS * depth), CHILDREN)].push(entry);
+            children[child(entry.0, depth)].push(entry);
         }
         // All may be in one, which is split once there is one more.
         Self::Branch(Arc::new(children.map(|entries| Self::Leaf(entries.into()))))
     }
 
-    /// Takes an entry out that is there; `rest` are the bits of its hash that have chosen nothing yet.
-    fn remove(&mut self, rest: u64, hash: u64, is_it: &impl Fn(&ServiceView) -> bool) {
+    /// Takes an entry out that is there, below this node, which is at a depth.
+    fn remove(&mut self, depth: u32, hash: u64, is_it: &impl Fn(&ServiceView) -> bool) {
         match self {
             Self::Leaf(entries) => {
                 let stays = |entry: &&Entry| entry.0 != hash || !is_it(&entry.1);
@@ -139,7 +136,7 @@ impl Node {
             }
             Self::Branch(children) => {
                 let children = Arc::make_mut(children);
-                children[low(rest, CHILDREN)].remove(rest >> BITS, hash, is_it);
+                children[child(hash, depth)].remove(depth + 1, hash, is_it);
                 if let Some(few) = few(children) {
                     *self = Self::Leaf(few);
                 }
@@ -148,18 +145,20 @@ impl Node {
     }
 }
 
+/// Which child of a branch at a depth is on the way to a hash.
+fn child(hash: u64, depth: u32) -> usize {
+    low(hash >> (BITS * depth), CHILDREN)
+}
+
 /// What a branch has below it, if it is so little that a leaf should have it.
 fn few(children: &[Node; CHILDREN]) -> Option<Arc<[Entry]>> {
-    let mut count = 0;
-    for child in children {
-        let Node::Leaf(entries) = child else { return None };
-        count += entries.len();
-    }
-    let entries = children.iter().filter_map(|child| match child {
-        Node::Leaf(entries) => Some(entries.iter().cloned()),
+    let leaf = |node| match node {
+        &Node::Leaf(ref entries) => Some(&**entries),
         Node::Branch(_) => None,
-    });
-    (count <= MOST / 2).then(|| entries.flatten().collect())
+    };
+    let leaves = children.iter().map(leaf).collect::<Option<Vec<&[Entry]>>>()?;
+    let count: usize = leaves.iter().map(|entries| entries.len()).sum();
+    (count <= MOST / 2).then(|| leaves.concat().into())
 }
 
 #[cfg(test)]

@@ -238,12 +238,11 @@ impl Guard {
         } else {
             self.end_panic();
         }
-        self.give_back();
     }
 
     /// Gives back the memory of what is empty: a map keeps a node of some hundred octets, and when half a cluster is gone,
     /// many services have a guard with nothing left to hold.
-    fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
         let Self { vanished, windows, panic, agains, .. } = self;
         give_back(vanished, BTreeMap::is_empty);
         give_back(windows, BTreeSet::is_empty);
@@ -361,7 +360,6 @@ impl Guard {
         let is_held = self.held_endpoint(key).is_some();
         if is_held && !answered {
             self.forget(key);
-            self.give_back();
             return;
         }
         let vanished = self.vanished.get_mut(key).filter(|_| is_held);
@@ -391,7 +389,6 @@ impl Guard {
             self.agains.pop_first();
             self.probe_again(key);
         }
-        self.give_back();
     }
 
     /// What a probe last said holds until its next result, and until then no other is asked for: they may take longer

@@ -320,8 +320,7 @@ impl CatalogView {
     /// One service, if any instance of it is registered anywhere.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
-        let hash = hints::hash(Reversed::of(name.as_str()).as_str());
-        self.services.get(hash, |service| service.name == *name)
+        self.services.get(Reversed::of(name.as_str()).hash(), |service| service.name == *name)
     }
 
     fn by_key(&self, key: &str) -> Option<&Arc<ServiceView>> {
@@ -340,7 +339,7 @@ impl CatalogView {
     #[must_use]
     pub fn named(&self, name: &str) -> Named<'_> {
         let mut key = Reversed::of(name);
-        let hash = hints::hash(key.as_str());
+        let hash = key.hash();
         if !self.hints.may_exist(hash) {
             return Named::Nothing;
         }
@@ -454,7 +453,7 @@ impl CatalogView {
     ) {
         let key = Reversed::of(name.as_str());
         let view = Arc::new(ServiceView { name, index: self.index, guard, endpoints });
-        let hash = hints::hash(key.as_str());
+        let hash = key.hash();
         self.hints.change(hash, self.index);
         if self.services.insert(hash, view) {
             self.keys.insert(key.as_str().into());
@@ -496,7 +495,7 @@ impl CatalogView {
     /// Removes a service at the present index, remembering that it was there.
     pub fn remove_service(&mut self, name: &ServiceName) {
         let key = Reversed::of(name.as_str());
-        let hash = hints::hash(key.as_str());
+        let hash = key.hash();
         if !self.services.remove(hash, |service| service.name == *name) {
             return;
         }
@@ -596,6 +595,10 @@ impl Reversed {
         let end = self.len + octets.len();
         self.octets[self.len..end].copy_from_slice(octets);
         self.len = end;
+    }
+
+    fn hash(&self) -> u64 {
+        hints::hash(self.as_str())
     }
 
     fn as_str(&self) -> &str {

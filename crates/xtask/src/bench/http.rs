@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::Args;
 use super::cluster::finding::{Finding, grouped, render_alone, time};
 use super::cluster::fleet::{Agent, Fleet, wait_for};
-use super::cluster::http::holds;
+use super::cluster::http::read_head;
 use super::cluster::proc::processor_time;
 use super::crowd::Crowd;
 use super::dns::process::{Process, pin};
@@ -33,7 +33,6 @@ const INSTANCES: usize = 3;
 /// The last octet of the bare server's address.
 const OWN: u8 = 200;
 const PATIENCE: Duration = Duration::from_secs(10);
-const OK: &[u8] = b"HTTP/1.1 200 ";
 const PATH: &str = "/api/services/http.api.prod.shop";
 const TARGET_PER_SECOND: f64 = 60_000.0;
 /// Connections of wrk.
@@ -137,9 +136,9 @@ impl Bare {
             answer.extend_from_slice(octets);
             Ok(())
         })?;
-        let body = answer.windows(4).position(|octets| octets == b"\r\n\r\n").map(|at| at + 4);
-        let length = body.map(|at| format!("content-length: {}\r\n", answer.len() - at));
-        if !length.is_some_and(|line| holds(&answer, line.as_bytes()) && answer.starts_with(OK)) {
+        let mut body = &answer[..];
+        let head = read_head(&mut body)?;
+        if head.status != 200 || head.length != body.len() {
             bail!("no whole answer: {}", String::from_utf8_lossy(&answer));
         }
         let file = agent.data.with_extension("answer");
@@ -155,8 +154,8 @@ impl Bare {
     }
 }
 
-/// How long answers took. A machine that stands still for some milliseconds twice a second is the p99 of the whole;
-/// so that of each tenth of a second is taken too, and the middle one told beside it.
+/// How long answers took. A machine that stands still for some milliseconds now and then is the p99 of the whole; so
+/// that of each tenth of a second is taken too, and the middle one told beside it.
 #[derive(Default)]
 struct Waits {
     all: Vec<Duration>,
@@ -233,6 +232,13 @@ fn request() -> String {
     format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
+fn require_ok(octets: &[u8]) -> Result<()> {
+    if octets.starts_with(b"HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    Err(anyhow!("{}", String::from_utf8_lossy(octets)))
+}
+
 /// Asks at a steady pace, on whichever connection is free. Returns how long each answer took, counted from when its
 /// question was due.
 fn paced(server: SocketAddr, per_second: u32, time: Duration) -> Result<Vec<Duration>> {
@@ -241,9 +247,7 @@ fn paced(server: SocketAddr, per_second: u32, time: Duration) -> Result<Vec<Dura
     let mut free: Vec<usize> = Vec::new();
     while free.len() < PACED_CONNECTIONS {
         crowd.take(Duration::from_secs(1), &mut |number, octets| {
-            if !octets.starts_with(OK) {
-                return Err(anyhow!("{}", String::from_utf8_lossy(octets)));
-            }
+            require_ok(octets)?;
             free.push(number);
             Ok(())
         })?;
@@ -260,9 +264,7 @@ fn paced(server: SocketAddr, per_second: u32, time: Duration) -> Result<Vec<Dura
             due += interval;
         }
         crowd.take(Duration::ZERO, &mut |number, octets| {
-            if !octets.starts_with(OK) {
-                return Err(anyhow!("{}", String::from_utf8_lossy(octets)));
-            }
+            require_ok(octets)?;
             samples.push(due_at[number].elapsed());
             free.push(number);
             Ok(())

@@ -155,12 +155,14 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-struct Head {
-    status: u16,
-    length: usize,
+/// What an answer's head says.
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    /// Octets of the body; none if it does not say.
+    pub(crate) length: usize,
 }
 
-fn read_head(stream: &mut impl BufRead) -> Result<Head> {
+pub(crate) fn read_head(stream: &mut impl BufRead) -> Result<Head> {
     let mut line = String::new();
     stream.read_line(&mut line).context("no answer came")?;
     let status = line.get(9..12).and_then(|status| status.parse().ok());
