@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use dunlin_agent::fuzzing::Api;
-use dunlin_agent::{Command, Handle, Identity, Registered, Shared};
+use dunlin_agent::{Command, Handle, Identity, Shared};
+use dunlin_core::host::{Answer, Request};
 use dunlin_core::model::limits::CHECK_OUTPUT_OCTETS;
 use dunlin_core::model::{NodeId, NodeName, ZoneName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -84,38 +85,22 @@ pub(crate) fn send(octets: &[u8], then: Then) -> Vec<u8> {
 
 /// Stands in for the driver.
 async fn agree(mut queue: mpsc::Receiver<Command>) {
-    while let Some(command) = queue.recv().await {
-        match command {
-            Command::Register(registration, reply) => {
-                registrations::judge(&registration);
-                drop(reply.send(Ok(Registered::Created)));
-            }
-            Command::PutProvider { provider, instances, reply, .. } => {
+    while let Some(Command { request, permit, reply }) = queue.recv().await {
+        assert!(permit.is_none(), "this caller may do everything");
+        match request {
+            Request::Register(registration) => registrations::judge(&registration),
+            Request::PutProvider { provider, instances, .. } => {
                 registrations::judge_set(&provider, instances);
-                let fares = dunlin_api::Provider {
-                    provider: provider.to_string(),
-                    instances: 0,
-                    error: None,
-                    conflicts: Vec::new(),
-                    changed: String::new(),
-                };
-                drop(reply.send(Ok(fares)));
             }
-            Command::PushCheck { output, reply, .. } => {
-                assert!(output.len() <= CHECK_OUTPUT_OCTETS);
-                drop(reply.send(Ok(())));
-            }
-            Command::Deregister(_, reply)
-            | Command::SetMode(_, _, reply)
-            | Command::SetNodePhase(_, reply)
-            | Command::RemoveProvider(_, reply)
-            | Command::ReleaseGuard(_, reply) => drop(reply.send(Ok(()))),
-            Command::Providers(reply) => drop(reply.send(Ok(Vec::new()))),
-            Command::Provider(_, reply) => drop(reply.send(Ok(None))),
-            Command::LocalInstances(reply) => drop(reply.send(Ok(Vec::new()))),
-            Command::ProviderFailed { .. } => {}
-            Command::Within(..) => panic!("this caller may do everything"),
+            Request::PushCheck { output, .. } => assert!(output.len() <= CHECK_OUTPUT_OCTETS),
+            Request::Deregister(_)
+            | Request::SetMode(..)
+            | Request::SetNodePhase(_)
+            | Request::ProviderFailed { .. }
+            | Request::RemoveProvider(_)
+            | Request::ReleaseGuard(_) => {}
         }
+        drop(reply.send(Ok(Answer::Done)));
     }
 }
 

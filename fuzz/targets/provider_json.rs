@@ -6,7 +6,7 @@ mod registrations;
 
 use std::net::IpAddr;
 
-use dunlin_agent::registry::files;
+use dunlin_agent::providers::files;
 use dunlin_core::model::{ProviderId, ProviderKind};
 
 #[cfg(fuzzing)]

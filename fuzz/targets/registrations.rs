@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dunlin_agent::registry::Registry;
+use dunlin_core::host::Registry;
 use dunlin_core::model::limits::{ID_OCTETS, META_PAIRS, NAME_OCTETS, TAGS};
 use dunlin_core::model::{ProviderId, Registration, Timestamp};
 use dunlin_core::replica::{Row, RowDecoder, RowKey, RowState};

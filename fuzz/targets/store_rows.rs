@@ -2,12 +2,11 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dunlin_agent::driver::{self, Settings};
 use dunlin_agent::fuzzing;
-use dunlin_core::catalog::GuardSettings;
-use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow, ZoneName};
+use dunlin_core::host::{Host, HostSettings, Moment};
+use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow, Timestamp, ZoneName};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -60,14 +59,15 @@ fn start(database: &Connection) {
         let ends = provider.ttl.map(|ttl| Instant::now().checked_add(ttl));
         assert_ne!(ends, Some(None), "a time to live beyond all time");
     }
-    let restored = driver::restore(&settings(), OWN, stored);
-    let view = restored.catalog.view();
+    let moment = Moment { now: Instant::now(), wall: Timestamp::default() };
+    let host = Host::restore(moment, settings(), OWN, stored);
+    let view = host.view();
     for service in view.services() {
         assert!(view.service(&service.name).is_some(), "{} is listed and not found", service.name);
     }
 }
 
-fn settings() -> Settings {
+fn settings() -> HostSettings {
     let node = NodeRow {
         name: NodeName::parse("alpha").expect("a name"),
         zone: ZoneName::parse("eu1").expect("a zone"),
@@ -76,8 +76,7 @@ fn settings() -> Settings {
         meta: BTreeMap::new(),
         phase: NodePhase::Active,
     };
-    let (guard, reap_after) = (GuardSettings::default(), Duration::from_secs(3600));
-    Settings { node, guard, reap_after, seed: 1, leaves_on_stop: false }
+    HostSettings::new(node)
 }
 
 /// Values of SQLite's types out of octets.

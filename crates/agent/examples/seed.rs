@@ -14,7 +14,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use dunlin_agent::store::{Batch, Store};
+use dunlin_agent::store::Store;
+use dunlin_core::host::Batch;
 use dunlin_core::model::{
     Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
     ServiceName, ZoneName,

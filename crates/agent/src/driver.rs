@@ -1,55 +1,55 @@
-//! The loop that feeds core and performs its outputs. It alone changes what this agent says and shows.
+//! The pump of [`Host`]: it feeds the engine with what comes from queues, disk and clocks, and performs its outputs.
 //!
-//! Commands that arrive while a batch is being stored wait and become the next batch together (group
-//! commit). A batch is stored first; then it is applied, shown and acknowledged. If it cannot be stored,
-//! the registry is put back and every request in it is told so. What checks observe is different: it is
-//! shown at once, since it is true whether or not the disk takes it, and stored with the next batch.
+//! It decides nothing. It is one task and alone owns the engine, so the engine needs no lock.
 
-mod batch;
-pub(crate) mod cluster;
-mod effects;
-mod permit;
+mod links;
 mod probes;
-mod startup;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use batch::InFlight;
-use cluster::Cluster;
-use dunlin_core::catalog::{Catalog, GuardSettings, Output as CatalogOutput};
-use dunlin_core::health::{CheckKey, Outcome, Output as HealthOutput, RunId, Scheduler};
-use dunlin_core::model::{InstanceId, NodeId, ProviderId, ServiceName, Timestamp};
-use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
+use dunlin_core::catalog::GuardSettings;
+use dunlin_core::health::{CheckKey, Outcome, RunId};
+use dunlin_core::host::{Batch, Event, Host, Moment, Output, Ticket};
+use dunlin_core::model::{CheckStatus, NodeId, Timestamp};
+use futures_util::FutureExt;
+use links::Links;
 use probes::{Probed, Probes, Wanted};
-pub use startup::{Settings, StartError, load, restore, rows_of};
+use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
-use crate::checks::Runner;
-use crate::handle::{Command, Shared};
-use crate::net::event::{Arrived, Event as NetEvent};
-use crate::registry::Registry;
+use crate::checks::{Request as CheckRequest, Runner};
+use crate::events::words;
+use crate::handle::{Command, Reply, Shared};
+use crate::net::Net;
 use crate::store::{Store, StoreError};
 use crate::watchdog::Part;
 
-/// Commands that may wait in the queue, and that one batch takes.
-const COMMAND_QUEUE: usize = 1024;
+/// Requests that may wait in the queue, and in the engine.
+const MAX_REQUESTS: usize = 1024;
 /// Results of checks that may wait to be taken.
-const RESULT_QUEUE: usize = 1024;
-/// Time between attempts to store what a disk did not take.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_RESULTS: usize = 1024;
 /// In clusters up to this size heads are published with every view, in larger ones every so often.
-const SMALL: usize = 64;
-const HEADS_PERIOD: Duration = Duration::from_millis(200);
+const SMALL_CLUSTER: usize = 64;
+const HEADS_INTERVAL: Duration = Duration::from_millis(200);
 /// An idle driver shows this often that it lives.
-const BEAT: Duration = Duration::from_secs(1);
-/// Time between the marks by which old tombstones are purged.
-const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// The subject under which trouble with the disk is reported.
+const STORE_SUBJECT: &str = "store";
+
+/// Why the driver cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The store did not take the node's own state.
+    #[error("the node's own state could not be stored: {0}")]
+    Store(#[from] StoreError),
+}
 
 /// A check's run that ended.
 #[derive(Debug)]
@@ -59,61 +59,110 @@ struct Finished {
     outcome: Outcome,
 }
 
-/// The owner of everything that changes.
+/// The queues by which others reach the driver.
+#[derive(Debug)]
+pub struct Queues {
+    /// Requests.
+    pub commands: mpsc::Sender<Command>,
+    /// New settings of the guard.
+    pub guard: mpsc::Sender<GuardSettings>,
+}
+
+/// The pump, and what it performs outputs with.
 #[derive(Debug)]
 pub struct Driver {
+    host: Host,
     shared: Arc<Shared>,
-    own: NodeId,
     store: Store,
-    replica: Replica,
-    catalog: Catalog,
-    registry: Registry,
-    checks: Scheduler,
+    /// Tells when the batch on its way is on the disk.
+    storing: Option<oneshot::Receiver<Result<(), StoreError>>>,
     runner: Arc<Runner>,
     /// Runs of checks under way.
     runs: BTreeMap<RunId, AbortHandle>,
-    commands: mpsc::Receiver<Command>,
-    reloads: mpsc::Receiver<GuardSettings>,
-    waiting: Vec<Command>,
-    /// What the checks of each registered instance are about.
-    targets: BTreeMap<InstanceId, (ServiceName, SocketAddr)>,
-    /// Instances to take out since they were critical for too long, with the reason.
-    expired: Vec<(InstanceId, String)>,
-    /// What checks observed and the disk does not have yet.
-    observed: BTreeMap<RowKey, RowState>,
-    in_flight: Option<InFlight>,
-    retry_at: Option<Instant>,
-    provider_deadlines: BTreeMap<ProviderId, Instant>,
-    tombstone_marks: VecDeque<(Instant, Version)>,
-    reap_after: Duration,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     probes: Probes,
-    /// None while the agent stands alone.
-    cluster: Option<Cluster>,
-    seed: u64,
-    net_events: mpsc::Receiver<NetEvent>,
-    net_frames: mpsc::Receiver<Arrived>,
-    /// Whether stopping tells the others that this node leaves.
-    leaves_on_stop: bool,
+    commands: mpsc::Receiver<Command>,
+    reloads: mpsc::Receiver<GuardSettings>,
+    /// Where the answers to requests go.
+    replies: BTreeMap<Ticket, Reply>,
+    next_ticket: u64,
+    links: Links,
     heads_published: Instant,
+    has_stopped: bool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// Both clocks: one to schedule by, one to show.
-fn clocks() -> (Instant, Timestamp) {
-    (Instant::now(), Timestamp::from_system(SystemTime::now()))
+/// This moment on both clocks.
+pub(crate) fn moment() -> Moment {
+    Moment { now: Instant::now(), wall: Timestamp::from_system(SystemTime::now()) }
 }
 
 impl Driver {
+    /// Has a restored host store and show what its node says of itself now.
+    ///
+    /// # Errors
+    /// When the node's own state cannot be stored.
+    pub async fn start(
+        host: Host,
+        store: Store,
+        shared: Arc<Shared>,
+        runner: Arc<Runner>,
+        stop: CancellationToken,
+    ) -> Result<(Self, Queues), StartError> {
+        let (commands, command_queue) = mpsc::channel(MAX_REQUESTS);
+        let (guard, reloads) = mpsc::channel(1);
+        let mut driver = Self {
+            host,
+            shared,
+            store,
+            storing: None,
+            runner,
+            runs: BTreeMap::new(),
+            finished: mpsc::channel(MAX_RESULTS),
+            probes: Probes::default(),
+            commands: command_queue,
+            reloads,
+            replies: BTreeMap::new(),
+            next_ticket: 0,
+            links: Links::default(),
+            heads_published: Instant::now(),
+            has_stopped: false,
+            tasks: TaskTracker::new(),
+            stop,
+        };
+        driver.host.start(moment());
+        driver.perform().await;
+        while driver.storing.is_some() {
+            let result = stored(&mut driver.storing).await;
+            driver.storing = None;
+            result?;
+            driver.host.handle_stored(moment(), Ok(()));
+            driver.perform().await;
+        }
+        Ok((driver, Queues { commands, guard }))
+    }
+
+    /// Joins the driver with the network. Members that were down when the agent last stopped still are until they
+    /// say otherwise.
+    pub(crate) fn join(&mut self, net: Net, down: &[NodeId]) {
+        net.context().set_summary(self.host.replica().summary());
+        self.host.join(moment(), down.iter().copied());
+        self.links = Links::new(net);
+    }
+
+    /// Randomness that differs from node to node.
+    pub(crate) fn seed(&self) -> u64 {
+        self.host.settings().seed
+    }
+
     /// Runs until the token given at start is cancelled; then stores what is left and returns.
     pub async fn run(mut self) {
         while !self.stop.is_cancelled() {
             self.shared.vitals.beat(Part::Driver);
+            // Before anything else: bad news is among it.
             self.take_events();
-            self.perform_outputs();
-            self.begin_batch().await;
-            self.perform_outputs();
+            self.perform().await;
             self.step().await;
         }
         self.finish().await;
@@ -122,146 +171,162 @@ impl Driver {
 
     /// Waits for one thing to happen and takes it in.
     async fn step(&mut self) {
-        let deadline = self.next_deadline().map(tokio::time::Instant::from_std);
-        let room = COMMAND_QUEUE - self.waiting.len();
+        let deadline = self.host.next_deadline().map(tokio::time::Instant::from_std);
+        let room = MAX_REQUESTS.saturating_sub(self.replies.len());
+        let mut commands = Vec::new();
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            result = stored(&mut self.in_flight) => self.end_batch(result),
-            Some(finished) = self.finished.1.recv() => {
-                let (now, wall) = clocks();
-                let Finished { key, run, outcome } = finished;
+            result = stored(&mut self.storing) => self.end_batch(result),
+            Some(Finished { key, run, outcome }) = self.finished.1.recv() => {
                 self.runs.remove(&run);
-                self.checks.handle_result(now, wall, &key, run, outcome);
+                self.host.handle_check(moment(), &key, run, outcome);
             }
             Some(Probed { service, key, answered }) = self.probes.ended() => {
-                let (now, wall) = clocks();
-                self.catalog.handle_probe(now, wall, &service, &key, answered);
+                self.host.handle_probe(moment(), &service, &key, answered);
             }
-            Some(event) = self.net_events.recv() => self.take_event(event),
-            Some(frame) = self.net_frames.recv() => self.take_frames(frame),
-            Some(guard) = self.reloads.recv() => self.catalog.set_guard(guard),
-            1.. = self.commands.recv_many(&mut self.waiting, room), if room > 0 => {
-                // What needs no disk does not wait for one.
-                for command in std::mem::take(&mut self.waiting) {
-                    let write = self.answer(command);
-                    self.waiting.extend(write);
-                }
+            Some(event) = self.links.events.recv() => self.take_event(event),
+            Some(frame) = self.links.frames.recv() => self.take_frames(frame),
+            Some(guard) = self.reloads.recv() => self.host.set_guard(guard),
+            1.. = self.commands.recv_many(&mut commands, room), if room > 0 => {
+                commands.into_iter().for_each(|command| self.take_command(command));
             }
-            () = at(deadline) => self.handle_deadline(),
-            () = tokio::time::sleep(BEAT) => {}
+            () = at(deadline) => self.host.handle_deadline(moment()),
+            () = tokio::time::sleep(BEAT_INTERVAL) => {}
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let is_blocked = self.in_flight.is_some() || self.retry_at.is_some();
-        let silent = self.provider_deadlines.values().min().filter(|_| !is_blocked).copied();
-        let mark = self.tombstone_marks.back().map(|(at, _)| *at + PURGE_INTERVAL);
-        let cluster = self.cluster.as_ref().map(Cluster::next_deadline);
-        let remote = self.cluster.as_ref().and_then(Cluster::store_at).filter(|_| !is_blocked);
-        let core = [self.checks.next_deadline(), self.catalog.next_deadline(), cluster];
-        core.into_iter().chain([self.retry_at, mark, silent, remote]).flatten().min()
+    fn take_command(&mut self, command: Command) {
+        let Command { request, permit, reply } = command;
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.replies.insert(ticket, reply);
+        self.host.handle_request(moment(), ticket, request, permit);
     }
 
-    fn handle_deadline(&mut self) {
-        let (now, wall) = clocks();
-        self.checks.handle_deadline(now, wall);
-        self.catalog.handle_deadline(now, wall);
-        self.handle_cluster_deadline(now);
-        self.retry_at = self.retry_at.filter(|at| *at > now);
-        let is_mark_due =
-            self.tombstone_marks.back().is_none_or(|(at, _)| now >= *at + PURGE_INTERVAL);
-        if is_mark_due {
-            self.tombstone_marks.push_back((now, self.replica.head(self.own)));
-        }
+    fn end_batch(&mut self, result: Result<(), StoreError>) {
+        self.storing = None;
+        self.shared.vitals.set_storing(false);
+        self.host.handle_stored(moment(), result.map_err(|error| error.to_string()));
     }
 
-    /// Does what the state machines ask for, until they ask no more.
-    fn perform_outputs(&mut self) {
-        while let Some(output) = self.checks.poll_output() {
-            self.perform_health(output);
-        }
-        let mut changed = Vec::new();
-        let mut is_published = false;
-        while let Some(output) = self.catalog.poll_output() {
-            match output {
-                CatalogOutput::Publish { services } => {
-                    is_published = true;
-                    changed.extend(services);
-                }
-                CatalogOutput::Probe { service, key, address } => {
-                    self.probes.want(Wanted { service, key, address });
-                }
-                told @ (CatalogOutput::HealthChanged { .. }
-                | CatalogOutput::Guarded { .. }
-                | CatalogOutput::Released { .. }
-                | CatalogOutput::NodeChanged { .. }
-                | CatalogOutput::NodeDraining { .. }
-                | CatalogOutput::NameConflict { .. }) => self.tell(&told),
+    /// Performs what the engine wants done, until it wants no more.
+    async fn perform(&mut self) {
+        while let Some(output) = self.host.poll_output() {
+            if let Output::Store(batch) = output {
+                self.begin_storing(*batch).await;
+            } else {
+                self.perform_one(output);
             }
         }
-        if is_published {
-            let is_small = self.shared.heads.load().len() <= SMALL;
-            if is_small || self.heads_published.elapsed() >= HEADS_PERIOD {
-                self.publish_heads();
+        self.after_outputs();
+    }
+
+    async fn begin_storing(&mut self, batch: Batch) {
+        match self.store.begin(batch).await {
+            Ok(storing) => {
+                self.shared.vitals.set_storing(true);
+                self.storing = Some(storing);
             }
-            self.shared.view.store(Arc::new(self.catalog.view().clone()));
-            self.shared.watchers.wake(&changed);
+            Err(error) => self.host.handle_stored(moment(), Err(error.to_string())),
         }
     }
 
-    fn publish_heads(&mut self) {
-        self.heads_published = Instant::now();
-        let heads = self.replica.heads().map(|(node, head)| (node, head.as_u64()));
-        self.shared.heads.store(Arc::new(heads.collect()));
-    }
-
-    fn perform_health(&mut self, output: HealthOutput) {
+    fn perform_one(&mut self, output: Output) {
         match output {
-            HealthOutput::Run { key, run, spec } => self.run_check(key, run, spec),
-            HealthOutput::Cancel { run } => {
+            Output::Answer { ticket, result } => {
+                // The client may have gone; what it asked for is done all the same.
+                drop(self.replies.remove(&ticket).map(|reply| reply.send(result)));
+            }
+            Output::Publish { services } => {
+                self.publish_heads_if_due();
+                self.shared.view.store(Arc::new(self.host.view().clone()));
+                self.shared.watchers.wake(&services);
+            }
+            Output::PublishRegistry => {
+                self.shared.registry.store(Arc::new(self.host.registry().clone()));
+            }
+            Output::RunCheck { key, run, service, address, spec } => {
+                let request =
+                    CheckRequest { instance: key.instance.clone(), service, address, spec };
+                self.run_check(key, run, request);
+            }
+            Output::CancelCheck { run } => {
                 // Dropping a run closes its connection, or kills its command.
                 if let Some(task) = self.runs.remove(&run) {
                     task.abort();
                 }
             }
-            HealthOutput::Changed { key, row, .. } => {
-                let (now, wall) = clocks();
-                let key = RowKey::Check(key.instance, key.check);
-                let state = RowState::Present(dunlin_core::replica::Row::Check(Arc::new(row)));
-                let change = RowChange { key: key.clone(), state: state.clone() };
-                self.catalog.handle_rows(now, wall, self.own, &[change]);
-                self.observed.insert(key, state);
+            Output::Probe { service, key, address } => {
+                self.probes.want(Wanted { service, key, address });
             }
-            HealthOutput::DeregisterInstance { instance, reason } => {
-                self.expired.push((instance, reason));
-            }
+            Output::Tell(event) => self.tell(&event),
+            Output::Peers(output) => self.perform_for_peers(output),
+            Output::Stopped => self.has_stopped = true,
+            // Rows are not told here, and batches are begun by the caller.
+            Output::Shown { .. } | Output::Store(_) => {}
         }
     }
 
-    /// Stores what is left. What `run` announced is shown as draining to those who still listen; that
-    /// is not stored, so that a restart changes no answer.
+    fn run_check(&mut self, key: CheckKey, run: RunId, request: CheckRequest) {
+        let (runner, results, stop) =
+            (Arc::clone(&self.runner), self.finished.0.clone(), self.stop.clone());
+        let task = self.tasks.spawn(async move {
+            // A check whose run never ends would never run again, so even a bug must have an outcome.
+            let outcome = AssertUnwindSafe(runner.run(request)).catch_unwind();
+            let Some(outcome) = stop.run_until_cancelled(outcome).await else { return };
+            let outcome = outcome.unwrap_or_else(|_| Outcome {
+                status: CheckStatus::Critical,
+                output: "the agent failed at this check; its log says more".to_owned(),
+            });
+            // An error means that the driver has stopped.
+            let _ = results.send(Finished { key, run, outcome }).await;
+        });
+        self.runs.insert(run, task.abort_handle());
+    }
+
+    fn tell(&self, event: &Event) {
+        words::log(event);
+        if let Event::DiskRefuses { error } = event {
+            let problem = format!("changes cannot be stored: {error}; make room or mend the disk");
+            self.shared.problems.set(STORE_SUBJECT, problem);
+        }
+        if matches!(event, Event::DiskAccepts) {
+            self.shared.problems.clear(STORE_SUBJECT);
+        }
+        let told = words::of(event, &self.shared.identity.node, moment().wall);
+        told.into_iter().for_each(|told| self.shared.events.push(told));
+    }
+
+    fn publish_heads_if_due(&mut self) {
+        let is_small = self.shared.heads.load().len() <= SMALL_CLUSTER;
+        if is_small || self.heads_published.elapsed() >= HEADS_INTERVAL {
+            self.publish_heads();
+        }
+    }
+
+    fn publish_heads(&mut self) {
+        self.heads_published = Instant::now();
+        let heads = self.host.heads().map(|(node, head)| (node, head.as_u64()));
+        self.shared.heads.store(Arc::new(heads.collect()));
+    }
+
+    /// Stores what is left, and tells the others that this node leaves if it is to.
     async fn finish(&mut self) {
         self.commands.close();
-        self.show_runs_draining();
-        self.perform_outputs();
-        if self.in_flight.is_some() {
-            let result = stored(&mut self.in_flight).await;
+        self.host.handle_stop(moment());
+        self.perform().await;
+        while !self.has_stopped {
+            if self.storing.is_none() {
+                debug!("the engine waits for a batch that is not under way");
+                break;
+            }
+            let result = stored(&mut self.storing).await;
             self.end_batch(result);
+            self.perform().await;
         }
-        self.retry_at = None;
-        self.waiting.clear();
-        if let Some(cluster) = &mut self.cluster {
-            cluster.store_soon(Instant::now());
-        }
-        self.begin_batch().await;
-        if self.in_flight.is_some() {
-            let result = stored(&mut self.in_flight).await;
-            self.end_batch(result);
-        }
-        if self.leaves_on_stop {
-            self.state_departure().await;
-            self.leave_cluster().await;
+        if self.host.settings().leaves_on_stop {
+            self.links.leave().await;
         }
         self.tasks.close();
         self.finished.1.close();
@@ -277,12 +342,12 @@ async fn at(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Waits for the batch in flight; for ever if there is none.
-async fn stored(in_flight: &mut Option<InFlight>) -> Result<(), StoreError> {
-    match in_flight {
-        Some(in_flight) => (&mut in_flight.stored).await.unwrap_or(Err(StoreError::Closed)),
+/// Waits for the batch on its way; for ever if there is none.
+async fn stored(
+    storing: &mut Option<oneshot::Receiver<Result<(), StoreError>>>,
+) -> Result<(), StoreError> {
+    match storing {
+        Some(storing) => storing.await.unwrap_or(Err(StoreError::Closed)),
         None => std::future::pending().await,
     }
 }
-
-type Stored = oneshot::Receiver<Result<(), StoreError>>;

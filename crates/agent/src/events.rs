@@ -1,5 +1,7 @@
 //! What happened on this agent: the last events, and a stream of new ones.
 
+pub(crate) mod words;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 

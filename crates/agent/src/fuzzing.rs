@@ -1,13 +1,14 @@
 //! Ways into this crate for the fuzz targets in `fuzz/`, where what they test is private. For nobody else.
 
 use dunlin_core::gossip::Peer;
+use dunlin_core::host::{self, Stored};
 use rusqlite::Connection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::Handle;
 use crate::http::Unbound;
-use crate::store::{self, StoreError, Stored};
+use crate::store::{self, StoreError};
 
 /// The HTTP API as it is behind every listener and the local socket.
 #[derive(Clone)]
@@ -54,5 +55,5 @@ pub fn is_damage(error: &StoreError) -> bool {
 /// The members that a start finds in the store.
 #[must_use]
 pub fn known_peers(stored: &Stored) -> Vec<(Peer, bool)> {
-    crate::node::known_peers(&stored.peers)
+    host::known_members(&stored.peers)
 }

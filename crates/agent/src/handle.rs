@@ -9,14 +9,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::CatalogView;
-use dunlin_core::model::{
-    CheckId, CheckStatus, InstanceId, Mode, NodeId, NodeName, NodePhase, ProviderId, Registration,
-    ServiceName, ZoneName,
-};
-use thiserror::Error;
+use dunlin_core::host::{Answer, Permitted, Registry, Request, RequestError};
+use dunlin_core::model::{NodeId, NodeName, ZoneName};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access::Grant;
 use crate::events::EventLog;
 use crate::watchdog::Vitals;
 use crate::watchers::Watchers;
@@ -95,8 +91,10 @@ pub struct Shared {
     pub identity: Identity,
     /// The newest published view.
     pub view: Arc<ArcSwap<CatalogView>>,
-    /// Who waits for it to change.
+    /// Readers that wait for the view to change.
     pub watchers: Arc<Watchers>,
+    /// What this host says, as it is stored: providers and their statements.
+    pub registry: ArcSwap<Registry>,
     /// What happened.
     pub events: EventLog,
     /// What is wrong.
@@ -119,7 +117,19 @@ impl Shared {
         let (heads, is_ready) = (ArcSwap::default(), AtomicBool::new(false));
         let members = Members::default();
         let vitals = Vitals::default();
-        Self { identity, view, watchers, events, problems, heads, members, vitals, is_ready }
+        let registry = ArcSwap::default();
+        Self {
+            identity,
+            view,
+            watchers,
+            registry,
+            events,
+            problems,
+            heads,
+            members,
+            vitals,
+            is_ready,
+        }
     }
 
     /// Whether lookups may be trusted: the first view is published, the agent is not stopping, and no part of it
@@ -135,126 +145,18 @@ impl Shared {
     }
 }
 
-/// What came of a registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registered {
-    /// The instance is new.
-    Created,
-    /// It was there; it may have changed.
-    Updated,
-}
+/// Where the answer to a request goes.
+pub type Reply = oneshot::Sender<Result<Answer, RequestError>>;
 
-/// Why a request to the driver was not carried out. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RequestError {
-    /// The request itself is wrong.
-    #[error("{error}")]
-    Invalid {
-        /// What was wrong, and where.
-        error: String,
-        /// What would be right.
-        hint: String,
-    },
-    /// What it names is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// It contradicts what somebody else stated first.
-    #[error("{0}")]
-    Conflict(String),
-    /// Whoever asks may not do this.
-    #[error("{0}")]
-    Forbidden(String),
-    /// The disk did not take it.
-    #[error("the change could not be stored: {0}")]
-    Storage(String),
-    /// The driver has too much to do, or is stuck.
-    #[error("the agent is too busy to take the request")]
-    Busy,
-    /// The agent is shutting down.
-    #[error("the agent is shutting down")]
-    Stopping,
-}
-
-/// Where the driver puts its answer.
-pub type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
-
-/// What the driver can be asked to do.
+/// A request on its way to the driver.
 #[derive(Debug)]
-pub enum Command {
-    /// Register or replace one instance of the `api` provider.
-    Register(Box<Registration>, Reply<Registered>),
-    /// Deregister an instance that was registered by id; what a file, a set or a run states is theirs.
-    Deregister(InstanceId, Reply<()>),
-    /// Take an instance out of answers, or put it back.
-    SetMode(InstanceId, Mode, Reply<()>),
-    /// Say of the own node whether it wants to be asked. Draining survives restarts; left does not.
-    SetNodePhase(NodePhase, Reply<()>),
-    /// Push the status of a TTL check.
-    PushCheck {
-        /// The instance.
-        instance: InstanceId,
-        /// Its check.
-        check: CheckId,
-        /// The status.
-        status: CheckStatus,
-        /// What to show beside it.
-        output: String,
-        /// The answer.
-        reply: Reply<()>,
-    },
-    /// Replace a provider's complete set.
-    PutProvider {
-        /// Which provider.
-        provider: ProviderId,
-        /// All its instances.
-        instances: Vec<Registration>,
-        /// Forget it when it is not put again within this time.
-        ttl: Option<Duration>,
-        /// How it fares then.
-        reply: Reply<dunlin_api::Provider>,
-    },
-    /// A provider's last statement could not be read; its last good state holds.
-    ProviderFailed {
-        /// Which provider.
-        provider: ProviderId,
-        /// What was wrong.
-        error: String,
-    },
-    /// Forget a provider and its instances.
-    RemoveProvider(ProviderId, Reply<()>),
-    /// The providers and how they fare.
-    Providers(Reply<Vec<dunlin_api::Provider>>),
-    /// One provider and how it fares; `None` if there is none of this name.
-    Provider(ProviderId, Reply<Option<dunlin_api::Provider>>),
-    /// The ids of the instances registered on this agent.
-    LocalInstances(Reply<Vec<InstanceId>>),
-    /// End the guard's hold of a service.
-    ReleaseGuard(ServiceName, Reply<()>),
-    /// Do this if it touches only services that the grant names: those that are stated, and those that stand
-    /// in their place now. For callers who may not do everything.
-    Within(Grant, Box<Command>),
-}
-
-impl Command {
-    /// Answers without doing anything.
-    pub(crate) fn refuse(self, error: RequestError) {
-        // Whoever asked may have gone.
-        match self {
-            Self::Register(_, reply) => _ = reply.send(Err(error)),
-            Self::Deregister(_, reply)
-            | Self::SetMode(_, _, reply)
-            | Self::SetNodePhase(_, reply)
-            | Self::PushCheck { reply, .. }
-            | Self::RemoveProvider(_, reply)
-            | Self::ReleaseGuard(_, reply) => _ = reply.send(Err(error)),
-            Self::PutProvider { reply, .. } => _ = reply.send(Err(error)),
-            Self::Providers(reply) => _ = reply.send(Err(error)),
-            Self::Provider(_, reply) => _ = reply.send(Err(error)),
-            Self::LocalInstances(reply) => _ = reply.send(Err(error)),
-            Self::ProviderFailed { .. } => {}
-            Self::Within(_, command) => command.refuse(error),
-        }
-    }
+pub struct Command {
+    /// What is asked for.
+    pub request: Request,
+    /// The services that the caller may state; `None` for a caller that may do everything.
+    pub permit: Permitted,
+    /// Where the answer goes.
+    pub reply: Reply,
 }
 
 /// Talks to the driver. Cheap to clone.
@@ -280,28 +182,30 @@ impl Handle {
         &self.shared
     }
 
-    /// Sends a command without waiting for its outcome.
+    /// Asks the driver and waits for the answer.
     ///
     /// # Errors
-    /// When the queue stays full, or the driver has stopped.
-    pub async fn send(&self, command: Command) -> Result<(), RequestError> {
+    /// The request's own, or that the driver cannot take it.
+    pub async fn ask(&self, request: Request) -> Result<Answer, RequestError> {
+        self.ask_within(None, request).await
+    }
+
+    /// Asks the driver on behalf of a caller that may state some services only.
+    ///
+    /// # Errors
+    /// As [`Handle::ask`], and that the request touches other services.
+    pub async fn ask_within(
+        &self,
+        permit: Permitted,
+        request: Request,
+    ) -> Result<Answer, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { request, permit, reply };
         let sent = self.commands.send_timeout(command, Self::QUEUE_TIMEOUT).await;
         sent.map_err(|error| match error {
             mpsc::error::SendTimeoutError::Timeout(_) => RequestError::Busy,
             mpsc::error::SendTimeoutError::Closed(_) => RequestError::Stopping,
-        })
-    }
-
-    /// Sends a command and waits for its outcome: `handle.ask(|reply| Command::Providers(reply))`.
-    ///
-    /// # Errors
-    /// As the command's own, or when the driver cannot take it.
-    pub async fn ask<T>(
-        &self,
-        command: impl FnOnce(Reply<T>) -> Command,
-    ) -> Result<T, RequestError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(command(reply)).await?;
+        })?;
         answer.await.map_err(|_| RequestError::Stopping)?
     }
 }

@@ -24,6 +24,7 @@ mod nodes;
 mod preface;
 mod present;
 mod problem;
+mod provider_pages;
 mod providers;
 mod read;
 mod rebinding;
@@ -60,6 +61,7 @@ use self::encoded::{Encoded, Encodings};
 use self::filter::Filter;
 use self::gate::Gate;
 use self::problem::Problem;
+use self::provider_pages::ProviderPages;
 use crate::Handle;
 use crate::access::{Access, Caller};
 use crate::observe::Observer;
@@ -152,6 +154,7 @@ struct App {
     handle: Handle,
     observer: Arc<Observer>,
     encodings: Arc<Encodings>,
+    provider_pages: ProviderPages,
     openapi: Bytes,
     limits: Limits,
     /// Cancelled when the agent stops: watches end and long polls answer.
@@ -209,6 +212,7 @@ fn assemble(
         handle,
         observer,
         encodings: Arc::default(),
+        provider_pages: ProviderPages::default(),
         openapi: openapi_json.into(),
         closing,
         bodies: Semaphore::new(limits.bodies),

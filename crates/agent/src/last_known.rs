@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use dunlin_core::catalog::{Catalog, CatalogView, GuardSettings, Topology};
+use dunlin_core::host::{StoredHistory, load, rows_of};
 use dunlin_core::model::{NodeId, ZoneName};
 use dunlin_core::replica::{Row, RowKey};
 
-use crate::driver::{load, rows_of};
-use crate::store::{StoreError, StoredHistory, read_node_id, read_rows};
+use crate::store::{StoreError, read_node_id, read_rows};
 
 /// What an agent knew when it last wrote its database.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ mod last_known;
 pub mod net;
 mod node;
 pub mod observe;
-pub mod registry;
+pub mod providers;
 mod shares;
 pub mod store;
 pub mod systemd;
@@ -25,10 +25,7 @@ mod watched;
 mod watchers;
 
 pub use events::EventLog;
-pub use handle::{
-    Command, Handle, Identity, MemberInfo, Members, Problems, Registered, Reply, RequestError,
-    Shared,
-};
+pub use handle::{Command, Handle, Identity, MemberInfo, Members, Problems, Reply, Shared};
 pub use last_known::{LastKnown, last_known};
 pub use node::{Node, NodeError, NodeSettings};
 pub use watchers::{Watcher, Watchers};

@@ -15,25 +15,26 @@ use dunlin_core::catalog::{CatalogView, GuardOverride, GuardSettings};
 use dunlin_core::config::Config;
 use dunlin_core::dns::Domain;
 use dunlin_core::gossip::{MembershipSettings, Peer};
-use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow, Timestamp};
+use dunlin_core::host::{Host, HostSettings, known_members};
+use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::api::ApiGuard;
 use crate::access::TokensError;
 use crate::checks::{self, Runner};
 use crate::dns;
-use crate::driver::{self, Driver, StartError};
-use crate::handle::{Command, Handle, Identity, Shared};
+use crate::driver::{Driver, Queues, StartError, moment};
+use crate::handle::{Handle, Identity, Shared};
 use crate::http;
 use crate::net;
 use crate::net::fence::Fence;
 use crate::net::tls::{SharedCredentials, TlsError};
 use crate::observe::Observer;
-use crate::registry::files::ServicesFolder;
+use crate::providers::files::ServicesFolder;
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, Inherited};
 use crate::watchdog::{self, Watchdog};
@@ -46,8 +47,6 @@ const MAX_WATCHERS: usize = 32_768;
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an agent waits for others to join before it is ready without them.
 const JOIN_TIME: Duration = Duration::from_secs(5);
-/// How long the driver may take to answer the watchdog.
-const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A configuration in which everything that depends on the machine is settled.
 #[derive(Debug, Clone)]
@@ -182,12 +181,13 @@ impl Node {
     pub async fn start(settings: NodeSettings, inherited: Inherited) -> Result<Self, NodeError> {
         let (store, node_id, stored) = Store::open(&settings.data_dir)?;
         let damage = stored.moved_aside.clone();
-        let peers = known_peers(&stored.peers);
-        let gone = stored.gone.clone();
+        if let Some(problem) = &damage {
+            error!(problem, "the database was damaged; starting with an empty one");
+        }
+        let peers = known_members(&stored.peers);
         let credentials = credentials(&settings)?;
-        let driver_settings = driver_settings(&settings, node_id);
-        let restored = driver::restore(&driver_settings, node_id, stored);
-        let view = Arc::new(ArcSwap::from_pointee(restored.catalog.view().clone()));
+        let host = Host::restore(moment(), host_settings(&settings, node_id), node_id, stored);
+        let view = Arc::new(ArcSwap::from_pointee(host.view().clone()));
         let bound = bind(&settings, inherited)?;
         let guard_of_api = ApiGuard::load(&settings.config.api, &bound.api_addresses()?)?;
         let dns = start_dns(&settings, bound.dns, &view)?;
@@ -199,19 +199,13 @@ impl Node {
         }
         let (stop_serving, stop_driver) = (CancellationToken::new(), CancellationToken::new());
         let runner = Arc::new(Runner::new(checks::Limits::default()));
-        let (mut driver, commands, guard) = Driver::start(
-            driver_settings,
-            restored,
-            store,
-            Arc::clone(&shared),
-            runner,
-            stop_driver.clone(),
-        )
-        .await?;
+        let started =
+            Driver::start(host, store, Arc::clone(&shared), runner, stop_driver.clone()).await?;
+        let (mut driver, Queues { commands, guard }) = started;
         let watched = credentials.clone();
         let net = match (bound.cluster, credentials) {
             (Some(sockets), Some(credentials)) => {
-                let sources = ClusterSources { sockets, credentials, peers, gone };
+                let sources = ClusterSources { sockets, credentials, peers };
                 Some(join(&settings, sources, &shared, &mut driver)?)
             }
             _ => None,
@@ -317,17 +311,17 @@ impl Node {
         self.tasks.spawn(folder.watch(self.stop_serving.clone(), rescans));
     }
 
-    /// Tells systemd that the agent is alive, as long as its driver answers.
+    /// Tells systemd that the agent is alive, as long as no part of it hangs.
     fn feed_watchdog(&self) {
         let Some(interval) = systemd::watchdog_interval() else { return };
-        let (handle, stop) = (self.handle.clone(), self.stop_driver.clone());
+        let (shared, stop) = (Arc::clone(self.shared()), self.stop_driver.clone());
         self.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(interval);
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                let asked = handle.ask(Command::LocalInstances);
-                match tokio::time::timeout(WATCHDOG_TIMEOUT, asked).await {
-                    Ok(Ok(_)) => systemd::alive(),
-                    Ok(Err(_)) | Err(_) => warn!("the driver does not answer; systemd is not told"),
+                if shared.vitals.is_stalled() {
+                    warn!("a part of the agent hangs; systemd is not told that the agent lives");
+                } else {
+                    systemd::alive();
                 }
             }
         });
@@ -443,17 +437,11 @@ fn credentials(settings: &NodeSettings) -> Result<Option<Arc<SharedCredentials>>
     Ok(Some(Arc::new(SharedCredentials::load(files, settings.name.clone(), zone)?)))
 }
 
-/// Members from before the last stop; entries of another encoding are passed over.
-pub(crate) fn known_peers(stored: &[(NodeId, Vec<u8>)]) -> Vec<(Peer, bool)> {
-    stored.iter().filter_map(|(_, body)| postcard::from_bytes(body).ok()).collect()
-}
-
 /// What the network is made of.
 struct ClusterSources {
     sockets: net::Bound,
     credentials: Arc<SharedCredentials>,
     peers: Vec<(Peer, bool)>,
-    gone: Vec<(NodeId, Timestamp)>,
 }
 
 /// Starts the network and joins the driver with it.
@@ -463,7 +451,7 @@ fn join(
     shared: &Arc<Shared>,
     driver: &mut Driver,
 ) -> Result<Cluster, NodeError> {
-    let ClusterSources { sockets, credentials, peers, gone } = sources;
+    let ClusterSources { sockets, credentials, peers } = sources;
     let config = &settings.config.cluster;
     let listen = sockets.local_addr()?;
     let own = shared.identity.node_id;
@@ -496,7 +484,7 @@ fn join(
         stop.clone(),
     )?;
     let context = Arc::clone(net.context());
-    driver.join(net, &down, &gone);
+    driver.join(net, &down);
     info!(%listen, "agents can reach this one");
     Ok(Cluster { context, stop })
 }
@@ -521,7 +509,7 @@ fn identity(
     }
 }
 
-fn driver_settings(settings: &NodeSettings, node_id: NodeId) -> driver::Settings {
+fn host_settings(settings: &NodeSettings, node_id: NodeId) -> HostSettings {
     let config = &settings.config;
     let meta = config.node.meta.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
     let node = NodeRow {
@@ -533,12 +521,13 @@ fn driver_settings(settings: &NodeSettings, node_id: NodeId) -> driver::Settings
         phase: NodePhase::Active,
     };
     let [a, b, c, d, e, f, g, h, ..] = *node_id.as_bytes();
-    driver::Settings {
-        node,
+    HostSettings {
         guard: guard_settings(config),
         reap_after: config.cluster.reap_after,
+        keep_tombstones: config.cluster.reap_after,
         seed: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
         leaves_on_stop: config.cluster.tls.is_some() && config.cluster.leave_on_stop,
+        ..HostSettings::new(node)
     }
 }
 

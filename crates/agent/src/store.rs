@@ -16,9 +16,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dunlin_core::host::{Batch, ProviderWrite, Stored, StoredHistory, StoredProvider};
 use dunlin_core::model::limits::MAX_CHECK_INTERVAL;
-use dunlin_core::model::{InstanceId, NodeId, ProviderId, Registration, Timestamp};
-use dunlin_core::replica::{Delta, Entry, Extent, RowKey, Version};
+use dunlin_core::model::{NodeId, ProviderId, Timestamp};
 use rusqlite::{Connection, OpenFlags, params};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -70,114 +70,6 @@ pub enum StoreError {
     /// The writer has stopped.
     #[error("the store is closed")]
     Closed,
-}
-
-/// One node's stored history.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredHistory {
-    /// Whose.
-    pub origin: NodeId,
-    /// The commits that are stored whole; rows of others are pieces.
-    pub extent: Extent,
-    /// Tombstones up to here were purged.
-    pub floor: Version,
-    /// Rows and tombstones.
-    pub rows: Vec<(RowKey, Entry)>,
-}
-
-/// A provider as it last stated its truth.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredProvider {
-    /// Which.
-    pub provider: ProviderId,
-    /// How long its statement holds, if not for good.
-    pub ttl: Option<Duration>,
-    /// Its registrations, those excepted of which the node's own rows say everything. Where there is a row of
-    /// this provider, it is newer than what is here of its instance.
-    pub registrations: Vec<Registration>,
-}
-
-/// All that was stored.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Stored {
-    /// Indexes up to here may have been given out.
-    pub index: u64,
-    /// By origin.
-    pub histories: Vec<StoredHistory>,
-    /// By id.
-    pub providers: Vec<StoredProvider>,
-    /// Nodes that were forgotten for good, and up to which version of their history.
-    pub forgotten: Vec<(NodeId, Version)>,
-    /// What [`Batch::peers`] last held.
-    pub peers: Vec<(NodeId, Vec<u8>)>,
-    /// What [`Batch::gone`] last held.
-    pub gone: Vec<(NodeId, Timestamp)>,
-    /// Where a damaged database was moved, and what was wrong with it.
-    pub moved_aside: Option<String>,
-}
-
-/// A provider's statement to store.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ProviderWrite {
-    /// Note the provider.
-    Put(ProviderId, Option<Duration>),
-    /// Note one of its registrations that the node's own rows do not tell.
-    PutRegistration(ProviderId, Box<Registration>),
-    /// Forget one of its registrations, if it was noted.
-    RemoveRegistration(ProviderId, InstanceId),
-    /// Forget it with all its registrations.
-    Remove(ProviderId),
-}
-
-/// What is to be stored of one node's history.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HistoryWrite {
-    /// Whose.
-    pub origin: NodeId,
-    /// The commits that are stored whole from now on; none as long as more rows of them are to come.
-    pub extent: Option<Extent>,
-    /// The version up to which tombstones were purged, from then on.
-    pub floor: Version,
-    /// Rows and tombstones to put, whatever version is stored of them.
-    pub rows: Vec<(RowKey, Entry)>,
-    /// Rows and tombstones to remove.
-    pub gone: Vec<RowKey>,
-    /// Whether everything that is stored of it goes first.
-    pub replaces_all: bool,
-}
-
-/// What is stored together, or not at all.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Batch {
-    /// Nodes to forget for good, and up to which version: their histories go, a marker stays.
-    pub forget: Vec<(NodeId, Version)>,
-    /// Commits to merge, in order.
-    pub deltas: Vec<Delta>,
-    /// What other nodes' histories have become, or the own one by a restatement, in order.
-    pub histories: Vec<HistoryWrite>,
-    /// Statements of providers, in order.
-    pub providers: Vec<ProviderWrite>,
-    /// Tombstones to forget: whose, up to which version.
-    pub purge: Option<(NodeId, Version)>,
-    /// All that membership wants to know at the next start, for each agent; replaces what was stored.
-    pub peers: Option<Vec<(NodeId, Vec<u8>)>>,
-    /// Since when nodes with rows are gone; replaces what was stored.
-    pub gone: Option<Vec<(NodeId, Timestamp)>>,
-}
-
-impl Batch {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let Self { forget, deltas, histories, providers, purge, peers, gone } = self;
-        forget.is_empty()
-            && deltas.is_empty()
-            && histories.is_empty()
-            && providers.is_empty()
-            && purge.is_none()
-            && peers.is_none()
-            && gone.is_none()
-    }
 }
 
 type Job = (Batch, oneshot::Sender<Result<(), StoreError>>);

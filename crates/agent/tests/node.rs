@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_agent::registry::translate;
+use dunlin_agent::providers::translate;
 use dunlin_agent::systemd::Inherited;
-use dunlin_agent::{Command, Node, NodeError, NodeSettings, Registered, RequestError, last_known};
+use dunlin_agent::{Node, NodeError, NodeSettings, last_known};
 use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Interest, Scope};
 use dunlin_core::config::Config;
+use dunlin_core::host::{Answer, Request, RequestError};
 use dunlin_core::model::{
     CheckId, CheckStatus, InstanceId, Mode, NodeName, NodePhase, ProviderId, ProviderKind,
     Registration, ServiceName,
@@ -48,9 +49,8 @@ fn registration(toml: &str) -> Registration {
     translate::registration(wire, &ProviderId::api(), LOCALHOST).unwrap()
 }
 
-async fn register(node: &Node, toml: &str) -> Result<Registered, RequestError> {
-    let registration = Box::new(registration(toml));
-    node.handle().ask(|reply| Command::Register(registration, reply)).await
+async fn register(node: &Node, toml: &str) -> Result<Answer, RequestError> {
+    node.handle().ask(Request::Register(Box::new(registration(toml)))).await
 }
 
 fn web(id: &str, port: u16, more: &str) -> String {
@@ -86,9 +86,9 @@ async fn until_answered(node: &Node, expected: &[&str]) {
 async fn a_registration_is_answered_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path()).await;
-    assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Registered::Created));
+    assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Answer::Created));
     assert_eq!(answered(&node.shared().view.load()), ["web-1"], "shown before it is acknowledged");
-    assert_eq!(register(&node, &web("web-1", 81, "")).await, Ok(Registered::Updated));
+    assert_eq!(register(&node, &web("web-1", 81, "")).await, Ok(Answer::Done));
     let index = node.shared().view.load().index();
     node.stop().await;
     assert_eq!(answered(&last_known(&dir.path().join("data")).unwrap().view), ["web-1"]);
@@ -155,7 +155,7 @@ async fn a_pushed_status_holds_at_once() {
         let (instance, check) = (InstanceId::parse("web-1"), CheckId::parse("ttl"));
         let (instance, check) = (instance.unwrap(), check.unwrap());
         let output = "pushed".to_owned();
-        let push = |reply| Command::PushCheck { instance, check, status, output, reply };
+        let push = Request::PushCheck { instance, check, status, output };
         node.handle().ask(push).await.unwrap();
         assert_eq!(answered(&node.shared().view.load()), expected);
     }
@@ -175,7 +175,7 @@ async fn a_command_check_dies_with_its_instance() {
     until("the command runs", || pid.exists()).await;
     let process = std::fs::read_to_string(&pid).unwrap();
     let id = InstanceId::parse("web-1").unwrap();
-    node.handle().ask(|reply| Command::Deregister(id, reply)).await.unwrap();
+    node.handle().ask(Request::Deregister(id)).await.unwrap();
     let stat = format!("/proc/{}/stat", process.trim());
     let is_dead = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
     until("the command is killed", is_dead).await;
@@ -198,12 +198,12 @@ async fn a_drained_instance_leaves_the_answers_and_stays_drained() {
     let node = start(dir.path()).await;
     register(&node, &web("web-1", 80, "")).await.unwrap();
     let id = || InstanceId::parse("web-1").unwrap();
-    node.handle().ask(|reply| Command::SetMode(id(), Mode::Draining, reply)).await.unwrap();
+    node.handle().ask(Request::SetMode(id(), Mode::Draining)).await.unwrap();
     assert!(answered(&node.shared().view.load()).is_empty());
     node.stop().await;
     let node = start(dir.path()).await;
     assert!(answered(&node.shared().view.load()).is_empty(), "a restart changes no answer");
-    node.handle().ask(|reply| Command::SetMode(id(), Mode::Active, reply)).await.unwrap();
+    node.handle().ask(Request::SetMode(id(), Mode::Active)).await.unwrap();
     assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
     node.stop().await;
 }
@@ -221,8 +221,8 @@ async fn provider_files_come_change_break_and_go() {
     std::fs::write(&file, "[[instance]]\nid = ").unwrap();
     let (_, mut news) = node.shared().events.follow(u64::MAX);
     loop {
-        let providers = node.handle().ask(Command::Providers).await.unwrap();
-        if providers.iter().any(|p| p.error.is_some()) {
+        let registry = node.shared().registry.load_full();
+        if registry.reports().iter().any(|report| report.error.is_some()) {
             break;
         }
         timeout(Duration::from_secs(30), news.recv()).await.unwrap().unwrap();
@@ -262,7 +262,7 @@ async fn a_provider_with_a_ttl_is_forgotten_when_it_falls_silent() {
     let provider = ProviderId::new(ProviderKind::Run, "web").unwrap();
     let instances = vec![registration(&web("web-1", 80, ""))];
     let ttl = Some(Duration::from_millis(300));
-    let put = |reply| Command::PutProvider { provider, instances, ttl, reply };
+    let put = Request::PutProvider { provider, instances, ttl };
     node.handle().ask(put).await.unwrap();
     assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
     until_answered(&node, &[]).await;
@@ -276,16 +276,13 @@ async fn a_sharp_drop_is_held_while_the_servers_answer() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addr().unwrap().port();
     let provider = || ProviderId::new(ProviderKind::Http, "deploy").unwrap();
-    let put = |instances| {
-        move |reply| Command::PutProvider { provider: provider(), instances, ttl: None, reply }
-    };
+    let put = |instances| Request::PutProvider { provider: provider(), instances, ttl: None };
     let ids = ["web-1", "web-2", "web-3", "web-4"];
     let all = ids.map(|id| registration(&web(id, port, ""))).to_vec();
     node.handle().ask(put(all)).await.unwrap();
     node.handle().ask(put(vec![])).await.unwrap();
     assert_eq!(answered(&node.shared().view.load()), ids);
-    let release = |reply| Command::ReleaseGuard(service("web"), reply);
-    node.handle().ask(release).await.unwrap();
+    node.handle().ask(Request::ReleaseGuard(service("web"))).await.unwrap();
     assert!(answered(&node.shared().view.load()).is_empty());
     node.stop().await;
 }
@@ -301,7 +298,7 @@ async fn many_registrations_at_once_are_all_kept() {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap(), Ok(Registered::Created));
+        assert_eq!(task.await.unwrap(), Ok(Answer::Created));
     }
     let node = Arc::into_inner(node).unwrap();
     node.stop().await;
@@ -319,18 +316,18 @@ async fn an_instance_that_was_replaced_has_to_prove_itself_anew() {
     let id = || InstanceId::parse("web-1").unwrap();
     let (instance, check) = (id(), CheckId::parse("ttl").unwrap());
     let (status, output) = (CheckStatus::Passing, String::new());
-    let push = |reply| Command::PushCheck { instance, check, status, output, reply };
+    let push = Request::PushCheck { instance, check, status, output };
     node.handle().ask(push).await.unwrap();
     assert_eq!(answered(&node.shared().view.load()), ["web-1"]);
     // The first occupies the disk, so that the others become one batch; with or without, this holds.
     let other = web("web-2", 9, TCP);
     let (first, gone, again) = tokio::join!(
         register(&node, &other),
-        node.handle().ask(|reply| Command::Deregister(id(), reply)),
+        node.handle().ask(Request::Deregister(id())),
         register(&node, &ttl),
     );
-    assert_eq!((first, gone), (Ok(Registered::Created), Ok(())));
-    assert_eq!(again, Ok(Registered::Created));
+    assert_eq!((first, gone), (Ok(Answer::Created), Ok(Answer::Done)));
+    assert_eq!(again, Ok(Answer::Created));
     assert!(answered(&node.shared().view.load()).is_empty());
     node.stop().await;
 }
@@ -375,10 +372,11 @@ async fn while_the_disk_stalls_deaths_are_shown_and_reads_are_answered() {
     });
     drop(server);
     until_answered(&node, &[]).await;
-    node.handle().ask(Command::LocalInstances).await.unwrap();
+    let release = node.handle().ask(Request::ReleaseGuard(service("web"))).await;
+    assert!(matches!(release, Err(RequestError::NotFound(_))), "{release:?}");
     assert!(!stalled.is_finished(), "nothing is acknowledged that is not on disk");
     drop(lock);
-    assert_eq!(stalled.await.unwrap(), Ok(Registered::Created));
+    assert_eq!(stalled.await.unwrap(), Ok(Answer::Created));
     assert!(answered(&node.shared().view.load()).is_empty(), "older news does not come back");
     Arc::into_inner(node).unwrap().stop().await;
 }
@@ -393,13 +391,13 @@ async fn what_the_disk_refuses_is_put_back_whole() {
     until_answered(&node, &["web-1"]).await;
     let provider = || ProviderId::new(ProviderKind::Http, "deploy").unwrap();
     let instances = vec![registration("id = \"job-1\"\nservice = \"job\"\nport = 1\n")];
-    let put = |reply| Command::PutProvider { provider: provider(), instances, ttl: None, reply };
+    let put = Request::PutProvider { provider: provider(), instances, ttl: None };
     node.handle().ask(put).await.unwrap();
     let lock = lock_database(dir.path());
     let id = InstanceId::parse("web-1").unwrap();
     let (removed, gone, new) = tokio::join!(
-        node.handle().ask(|reply| Command::RemoveProvider(provider(), reply)),
-        node.handle().ask(|reply| Command::Deregister(id, reply)),
+        node.handle().ask(Request::RemoveProvider(provider())),
+        node.handle().ask(Request::Deregister(id)),
         register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n"),
     );
     assert!(matches!(removed, Err(RequestError::Storage(_))), "{removed:?}");
@@ -414,9 +412,9 @@ async fn what_the_disk_refuses_is_put_back_whole() {
     until_answered(&node, &[]).await;
     register(&node, "id = \"db-1\"\nservice = \"db\"\nport = 1\n").await.unwrap();
     assert!(node.shared().problems.list().is_empty());
-    let providers = node.handle().ask(Command::Providers).await.unwrap();
+    let reports = node.shared().registry.load().reports();
     assert!(
-        providers.iter().any(|p| p.provider == "http:deploy"),
+        reports.iter().any(|report| report.provider == provider()),
         "a refused removal is not made up for"
     );
     node.stop().await;
@@ -433,7 +431,7 @@ async fn a_killed_agent_lets_go_of_everything_and_says_no_goodbye() {
     // As `dunlin run` states it: a graceful stop would show it as draining.
     let provider = ProviderId::new(ProviderKind::Run, "job").unwrap();
     let instances = vec![registration("id = \"job-1\"\nservice = \"job\"\nport = 1\n")];
-    let put = |reply| Command::PutProvider { provider, instances, ttl: None, reply };
+    let put = Request::PutProvider { provider, instances, ttl: None };
     node.handle().ask(put).await.unwrap();
     let mut open = tokio::net::TcpStream::connect(node.shared().identity.api).await.unwrap();
     open.write_all(b"GET /api/watch HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -460,12 +458,12 @@ async fn a_second_agent_on_the_same_directory_or_port_is_refused() {
     same_port.config.api.listen = node.shared().identity.api;
     let error = Node::start(same_port, Inherited::default()).await.unwrap_err();
     assert!(error.to_string().contains("another program has it"), "{error}");
-    assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Registered::Created));
+    assert_eq!(register(&node, &web("web-1", 80, "")).await, Ok(Answer::Created));
     node.stop().await;
 }
 
 async fn set_phase(node: &Node, phase: NodePhase) {
-    node.handle().ask(|reply| Command::SetNodePhase(phase, reply)).await.unwrap();
+    node.handle().ask(Request::SetNodePhase(phase)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ mod membership;
 mod packet;
 mod peer;
 
-pub use distance::Distances;
+pub use distance::{Distances, ZoneOrder};
 pub use exchange::{
     Exchange, ExchangeOutput, ExchangeSettings, ExchangeStats, Hello, Lane, Outgoing,
 };

@@ -15,6 +15,7 @@ pub mod config;
 pub mod dns;
 pub mod gossip;
 pub mod health;
+pub mod host;
 pub mod model;
 pub mod random;
 pub mod replica;

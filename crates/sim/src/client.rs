@@ -1,27 +1,39 @@
-//! The load: programs that register, change and deregister instances, checks that fail, files that are edited.
+//! The load: programs that register, change and deregister instances, pushes, provider files that are edited, and
+//! servers that come and go.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dunlin_core::catalog::GuardSettings;
+use dunlin_core::health::{CheckKey, Outcome};
+use dunlin_core::host::Request;
 use dunlin_core::model::{
-    CheckId, CheckRow, CheckStatus, Instance, InstanceFields, InstanceId, Mode, NodePhase, NodeRow,
-    ProviderId, ProviderKind, ServiceName, Timestamp,
+    CheckId, CheckKind, CheckSpec, CheckStatus, Instance, InstanceFields, InstanceId, Mode,
+    NodePhase, ProviderId, ProviderKind, Registration, ServiceName,
 };
 use dunlin_core::random::Random;
-use dunlin_core::replica::{Change, Departure, Row, RowKey, RowState};
 
 use crate::invariants::Violation;
-use crate::node::{Condition, SimNode};
+use crate::node::{Condition, SimNode, address_of};
 use crate::world::{Event, World};
 
 /// The two instances that are only ever changed together.
 pub(crate) const PAIR: [&str; 2] = ["pair-a", "pair-b"];
-/// Instances that clients register on each node at most.
+/// Instances that clients register on each node at most. The last ones have checks, see [`check_of`].
 const INSTANCES: usize = 6;
+/// The instance to whose check clients push.
+const PUSHED: &str = "api-3";
 /// Instances that each node's file may state.
 const IN_FILE: usize = 3;
+/// An instance that its provider does not state again, so that it goes by itself.
+pub(crate) const LEASED: &str = "lease";
+const LEASE: Duration = Duration::from_secs(3);
+
+/// When the guard steps in: sooner than usual, and it holds for a shorter time, so that runs see all of it.
+pub(crate) fn guard() -> GuardSettings {
+    let (window, hold) = (Duration::from_secs(4), Duration::from_secs(8));
+    GuardSettings { window, hold, ..GuardSettings::default() }
+}
 
 /// Gives each statement its own number.
 #[derive(Debug, Default)]
@@ -36,76 +48,94 @@ impl Stamps {
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// What each node's file states: it survives whatever happens to the node.
-    files: Vec<BTreeMap<InstanceId, RowState>>,
-    /// Time between two requests to the cluster; none while there is no load.
+    /// What each node's file states: it survives whatever happens to the node. `None` while there is no file.
+    files: Vec<Option<BTreeMap<InstanceId, Registration>>>,
+    /// Servers that do not answer, by node.
+    down: BTreeSet<(usize, InstanceId)>,
+    /// Time between two requests to the cluster; `None` while there is no load.
     pub(crate) period: Option<Duration>,
     pub(crate) random: Random,
 }
 
 impl Client {
     pub(crate) fn new(nodes: usize, seed: u64) -> Self {
-        let files = vec![BTreeMap::new(); nodes];
-        Self { files, period: None, random: Random::new(seed) }
+        let files = vec![None; nodes];
+        Self { files, down: BTreeSet::new(), period: None, random: Random::new(seed) }
     }
 
-    /// What a node states when it starts: itself, and what its file says.
-    pub(crate) fn statement(&self, node: &SimNode, stamps: &mut Stamps) -> Vec<Change> {
-        let mut changes = vec![node_row(node, NodePhase::Active, stamps)];
-        let files = &self.files[node.identity.index];
-        for (id, state) in files {
-            changes.push(Change { key: RowKey::Instance(id.clone()), state: state.clone() });
-        }
-        for key in node.shown.get(&node.identity.id).into_iter().flatten().map(|(key, _)| key) {
-            if let RowKey::Instance(id) = key
-                && id.as_str().starts_with("file-")
-                && !files.contains_key(id)
-            {
-                changes.push(gone(key.clone(), Departure::Dropped));
+    /// What the services folder of a node says when it is read: at a start, and when it changes.
+    pub(crate) fn file_request(&self, node: &SimNode) -> Option<Request> {
+        let provider = file();
+        match &self.files[node.identity.index] {
+            Some(file) => {
+                let instances = file.values().cloned().collect();
+                Some(Request::PutProvider { provider, instances, ttl: None })
+            }
+            None => {
+                let registry = node.host()?.registry();
+                let is_known = registry.providers().any(|(known, _)| *known == provider);
+                is_known.then_some(Request::RemoveProvider(provider))
             }
         }
-        changes
     }
 
-    /// A request, at random.
-    fn request(&mut self, node: &SimNode, at: Timestamp, stamps: &mut Stamps) -> Vec<Change> {
+    /// A request, at random; `None` for what happens outside the agent.
+    fn request(&mut self, node: &SimNode, is_idle: bool, stamps: &mut Stamps) -> Option<Request> {
         let which = instance_id(&format!("api-{}", self.random.below(INSTANCES)));
-        match self.random.below(100) {
-            0..40 => vec![instance(&which, ProviderId::api(), Mode::Active, stamps)],
-            40..50 => vec![instance(&which, ProviderId::api(), Mode::Draining, stamps)],
-            50..60 => vec![
-                gone(check_key(&which), Departure::Deregistered),
-                gone(RowKey::Instance(which), Departure::Deregistered),
-            ],
-            60..72 => {
-                let is_passing = self.random.below(2) == 0;
-                vec![check(&which, is_passing, at, stamps)]
+        let index = node.identity.index;
+        Some(match self.random.below(100) {
+            0..34 => register(&which, index, stamps),
+            34..40 => Request::SetMode(which, Mode::Draining),
+            40..44 => Request::SetMode(which, Mode::Active),
+            44..54 => Request::Deregister(which),
+            // A push takes effect when it comes, before requests that wait: without any the order is plain.
+            54..66 if is_idle => push(self.random.below(2) == 0),
+            54..78 => pair(index, stamps),
+            78..82 => Request::RemoveProvider(set("pair")),
+            82..92 => {
+                self.edit_file(index, stamps);
+                return self.file_request(node);
             }
-            72..84 => pair(stamps),
-            84..88 => PAIR
-                .map(|id| gone(RowKey::Instance(instance_id(id)), Departure::Deregistered))
-                .into(),
-            88..99 => vec![self.edit_file(node.identity.index, stamps)],
+            92..94 => {
+                self.files[index] = None;
+                return self.file_request(node);
+            }
+            94..96 => lease(index, stamps),
+            96..97 => {
+                let is_draining = self.random.below(2) == 0;
+                let phase = if is_draining { NodePhase::Draining } else { NodePhase::Active };
+                Request::SetNodePhase(phase)
+            }
             _ => {
-                let shown = node.shown.get(&node.identity.id);
-                let keys = shown.into_iter().flatten().map(|(key, _)| key.clone());
-                let keys = keys.filter(|key| *key != RowKey::Node);
-                self.files[node.identity.index].clear();
-                keys.map(|key| gone(key, Departure::Dropped)).collect()
+                let server = (index, which);
+                if !self.down.remove(&server) {
+                    self.down.insert(server);
+                }
+                return None;
             }
+        })
+    }
+
+    fn edit_file(&mut self, node: usize, stamps: &mut Stamps) {
+        let id = instance_id(&format!("file-{}", self.random.below(IN_FILE)));
+        let is_removed = self.random.below(2) == 0;
+        let file = self.files[node].get_or_insert_default();
+        if file.remove(&id).is_none() || !is_removed {
+            file.insert(id.clone(), registration(&id, node, self::file(), stamps.next(), 100));
         }
     }
 
-    fn edit_file(&mut self, node: usize, stamps: &mut Stamps) -> Change {
-        let id = instance_id(&format!("file-{}", self.random.below(IN_FILE)));
-        let key = RowKey::Instance(id.clone());
-        if self.files[node].remove(&id).is_some() && self.random.below(2) == 0 {
-            return gone(key, Departure::Dropped);
+    /// Whether a server answers.
+    pub(crate) fn is_up(&self, node: usize, instance: &InstanceId) -> bool {
+        !self.down.contains(&(node, instance.clone()))
+    }
+
+    /// What a check of a server sees.
+    pub(crate) fn outcome(&self, node: usize, key: &CheckKey) -> Outcome {
+        if self.is_up(node, &key.instance) {
+            return Outcome { status: CheckStatus::Passing, output: "connected".to_owned() };
         }
-        let provider = ProviderId::new(ProviderKind::File, "services").expect("a valid name");
-        let change = instance(&id, provider, Mode::Active, stamps);
-        self.files[node].insert(id, change.state.clone());
-        change
+        Outcome { status: CheckStatus::Critical, output: "connection refused".to_owned() }
     }
 }
 
@@ -119,82 +149,91 @@ impl World {
         if self.nodes[node].condition != Condition::Running {
             return Ok(());
         }
-        let at = self.nodes[node].clock.wall(self.now);
-        let changes = self.client.request(&self.nodes[node], at, &mut self.stamps);
-        self.submit(node, changes)
+        let is_idle = self.oracle.unanswered(node) == 0;
+        match self.client.request(&self.nodes[node], is_idle, &mut self.stamps) {
+            Some(request) => self.submit(node, request),
+            None => Ok(()),
+        }
     }
-}
-
-pub(crate) fn node_row(node: &SimNode, phase: NodePhase, stamps: &mut Stamps) -> Change {
-    let stamp = stamps.next().to_string();
-    let row = NodeRow {
-        name: node.identity.name.clone(),
-        zone: node.identity.zone.clone(),
-        address: crate::node::address_of(node.identity.index).ip(),
-        serves_dns: false,
-        meta: BTreeMap::from([(Arc::from("stamp"), Arc::from(stamp))]),
-        phase,
-    };
-    Change { key: RowKey::Node, state: RowState::Present(Row::Node(row.into())) }
 }
 
 pub(crate) fn instance_id(text: &str) -> InstanceId {
     InstanceId::parse(text).expect("short plain text is an id")
 }
 
-fn check_key(id: &InstanceId) -> RowKey {
-    RowKey::Check(id.clone(), CheckId::parse("tcp").expect("so is this"))
+fn provider(kind: ProviderKind, name: &str) -> ProviderId {
+    ProviderId::new(kind, name).expect("a valid name")
 }
 
-fn gone(key: RowKey, departure: Departure) -> Change {
-    Change { key, state: RowState::Gone(departure) }
+fn file() -> ProviderId {
+    provider(ProviderKind::File, "services.toml")
 }
 
-pub(crate) fn instance(
+fn set(name: &str) -> ProviderId {
+    provider(ProviderKind::Http, name)
+}
+
+/// Registers an instance that clients know by its id.
+pub(crate) fn register(id: &InstanceId, node: usize, stamps: &mut Stamps) -> Request {
+    let registration = registration(id, node, ProviderId::api(), stamps.next(), 100);
+    Request::Register(Box::new(registration))
+}
+
+/// The checks of an instance: some have none, one is pushed to, the rest are connected to.
+fn check_of(id: &InstanceId) -> Vec<CheckSpec> {
+    let check = |id: &str, kind| {
+        let id = CheckId::parse(id).expect("short plain text is an id");
+        let spec = CheckSpec::with_defaults(id, kind);
+        CheckSpec { interval: Duration::from_secs(1), ..spec }
+    };
+    match id.as_str() {
+        PUSHED => vec![check("ttl", CheckKind::Ttl { ttl: Duration::from_secs(3600) })],
+        "api-4" | "api-5" => vec![check("tcp", CheckKind::Tcp { target: None })],
+        _ => Vec::new(),
+    }
+}
+
+fn registration(
     id: &InstanceId,
+    node: usize,
     provider: ProviderId,
-    mode: Mode,
-    stamps: &mut Stamps,
-) -> Change {
-    let stamp = stamps.next().to_string();
+    stamp: u64,
+    weight: u16,
+) -> Registration {
     let fields = InstanceFields {
         id: id.clone(),
         service: ServiceName::parse("http.api.prod").expect("a valid name"),
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address: address_of(node).ip(),
         port: 8080,
-        weight: 100,
+        weight: weight.into(),
         tags: Vec::new(),
-        meta: BTreeMap::from([("stamp".to_owned(), stamp)]),
+        meta: BTreeMap::from([("stamp".to_owned(), stamp.to_string())]),
         provider,
     };
-    let instance = Instance::new(fields).expect("all fields are in bounds").in_mode(mode);
-    let state = RowState::Present(Row::Instance(instance.into()));
-    Change { key: RowKey::Instance(id.clone()), state }
+    let instance = Instance::new(fields).expect("all fields are in bounds");
+    Registration::new(instance, check_of(id)).expect("few checks with different ids")
+}
+
+fn push(is_passing: bool) -> Request {
+    Request::PushCheck {
+        instance: instance_id(PUSHED),
+        check: CheckId::parse("ttl").expect("short plain text is an id"),
+        status: if is_passing { CheckStatus::Passing } else { CheckStatus::Critical },
+        output: "pushed".to_owned(),
+    }
 }
 
 /// Two instances of one weight, by which a reader sees that they belong together.
-fn pair(stamps: &mut Stamps) -> Vec<Change> {
+fn pair(node: usize, stamps: &mut Stamps) -> Request {
+    let provider = set("pair");
     let weight = u16::try_from(stamps.next() % 60_000).unwrap_or(1);
-    let with_weight = |change: Change| {
-        let RowState::Present(Row::Instance(row)) = change.state else { return change };
-        let row = Instance { weight, ..(*row).clone() };
-        Change { state: RowState::Present(Row::Instance(row.into())), ..change }
-    };
-    let one = |id| instance(&instance_id(id), ProviderId::api(), Mode::Active, stamps);
-    PAIR.map(one).map(with_weight).into()
+    let one = |id| registration(&instance_id(id), node, provider.clone(), stamps.next(), weight);
+    let instances = PAIR.map(one).into();
+    Request::PutProvider { provider, instances, ttl: None }
 }
 
-pub(crate) fn check(
-    id: &InstanceId,
-    is_passing: bool,
-    at: Timestamp,
-    stamps: &mut Stamps,
-) -> Change {
-    let row = CheckRow {
-        status: if is_passing { CheckStatus::Passing } else { CheckStatus::Critical },
-        output: stamps.next().to_string().into(),
-        since: at,
-        has_worked: true,
-    };
-    Change { key: check_key(id), state: RowState::Present(Row::Check(row.into())) }
+fn lease(node: usize, stamps: &mut Stamps) -> Request {
+    let provider = provider(ProviderKind::Run, "job");
+    let one = registration(&instance_id(LEASED), node, provider.clone(), stamps.next(), 100);
+    Request::PutProvider { provider, instances: vec![one], ttl: Some(LEASE) }
 }

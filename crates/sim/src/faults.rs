@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use dunlin_core::model::NodePhase;
 use dunlin_core::random::Random;
 
-use crate::client::node_row;
 use crate::disk::Content;
 use crate::invariants::Violation;
 use crate::node::Condition;
@@ -59,9 +57,8 @@ pub(crate) enum Fault {
         node: usize,
         refuses: bool,
     },
-    /// The node says that it leaves; then it tells the members.
-    AnnounceLeave(usize),
-    Leave(usize),
+    /// The process stops in good order: it stores what is left and says that its node leaves.
+    StopInOrder(usize),
     /// The end of all faults and of the load.
     Heal,
 }
@@ -198,8 +195,7 @@ impl<'a> Writer<'a> {
     }
 
     fn leave(&mut self, node: usize, start: Duration, end: Duration) {
-        self.push(start, Fault::AnnounceLeave(node));
-        self.push(start + Duration::from_secs(2), Fault::Leave(node));
+        self.push(start, Fault::StopInOrder(node));
         let stop = start + Duration::from_millis(2_500);
         self.push(stop, Fault::Stop(node, Condition::Stopped));
         self.busy[node] = end.max(stop) + Duration::from_secs(1);
@@ -266,11 +262,7 @@ impl World {
             }
             Fault::SlowDisk { node, by } => self.nodes[node].disk.slowness = by,
             Fault::RefuseWrites { node, refuses } => self.nodes[node].disk.refuses = refuses,
-            Fault::AnnounceLeave(node) => {
-                let change = node_row(&self.nodes[node], NodePhase::Left, &mut self.stamps);
-                return self.submit(node, vec![change]);
-            }
-            Fault::Leave(node) => return self.leave(node),
+            Fault::StopInOrder(node) => return self.stop_in_order(node),
             Fault::Heal => self.heal(),
         }
         Ok(())

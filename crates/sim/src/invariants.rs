@@ -2,11 +2,15 @@
 
 pub(crate) mod acknowledged;
 mod bounds;
+mod catalog;
 mod converged;
 mod deleted;
 mod digests;
+mod forgotten;
 mod heads;
+mod health;
 mod liveness;
+mod registered;
 mod shown;
 mod sound;
 mod strangers;
@@ -15,9 +19,11 @@ mod whole;
 
 use std::time::Duration;
 
+use dunlin_core::host::Batch;
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{Delta, RowChange};
+use dunlin_core::replica::RowChange;
 
+use crate::client::Client;
 use crate::node::{Condition, SimNode};
 use crate::oracle::Oracle;
 use crate::stream::StreamId;
@@ -71,11 +77,17 @@ impl Invariants {
         self.digests.look(now, node)
     }
 
-    /// A commit was made that may be seen from now on.
-    pub(crate) fn prepared(&mut self, _node: usize, delta: &Delta) {
+    /// A batch goes to a node's disk; the commit in it may be seen from now on.
+    pub(crate) fn prepared(&mut self, node: NodeId, batch: &Batch) {
         if self.is_checked {
-            self.strangers.prepared(delta);
+            self.strangers.prepared(node, batch);
         }
+    }
+
+    /// A node forgot another one.
+    pub(crate) fn forgotten(&mut self, observer: usize, node: NodeId) {
+        self.heads.forgotten(observer, node);
+        self.deleted.forgotten(observer, node);
     }
 
     /// A node's disk is not what it was: it may say again what it had taken back.
@@ -160,12 +172,21 @@ impl Invariants {
     ) -> Result<(), Violation> {
         converged::check(now, nodes)?;
         shown::check(now, nodes)?;
-        acknowledged::check(now, nodes, oracle)
+        acknowledged::check(now, nodes, oracle)?;
+        registered::check(now, nodes)
     }
 
     /// What must hold of members in the end.
-    pub(crate) fn finish(&self, now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
-        self.liveness.finish(now, nodes)
+    pub(crate) fn finish(
+        &self,
+        now: Duration,
+        nodes: &[SimNode],
+        client: &Client,
+    ) -> Result<(), Violation> {
+        self.liveness.finish(now, nodes)?;
+        catalog::check(now, nodes)?;
+        health::check(now, nodes, client)?;
+        forgotten::check(now, nodes)
     }
 }
 

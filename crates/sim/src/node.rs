@@ -1,27 +1,38 @@
-//! One node: the agent's driver in small. It feeds core's state machines with what comes from network, disk and
-//! clients, and turns what they want done into [`Action`]s.
+//! One node: the engine that the agent runs, on virtual clocks, disk and network.
+//!
+//! [`process`] feeds it and turns what it wants done into [`Action`]s, as the agent's driver does; [`handshake`] is
+//! what transports do before a link is open.
 
-mod agent;
-mod commits;
-mod links;
+mod handshake;
+mod process;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dunlin_core::gossip::{ExchangeSettings, MembershipSettings, Peer};
-use dunlin_core::model::{NodeId, NodeName, ZoneName};
-use dunlin_core::replica::{Change, Delta, Replica, RowChange, RowState, Version};
+use dunlin_core::catalog::EndpointKey;
+use dunlin_core::gossip::{ExchangeSettings, Lane, MembershipSettings, Peer};
+use dunlin_core::health::{CheckKey, RunId};
+use dunlin_core::host::{
+    Answer, Batch, Event, Host, HostSettings, MembersSettings, Moment, RequestError, Ticket,
+    known_members,
+};
+use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow, ServiceName, ZoneName};
+use dunlin_core::replica::{Replica, RowChange, RowKey, RowState, Version};
 
-pub(crate) use agent::Agent;
+pub(crate) use process::Process;
 
 use crate::clock::Clock;
-use crate::disk::{Disk, Write};
+use crate::disk::Disk;
 use crate::stream::StreamId;
 
-/// Numbers a client's request.
-pub(crate) type OpId = u64;
+/// Rows of other nodes that one batch stores: few, so that a crash finds some stored and some not.
+const MAX_STORED_ROWS: usize = 20;
+/// How long tombstones are kept: far less than by an agent, so that nodes that were away meet histories whose
+/// tombstones are gone.
+const KEEP_TOMBSTONES: Duration = Duration::from_secs(5);
+const PURGE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a node wants done, or what happened in it.
 #[derive(Debug)]
@@ -36,35 +47,40 @@ pub(crate) enum Action {
     },
     /// There may be frames for this stream.
     Ready(StreamId),
-    /// A frame of the handshake.
-    Hello {
+    /// A frame that no engine made: of the handshake, of members, or a packet that goes by a link.
+    Push {
         stream: StreamId,
+        lane: Lane,
         octets: Vec<u8>,
     },
     Close(StreamId),
-    Write(Vec<Write>),
+    Store(Box<Batch>),
     /// Rows became visible on this node.
     Visible {
         origin: NodeId,
         rows: Vec<RowChange>,
     },
-    /// A commit was numbered; it may be on the disk from now on.
-    Prepared(Arc<Delta>),
-    Acknowledged(OpId),
-    Refused(OpId),
+    Answered {
+        ticket: Ticket,
+        result: Result<Answer, RequestError>,
+    },
+    Check {
+        key: CheckKey,
+        run: RunId,
+    },
+    Probe {
+        service: ServiceName,
+        key: EndpointKey,
+    },
     Misbehaved {
         peer: NodeId,
         problem: String,
     },
-    /// For whoever reads a trace.
+    Happened(Event),
+    /// The process has stopped in good order.
+    Stopped,
+    /// A line of a trace.
     Note(String),
-}
-
-/// What a client asks of a node: all of it becomes one commit, perhaps with others.
-#[derive(Debug, Clone)]
-pub(crate) struct Op {
-    pub(crate) id: OpId,
-    pub(crate) changes: Vec<Change>,
 }
 
 /// What stays the same through all lives of a node.
@@ -77,8 +93,10 @@ pub(crate) struct Identity {
     pub(crate) seeds: Vec<usize>,
     pub(crate) membership: MembershipSettings,
     pub(crate) exchange: ExchangeSettings,
-    /// Rows of others go to the disk too; not in runs that only measure.
-    pub(crate) stores: bool,
+    /// How long a node that is gone is remembered.
+    pub(crate) reap_after: Duration,
+    /// Runs that only measure build the engine without catalog, guard and health.
+    pub(crate) is_bare: bool,
     pub(crate) is_traced: bool,
 }
 
@@ -100,13 +118,13 @@ pub(crate) struct SimNode {
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
     pub(crate) condition: Condition,
-    pub(crate) agent: Option<Box<Agent>>,
+    pub(crate) process: Option<Box<Process>>,
     /// Numbers the processes.
     pub(crate) life: u32,
     /// When the world wakes it next.
     pub(crate) wake: Option<Duration>,
-    /// What the catalog that follows [`Action::Visible`] shows.
-    pub(crate) shown: BTreeMap<NodeId, BTreeMap<dunlin_core::replica::RowKey, RowState>>,
+    /// What a reader that follows [`Action::Visible`] shows.
+    pub(crate) shown: BTreeMap<NodeId, BTreeMap<RowKey, RowState>>,
 }
 
 impl SimNode {
@@ -116,63 +134,99 @@ impl SimNode {
             clock,
             disk: Disk::default(),
             condition: Condition::Stopped,
-            agent: None,
+            process: None,
             life: 0,
             wake: None,
             shown: BTreeMap::new(),
         }
     }
 
+    /// Both of the node's clocks.
+    pub(crate) fn moment(&self, time: Duration) -> Moment {
+        Moment { now: self.clock.local(time), wall: self.clock.wall(time) }
+    }
+
     /// The running process, unless it is paused.
-    pub(crate) fn running(&mut self) -> Option<&mut Agent> {
-        if self.condition == Condition::Running { self.agent.as_deref_mut() } else { None }
+    pub(crate) fn running(&mut self) -> Option<&mut Process> {
+        if self.condition == Condition::Running { self.process.as_deref_mut() } else { None }
     }
 
-    /// Starts a process on what the disk has.
-    pub(crate) fn start(&mut self, time: Duration, seed: u64) {
-        let replica = self.disk.content.replica(self.identity.id);
-        let members = self.disk.content.members.clone();
-        self.start_with(time, seed, replica, &members);
+    /// Starts a process on what the disk has; `stamp` marks what the node says of itself.
+    pub(crate) fn start(&mut self, time: Duration, seed: u64, stamp: u64, out: &mut Vec<Action>) {
+        let moment = self.moment(time);
+        let stored = self.disk.content.stored();
+        let members = known_members(&stored.peers);
+        let former = members.iter().find(|(peer, _)| peer.id == self.identity.id);
+        let former = former.map_or(0, |(own, _)| own.generation);
+        let generation = moment.wall.as_millis().max(former + 1);
+        let settings = host_settings(&self.identity, seed, stamp);
+        let host = Host::restore(moment, settings, self.identity.id, stored);
+        self.shown = shown_by(host.replica());
+        self.run(moment, host, generation, &members, seed);
+        if let Some(process) = &mut self.process {
+            process.begin(moment, &members, out);
+        }
     }
 
-    /// Starts a process on rows and members that its disk need not have.
-    pub(crate) fn start_with(
+    /// Starts a process of a large cluster, on rows and members that its disk does not have.
+    pub(crate) fn start_bare(
         &mut self,
         time: Duration,
         seed: u64,
         replica: Replica,
-        members: &[(Peer, bool)],
+        (generation, members): (u64, &[(Peer, bool)]),
     ) {
-        let wall = self.clock.wall(time).as_millis();
-        let generation = wall.max(self.disk.content.generation + 1);
-        self.disk.content.generation = generation;
+        let moment = self.moment(time);
+        let settings = host_settings(&self.identity, seed, 0);
+        let host = Host::bare(moment, settings, replica);
+        self.run(moment, host, generation, members, seed);
+        if let Some(process) = &mut self.process {
+            process.host.join(moment, []);
+        }
+    }
+
+    fn run(
+        &mut self,
+        moment: Moment,
+        host: Host,
+        generation: u64,
+        members: &[(Peer, bool)],
+        seed: u64,
+    ) {
         self.life += 1;
         self.condition = Condition::Running;
-        let peer =
+        let own =
             Peer { id: self.identity.id, generation, address: address_of(self.identity.index) };
-        let now = self.clock.local(time);
-        let mut agent = Agent::new(now, &self.identity, (peer, self.life), replica, seed);
-        agent.membership.introduce(now, members.iter().copied());
-        if self.identity.stores {
-            self.shown = agent.catalog();
-        }
-        self.agent = Some(Box::new(agent));
+        let settings = MembersSettings {
+            membership: self.identity.membership.clone(),
+            tells_all: !self.identity.is_bare,
+            seed: seed ^ 3,
+            ..MembersSettings::default()
+        };
+        let process =
+            Process::new(moment.now, &self.identity, (own, self.life), host, settings, members);
+        self.process = Some(Box::new(process));
     }
 
     /// Ends the process; what was not on the disk is lost.
     pub(crate) fn stop(&mut self, condition: Condition) {
         self.condition = condition;
-        self.agent = None;
+        self.process = None;
         self.wake = None;
         self.shown = BTreeMap::new();
     }
 
-    /// The head of a node's history, as this one has it.
-    pub(crate) fn head(&self, origin: NodeId) -> Version {
-        self.agent.as_ref().map_or(Version::ZERO, |agent| agent.replica.head(origin))
+    /// The engine of the process, if one runs.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        self.process.as_ref().map(|process| &process.host)
     }
 
-    /// Follows what became visible, as a catalog does.
+    /// The head of a node's history, as this one has it.
+    pub(crate) fn head(&self, origin: NodeId) -> Version {
+        self.host().map_or(Version::ZERO, |host| host.replica().head(origin))
+    }
+
+    /// Follows what became visible, as a reader does.
     pub(crate) fn show(&mut self, origin: NodeId, rows: &[RowChange]) {
         let shown = self.shown.entry(origin).or_default();
         for row in rows {
@@ -182,6 +236,39 @@ impl SimNode {
             };
         }
     }
+}
+
+fn host_settings(identity: &Identity, seed: u64, stamp: u64) -> HostSettings {
+    let row = NodeRow {
+        name: identity.name.clone(),
+        zone: identity.zone.clone(),
+        address: address_of(identity.index).ip(),
+        serves_dns: false,
+        meta: BTreeMap::from([(Arc::from("stamp"), Arc::from(stamp.to_string()))]),
+        phase: NodePhase::Active,
+    };
+    HostSettings {
+        guard: crate::client::guard(),
+        reap_after: identity.reap_after,
+        keep_tombstones: KEEP_TOMBSTONES,
+        purge_interval: PURGE_INTERVAL,
+        max_stored_rows: MAX_STORED_ROWS,
+        exchange: identity.exchange.clone(),
+        seed: seed ^ 1,
+        leaves_on_stop: true,
+        tells_rows: true,
+        ..HostSettings::new(row)
+    }
+}
+
+/// All present rows, as a reader shows them after a start.
+fn shown_by(replica: &Replica) -> BTreeMap<NodeId, BTreeMap<RowKey, RowState>> {
+    let present = |origin: NodeId| {
+        let rows = replica.rows(origin);
+        let rows = rows.filter(|(_, entry)| matches!(entry.state, RowState::Present(_)));
+        rows.map(|(key, entry)| (key, entry.state)).collect()
+    };
+    replica.heads().map(|(origin, _)| (origin, present(origin))).collect()
 }
 
 /// Where a node is reached; its number is in it.
@@ -199,4 +286,9 @@ pub(crate) fn index_of(address: SocketAddr) -> usize {
         }
         IpAddr::V6(_) => usize::MAX,
     }
+}
+
+/// The later of a deadline and one that may be.
+fn sooner(at: Instant, other: Option<Instant>) -> Instant {
+    other.map_or(at, |other| at.min(other))
 }

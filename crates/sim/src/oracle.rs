@@ -3,22 +3,33 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use dunlin_core::replica::{Change, Row, RowKey, RowState};
+use dunlin_core::host::{Registry, Request, Ticket};
+use dunlin_core::model::{CheckId, InstanceId, ProviderId, Registration};
+use dunlin_core::replica::{Row, RowKey, RowState};
 
+use crate::client::LEASED;
 use crate::invariants::{Violation, acknowledged};
-use crate::node::OpId;
 
 /// Rows by the stamp that each statement bears.
 pub(crate) type Stamped = BTreeMap<RowKey, u64>;
 
-/// A request's effect on one row; none deletes.
-type Effect = (RowKey, Option<u64>);
+/// What a request does to the rows of its node.
+#[derive(Debug, Clone)]
+enum Effect {
+    Put(RowKey, u64),
+    /// The instance goes, and its checks with it.
+    Remove(InstanceId),
+    /// The provider's set is this and nothing else.
+    Replace(ProviderId, Vec<(InstanceId, u64)>),
+}
 
 #[derive(Debug, Default)]
 struct Truth {
     acknowledged: Stamped,
+    /// The instances that each provider states, as far as that was acknowledged or may be so.
+    sets: BTreeMap<ProviderId, Vec<InstanceId>>,
     /// In the order in which they were sent, which is that in which they take effect.
-    pending: VecDeque<(OpId, Vec<Effect>)>,
+    pending: VecDeque<(Ticket, Vec<Effect>)>,
     /// What requests without an answer may have done before the node crashed.
     doubts: BTreeMap<RowKey, Vec<Option<u64>>>,
     /// The disk was replaced: whatever the node says next is its truth.
@@ -28,9 +39,38 @@ struct Truth {
 #[derive(Debug)]
 pub(crate) struct Oracle {
     truths: Vec<Truth>,
-    owners: BTreeMap<OpId, usize>,
-    submitted: OpId,
+    owners: BTreeMap<Ticket, usize>,
+    submitted: u64,
     pub(crate) answered: u64,
+}
+
+impl Truth {
+    /// The rows that an effect changes; `None` for one that goes.
+    fn changes(&self, effect: &Effect) -> Vec<(RowKey, Option<u64>)> {
+        match effect {
+            Effect::Put(key, stamp) => vec![(key.clone(), Some(*stamp))],
+            Effect::Remove(id) => self.removals(id),
+            Effect::Replace(provider, set) => {
+                let before = self.sets.get(provider).into_iter().flatten();
+                let gone = before.filter(|id| !set.iter().any(|(other, _)| other == *id));
+                let put =
+                    |(id, stamp): &(InstanceId, u64)| (RowKey::Instance(id.clone()), Some(*stamp));
+                gone.flat_map(|id| self.removals(id)).chain(set.iter().map(put)).collect()
+            }
+        }
+    }
+
+    fn removals(&self, id: &InstanceId) -> Vec<(RowKey, Option<u64>)> {
+        let check = CheckId::parse("ttl").expect("short plain text is an id");
+        vec![(RowKey::Instance(id.clone()), None), (RowKey::Check(id.clone(), check), None)]
+    }
+
+    fn note_set(&mut self, effect: &Effect) {
+        if let Effect::Replace(provider, set) = effect {
+            let ids = set.iter().map(|(id, _)| id.clone()).collect();
+            self.sets.insert(provider.clone(), ids);
+        }
+    }
 }
 
 impl Oracle {
@@ -39,45 +79,63 @@ impl Oracle {
         Self { truths, owners: BTreeMap::new(), submitted: 0, answered: 0 }
     }
 
-    pub(crate) fn submit(&mut self, node: usize, changes: &[Change]) -> OpId {
+    pub(crate) fn submit(&mut self, node: usize, request: &Request) -> Ticket {
         self.submitted += 1;
-        let effects =
-            changes.iter().map(|change| (change.key.clone(), stamp_of(&change.state))).collect();
-        self.truths[node].pending.push_back((self.submitted, effects));
-        self.owners.insert(self.submitted, node);
-        self.submitted
+        let ticket = Ticket(self.submitted);
+        self.truths[node].pending.push_back((ticket, effects(request)));
+        self.owners.insert(ticket, node);
+        ticket
     }
 
-    fn take(&mut self, op: OpId) -> Option<(usize, Vec<Effect>)> {
-        let node = self.owners.remove(&op)?;
+    fn take(&mut self, ticket: Ticket) -> Option<(usize, Vec<Effect>)> {
+        let node = self.owners.remove(&ticket)?;
         let pending = &mut self.truths[node].pending;
-        let at = pending.iter().position(|(id, _)| *id == op)?;
+        let at = pending.iter().position(|(id, _)| *id == ticket)?;
         self.answered += 1;
         pending.remove(at).map(|(_, effects)| (node, effects))
     }
 
-    pub(crate) fn acknowledge(&mut self, op: OpId) {
-        let Some((node, effects)) = self.take(op) else { return };
-        for (key, stamp) in effects {
-            match stamp {
-                Some(stamp) => self.truths[node].acknowledged.insert(key, stamp),
-                None => self.truths[node].acknowledged.remove(&key),
-            };
+    pub(crate) fn acknowledge(&mut self, ticket: Ticket) {
+        let Some((node, effects)) = self.take(ticket) else { return };
+        let truth = &mut self.truths[node];
+        for effect in effects {
+            for (key, stamp) in truth.changes(&effect) {
+                match stamp {
+                    Some(stamp) => truth.acknowledged.insert(key, stamp),
+                    None => truth.acknowledged.remove(&key),
+                };
+            }
+            truth.note_set(&effect);
         }
     }
 
     /// A refused request has no effect.
-    pub(crate) fn refuse(&mut self, op: OpId) {
-        self.take(op);
+    pub(crate) fn refuse(&mut self, ticket: Ticket) {
+        self.take(ticket);
+    }
+
+    /// A request that the disk has refused has no effect either, except for what was pushed to a check: it is shown
+    /// all the same, and stored later unless the process crashes before.
+    pub(crate) fn refuse_by_disk(&mut self, ticket: Ticket) {
+        let Some((node, effects)) = self.take(ticket) else { return };
+        let truth = &mut self.truths[node];
+        for effect in effects {
+            if let Effect::Put(key @ RowKey::Check(..), status) = effect {
+                let before = truth.acknowledged.insert(key.clone(), status);
+                truth.doubts.entry(key).or_default().extend([before, Some(status)]);
+            }
+        }
     }
 
     /// A process is gone: requests without an answer may have taken effect.
     pub(crate) fn stopped(&mut self, node: usize) {
         let truth = &mut self.truths[node];
-        for (op, effects) in std::mem::take(&mut truth.pending) {
-            self.owners.remove(&op);
-            for (key, stamp) in effects {
-                truth.doubts.entry(key).or_default().push(stamp);
+        for (ticket, effects) in std::mem::take(&mut truth.pending) {
+            self.owners.remove(&ticket);
+            for effect in effects {
+                for (key, stamp) in truth.changes(&effect) {
+                    truth.doubts.entry(key).or_default().push(stamp);
+                }
             }
         }
     }
@@ -92,6 +150,7 @@ impl Oracle {
         now: Duration,
         node: usize,
         own: &Stamped,
+        registry: &Registry,
     ) -> Result<(), Violation> {
         let truth = &mut self.truths[node];
         if !truth.is_forgotten {
@@ -100,6 +159,11 @@ impl Oracle {
         truth.is_forgotten = false;
         truth.acknowledged = own.clone();
         truth.doubts.clear();
+        let ids = |provider: &ProviderId| {
+            registry.stated(provider).map(|stated| stated.instance.id.clone()).collect()
+        };
+        let sets = registry.providers().map(|(provider, _)| (provider.clone(), ids(provider)));
+        truth.sets = sets.collect();
         Ok(())
     }
 
@@ -114,22 +178,68 @@ impl Oracle {
     }
 }
 
+/// What a request does, if it is carried out. Leased instances are left out: they go by themselves.
+fn effects(request: &Request) -> Vec<Effect> {
+    let stamp = |registration: &Registration| stamp_in(registration.instance.profile.meta.iter());
+    match request {
+        Request::Register(registration) => {
+            let key = RowKey::Instance(registration.instance.id.clone());
+            stamp(registration).map(|stamp| Effect::Put(key, stamp)).into_iter().collect()
+        }
+        Request::Deregister(id) => vec![Effect::Remove(id.clone())],
+        Request::PushCheck { instance, check, status, .. } => {
+            let key = RowKey::Check(instance.clone(), check.clone());
+            vec![Effect::Put(key, *status as u64)]
+        }
+        Request::PutProvider { provider, instances, .. } => {
+            let one = |r: &Registration| Some((r.instance.id.clone(), stamp(r)?));
+            let set = instances.iter().filter(|r| r.instance.id.as_str() != LEASED);
+            vec![Effect::Replace(provider.clone(), set.filter_map(one).collect())]
+        }
+        Request::RemoveProvider(provider) => vec![Effect::Replace(provider.clone(), Vec::new())],
+        Request::SetMode(..)
+        | Request::SetNodePhase(_)
+        | Request::ProviderFailed { .. }
+        | Request::ReleaseGuard(_) => Vec::new(),
+    }
+}
+
+fn stamp_in<'a, K, V>(meta: impl IntoIterator<Item = (K, V)>) -> Option<u64>
+where
+    K: AsRef<str> + 'a,
+    V: AsRef<str> + 'a,
+{
+    let mut meta = meta.into_iter();
+    meta.find(|(key, _)| key.as_ref() == "stamp").and_then(|(_, stamp)| stamp.as_ref().parse().ok())
+}
+
 /// The stamp of a statement; each has another one.
 pub(crate) fn stamp_of(state: &RowState) -> Option<u64> {
     let RowState::Present(row) = state else { return None };
     match row.known() {
-        Row::Node(node) => node.meta.get("stamp").and_then(|stamp| stamp.parse().ok()),
-        Row::Instance(instance) => {
-            let stamp = instance.profile.meta.iter().find(|(key, _)| key.as_ref() == "stamp");
-            stamp.and_then(|(_, stamp)| stamp.parse().ok())
-        }
-        Row::Check(check) => check.output.parse().ok(),
-        Row::Newer(_) | Row::Other(_) => None,
+        Row::Node(node) => stamp_in(&node.meta),
+        Row::Instance(instance) => stamp_in(instance.profile.meta.iter()),
+        Row::Check(_) | Row::Newer(_) | Row::Other(_) => None,
     }
 }
 
-/// The stamps of rows that are shown.
+/// The status that clients pushed to a check, as a number.
+fn pushed(key: &RowKey, state: &RowState) -> Option<u64> {
+    match (key, state.present()?) {
+        (RowKey::Check(_, check), Row::Check(row)) if check.as_str() == "ttl" => {
+            (!row.is_unproven()).then_some(row.status as u64)
+        }
+        _ => None,
+    }
+}
+
+/// The stamps of rows that are shown and that clients state; the status of a check to which they push.
 pub(crate) fn stamped(rows: Option<&BTreeMap<RowKey, RowState>>) -> Stamped {
-    let rows = rows.into_iter().flatten();
-    rows.filter_map(|(key, state)| Some((key.clone(), stamp_of(state)?))).collect()
+    let is_stated = |key: &RowKey| match key {
+        RowKey::Node | RowKey::Other(_) => false,
+        RowKey::Instance(id) | RowKey::Check(id, _) => id.as_str() != LEASED,
+    };
+    let rows = rows.into_iter().flatten().filter(|(key, _)| is_stated(key));
+    let said = |key: &RowKey, state| stamp_of(state).or_else(|| pushed(key, state));
+    rows.filter_map(|(key, state)| Some((key.clone(), said(key, state)?))).collect()
 }

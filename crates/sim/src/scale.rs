@@ -1,15 +1,16 @@
 //! How far news travels in how much time, and what that costs, in large clusters that have long converged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::gossip::{ExchangeSettings, MembershipSettings, Peer};
-use dunlin_core::model::{Mode, NodeId, NodePhase, ProviderId};
-use dunlin_core::replica::{Change, Entry, Extent, Version};
+use dunlin_core::host::Request;
+use dunlin_core::model::{InstanceId, Mode, NodeId, NodePhase, NodeRow};
+use dunlin_core::replica::{Entry, Extent, Replica, Row, RowKey, RowState, Version};
 
-use crate::client::{Stamps, check, instance, instance_id, node_row};
-use crate::disk::{Content, Stored};
-use crate::node::address_of;
+use crate::client::{instance_id, register};
+use crate::node::{Identity, address_of};
 use crate::world::{Traffic, World, WorldSettings};
 
 /// Nodes in one zone.
@@ -65,7 +66,7 @@ pub struct Scale {
     pub idle_frames: f64,
     /// Links of one node, on average.
     pub links: f64,
-    /// Something is critical.
+    /// An instance is drained.
     pub urgent: Spread,
     /// An instance is registered.
     pub normal: Spread,
@@ -85,6 +86,7 @@ pub fn measure(nodes: usize, rounds: usize, seed: u64, is_traced: bool) -> Scale
         exchange: ExchangeSettings::default(),
         deviation_ppm: 100,
         wall_offset_millis: 0,
+        reap_after: Duration::from_secs(72 * 3600),
         is_checked: false,
         is_traced,
     });
@@ -94,9 +96,17 @@ pub fn measure(nodes: usize, rounds: usize, seed: u64, is_traced: bool) -> Scale
     let calm = listen(&mut world);
     let per_second = nodes as f64 * IDLE.as_secs_f64();
     let links: usize =
-        world.nodes.iter().filter_map(|n| n.agent.as_ref()).map(|a| a.exchange.stats().links).sum();
-    let urgent = follow(&mut world, rounds, &calm, true);
-    let normal = follow(&mut world, rounds, &calm, false);
+        world.nodes.iter().map(|n| n.host().map_or(0, |host| host.links().count())).sum();
+    let changed: Vec<(usize, InstanceId)> = (0..rounds)
+        .map(|round| (world.random.below(nodes), instance_id(&format!("measured-{round}"))))
+        .collect();
+    let normal = follow(&mut world, &changed, &calm, |world, node, id| {
+        register(id, node, &mut world.stamps)
+    });
+    // The same instances are drained: bad news.
+    let urgent = follow(&mut world, &changed, &calm, |_, _, id| {
+        Request::SetMode(id.clone(), Mode::Draining)
+    });
     Scale {
         nodes,
         idle_octets: (calm.datagram_octets + calm.frame_octets) as f64 / per_second,
@@ -116,26 +126,33 @@ fn run(world: &mut World, time: Duration) {
 
 /// Starts all nodes as if they had known each other for long.
 fn start(world: &mut World) {
-    let mut stamps = Stamps::default();
     let peers: Vec<Peer> =
         world.nodes.iter().map(|node| peer(node.identity.index, node.identity.id)).collect();
-    let mut histories: BTreeMap<NodeId, Stored> = BTreeMap::new();
-    for node in &world.nodes {
-        let Change { key, state } = node_row(node, NodePhase::Active, &mut stamps);
-        let version = Version::new(1);
-        let rows = BTreeMap::from([(key, Entry { version, state })]);
-        let stored = Stored { extent: Extent::up_to(version), floor: Version::ZERO, rows };
-        histories.insert(node.identity.id, stored);
-    }
     let members: Vec<(Peer, bool)> = peers.iter().map(|peer| (*peer, true)).collect();
-    let content = Content { histories, ..Content::default() };
-    let replica = content.replica(NodeId::from_bytes([0; 16]));
+    let mut replica = Replica::new(NodeId::from_bytes([0; 16]));
+    for node in &world.nodes {
+        let version = Version::new(1);
+        let entry = Entry { version, state: RowState::Present(node_row(&node.identity)) };
+        let (extent, rows) = (Extent::up_to(version), [(RowKey::Node, entry)]);
+        replica.restore(node.identity.id, extent, Version::ZERO, rows);
+    }
     for index in 0..peers.len() {
         let (seed, node) = (world.random.next(), &mut world.nodes[index]);
-        node.disk.content.generation = GENERATION - 1;
-        node.start_with(Duration::ZERO, seed, replica.copy_for(node.identity.id), &members);
+        let copy = replica.copy_for(node.identity.id);
+        node.start_bare(Duration::ZERO, seed, copy, (GENERATION, &members));
         let _ = world.settle(index);
     }
+}
+
+fn node_row(identity: &Identity) -> Row {
+    Row::Node(Arc::new(NodeRow {
+        name: identity.name.clone(),
+        zone: identity.zone.clone(),
+        address: address_of(identity.index).ip(),
+        serves_dns: false,
+        meta: BTreeMap::new(),
+        phase: NodePhase::Active,
+    }))
 }
 
 fn peer(index: usize, id: NodeId) -> Peer {
@@ -153,21 +170,21 @@ fn listen(world: &mut World) -> Traffic {
     listens[LISTENS / 2]
 }
 
-fn follow(world: &mut World, rounds: usize, calm: &Traffic, is_urgent: bool) -> Spread {
+/// Makes one change after the other, and follows each through the cluster.
+fn follow(
+    world: &mut World,
+    changed: &[(usize, InstanceId)],
+    calm: &Traffic,
+    request: impl Fn(&mut World, usize, &InstanceId) -> Request,
+) -> Spread {
     let mut spreads: Vec<Spread> = Vec::new();
-    for round in 0..rounds {
-        let node = world.random.below(world.nodes.len());
-        let at = world.nodes[node].clock.wall(world.now);
-        let id = instance_id(&format!("measured-{round}"));
-        let change = if is_urgent {
-            check(&id, false, at, &mut world.stamps)
-        } else {
-            instance(&id, ProviderId::api(), Mode::Active, &mut world.stamps)
-        };
+    for (node, id) in changed {
+        let node = *node;
+        let request = request(world, node, id);
         let before = world.traffic;
         let start = world.now;
         world.watch(world.nodes[node].identity.id);
-        let _ = world.submit(node, vec![change]);
+        let _ = world.submit(node, request);
         run(world, FOLLOW);
         let mut seen = world.unwatch();
         seen.sort_unstable();

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dunlin_core::gossip::{ExchangeSettings, Lane, MembershipSettings};
-use dunlin_core::model::{NodeId, NodeName, ZoneName};
+use dunlin_core::catalog::EndpointKey;
+use dunlin_core::gossip::{ExchangeSettings, MembershipSettings};
+use dunlin_core::health::{CheckKey, RunId};
+use dunlin_core::host::{Batch, RequestError};
+use dunlin_core::model::{NodeId, NodeName, ServiceName, ZoneName};
 use dunlin_core::random::Random;
 
 use crate::client::{Client, Stamps};
 use crate::clock::Clock;
-use crate::disk::Write;
 use crate::invariants::{Invariants, Violation};
 use crate::network::Network;
 use crate::node::{Action, Condition, Identity, SimNode};
@@ -73,6 +75,20 @@ pub(crate) enum Event {
     Written {
         node: usize,
         life: u32,
+    },
+    /// A check that this process runs has its result.
+    Checked {
+        node: usize,
+        life: u32,
+        key: CheckKey,
+        run: RunId,
+    },
+    /// A probe of this process' guard has its result.
+    Probed {
+        node: usize,
+        life: u32,
+        service: ServiceName,
+        key: EndpointKey,
     },
     /// The next step of a script.
     Step(usize),
@@ -145,7 +161,9 @@ pub(crate) struct WorldSettings {
     /// How much clocks may be off.
     pub(crate) deviation_ppm: u32,
     pub(crate) wall_offset_millis: u32,
-    /// Invariants are held to, and rows stored.
+    /// How long a node that is gone is remembered.
+    pub(crate) reap_after: Duration,
+    /// Invariants are held to, and the whole of the engine runs.
     pub(crate) is_checked: bool,
     pub(crate) is_traced: bool,
 }
@@ -161,7 +179,7 @@ pub(crate) struct World {
     /// What came for a paused process, by node.
     inboxes: BTreeMap<usize, VecDeque<Event>>,
     /// What is being written, by node.
-    writing: BTreeMap<usize, Vec<Write>>,
+    writing: BTreeMap<usize, Box<Batch>>,
     pub(crate) client: Client,
     pub(crate) stamps: Stamps,
     pub(crate) oracle: Oracle,
@@ -244,7 +262,9 @@ impl World {
             | Event::Refused { .. }
             | Event::Frame { .. }
             | Event::Silence { .. }
-            | Event::Written { .. } => {}
+            | Event::Written { .. }
+            | Event::Checked { .. }
+            | Event::Probed { .. } => {}
         }
         match self.deliver(event) {
             Some(node) => self.settle(node),
@@ -261,8 +281,8 @@ impl World {
         }
         let clock = &self.nodes[node].clock;
         let is_running = self.nodes[node].condition == Condition::Running;
-        let agent = self.nodes[node].agent.as_ref().filter(|_| is_running);
-        let due = agent.map(|agent| clock.global(agent.next_deadline()).max(self.now));
+        let process = self.nodes[node].process.as_ref().filter(|_| is_running);
+        let due = process.map(|process| clock.global(process.next_deadline()).max(self.now));
         if let Some(due) = due
             && self.nodes[node].wake.is_none_or(|wake| due < wake || wake < self.now)
         {
@@ -277,15 +297,15 @@ impl World {
             Action::Datagram { to, octets } => self.send_datagram(node, to, octets),
             Action::Dial { to, stream } => self.dial(node, to, stream),
             Action::Ready(stream) => self.pull(node, stream)?,
-            Action::Hello { stream, octets } => {
+            Action::Push { stream, lane, octets } => {
                 let end = self.end_of(node, stream);
                 if let Some(ends) = self.streams.get_mut(&stream).map(|stream| &mut stream.ends) {
-                    ends[end].push(Lane::Normal, octets);
+                    ends[end].push(lane, octets);
                 }
                 self.transmit(stream, end)?;
             }
             Action::Close(stream) => self.close(node, stream),
-            Action::Write(writes) => self.begin_write(node, writes),
+            Action::Store(batch) => self.begin_write(node, batch),
             Action::Visible { origin, rows } => {
                 self.trace(node, || format!("shows {} rows of {origin:?}", rows.len()));
                 if let Some(watch) = self.watch.as_mut().filter(|watch| watch.origin == origin) {
@@ -296,15 +316,23 @@ impl World {
                 }
                 return self.invariants.visible(self.now, &self.nodes[node], origin, &rows);
             }
-            Action::Prepared(delta) => self.invariants.prepared(node, &delta),
-            Action::Acknowledged(op) => {
-                self.trace(node, || format!("acknowledges {op}"));
-                self.oracle.acknowledge(op);
+            Action::Answered { ticket, result } => {
+                self.trace(node, || format!("answers {ticket:?}: {result:?}"));
+                match result {
+                    Ok(_) => self.oracle.acknowledge(ticket),
+                    Err(RequestError::Storage(_) | RequestError::Stopping) => {
+                        self.oracle.refuse_by_disk(ticket);
+                    }
+                    Err(_) => self.oracle.refuse(ticket),
+                }
             }
-            Action::Refused(op) => {
-                self.trace(node, || format!("refuses {op}"));
-                self.oracle.refuse(op);
+            Action::Check { key, run } => self.begin_check(node, key, run),
+            Action::Probe { service, key } => self.begin_probe(node, service, key),
+            Action::Happened(dunlin_core::host::Event::NodeForgotten { id }) => {
+                self.invariants.forgotten(node, id);
             }
+            Action::Happened(_) => {}
+            Action::Stopped => self.has_stopped(node)?,
             Action::Note(note) => self.trace(node, || note),
             Action::Misbehaved { peer, problem } => {
                 return self.invariants.misbehaved(self.now, node, peer, &problem);
@@ -347,7 +375,8 @@ fn node(index: usize, base: Instant, settings: &WorldSettings, random: &mut Rand
         seeds: (0..settings.zones.len().min(3)).collect(),
         membership: settings.membership.clone(),
         exchange: settings.exchange.clone(),
-        stores: settings.is_checked,
+        reap_after: settings.reap_after,
+        is_bare: !settings.is_checked,
         is_traced: settings.is_traced,
     };
     SimNode::new(identity, Clock::new(base, deviation, offset.into()))

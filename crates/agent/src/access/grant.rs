@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dunlin_core::host::{Permit, Permitted};
 use dunlin_core::model::ServiceName;
 
 use super::scope::{Prefix, Scope};
@@ -77,5 +78,19 @@ impl Grant {
     #[must_use]
     pub fn may_register(&self, service: &ServiceName) -> bool {
         self.administers || self.registers.iter().any(|prefix| prefix.includes(service))
+    }
+}
+
+impl Permit for Grant {
+    fn may_register(&self, service: &ServiceName) -> bool {
+        Self::may_register(self, service)
+    }
+}
+
+impl Grant {
+    /// The grant as the engine judges requests by it.
+    #[must_use]
+    pub fn permit(&self) -> Permitted {
+        if self.administers { None } else { Some(Arc::new(self.clone())) }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a caller may make a call, and as whom the driver is asked.
 //!
 //! A call needs nothing, reading, registering or everything. Which services may be registered the driver
-//! judges ([`Command::Within`]); here only callers are turned away who may register none at all.
+//! judges ([`Permit`](host::Permit)); here only callers are turned away who may register none at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dunlin_core::host::{self, Answer, RequestError};
 
 use super::App;
 use super::problem::Problem;
 use crate::access::{Access, Caller, Grant, Shown};
-use crate::handle::Reply;
 use crate::observe::{Collect, Metric, Sink, number};
 use crate::shares::Client;
-use crate::{Command, RequestError};
 
 /// At the other end of a connection; part of each of its requests.
 #[derive(Debug, Clone, Copy)]
@@ -154,15 +153,11 @@ fn forbidden(need: Need, access: &Access) -> Response {
 
 impl App {
     /// Asks the driver on a caller's behalf.
-    pub(super) async fn ask_as<T>(
+    pub(super) async fn ask_as(
         &self,
         grant: &Grant,
-        command: impl FnOnce(Reply<T>) -> Command,
-    ) -> Result<T, RequestError> {
-        if grant.may_administer() {
-            return self.handle.ask(command).await;
-        }
-        let within = |reply| Command::Within(grant.clone(), Box::new(command(reply)));
-        self.handle.ask(within).await
+        request: host::Request,
+    ) -> Result<Answer, RequestError> {
+        self.handle.ask_within(grant.permit(), request).await
     }
 }

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
 use dunlin_core::catalog::Endpoint;
+use dunlin_core::host::{Answer, Request as Asked};
 use dunlin_core::model::{
     CheckId, CheckRow, CheckStatus, InstanceError, InstanceId, Mode, ProviderId,
 };
@@ -15,8 +16,7 @@ use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, json, present};
 use crate::access::Grant;
-use crate::registry::translate;
-use crate::{Command, Registered};
+use crate::providers::translate;
 
 /// The instances registered on this agent.
 #[utoipa::path(
@@ -30,13 +30,12 @@ pub(super) async fn list_instances(
     uri: Uri,
 ) -> Result<Response, Problem> {
     read::no_query(&uri)?;
-    let mut ids = app.handle.ask(Command::LocalInstances).await?;
-    ids.sort_unstable();
     let shared = app.handle.shared();
+    let registry = shared.registry.load_full();
     let (own, view) = (shared.identity.node_id, shared.view.load_full());
     let endpoints = view.services().flat_map(|service| service.endpoints.iter());
     let local = endpoints
-        .filter(|e| e.node_id == own && ids.binary_search(&e.instance.id).is_ok())
+        .filter(|e| e.node_id == own && registry.holder(&e.instance.id).is_some())
         .map(present::local_instance);
     let mut instances: Vec<_> = local.collect();
     instances.sort_unstable_by(|a, b| a.instance.id.cmp(&b.instance.id));
@@ -76,11 +75,10 @@ pub(super) async fn put_instance(
     let registration = translate::registration(wire, &ProviderId::api(), node_address)
         .map_err(|error| invalid(&error))?;
     let stated = registration.clone();
-    let registered =
-        app.ask_as(&grant, |reply| Command::Register(Box::new(registration), reply)).await?;
-    let status = match registered {
-        Registered::Created => StatusCode::CREATED,
-        Registered::Updated => StatusCode::OK,
+    let answer = app.ask_as(&grant, Asked::Register(Box::new(registration))).await?;
+    let status = match answer {
+        Answer::Created => StatusCode::CREATED,
+        Answer::Done => StatusCode::OK,
     };
     let shared = app.handle.shared();
     let view = shared.view.load_full();
@@ -119,7 +117,7 @@ pub(super) async fn delete_instance(
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
     let id = instance_id(&id)?;
-    app.ask_as(&grant, |reply| Command::Deregister(id, reply)).await?;
+    app.ask_as(&grant, Asked::Deregister(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -213,8 +211,7 @@ pub(super) async fn put_check(
             .hint("status is one of passing, warning, critical"));
     };
     let output = CheckRow::cut_output(&push.output).to_owned();
-    let command = |reply| Command::PushCheck { instance, check, status, output, reply };
-    app.ask_as(&grant, command).await?;
+    app.ask_as(&grant, Asked::PushCheck { instance, check, status, output }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -224,7 +221,7 @@ async fn set_mode(
     id: InstanceId,
     mode: Mode,
 ) -> Result<Response, Problem> {
-    app.ask_as(grant, |reply| Command::SetMode(id.clone(), mode, reply)).await?;
+    app.ask_as(grant, Asked::SetMode(id.clone(), mode)).await?;
     let shared = app.handle.shared();
     let view = shared.view.load_full();
     match present::find_instance(&view, shared.identity.node_id, &id) {

@@ -6,12 +6,12 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
+use dunlin_core::host;
 use dunlin_core::model::{NodeName, NodePhase};
 
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, json, present};
-use crate::handle::Command;
 
 /// All nodes.
 #[utoipa::path(
@@ -76,7 +76,7 @@ pub(super) async fn drain_node(
     read::no_query(request.uri())?;
     let wish: api::NodeDrainRequest = read::body(&app, request).await?;
     let phase = if wish.enabled { NodePhase::Draining } else { NodePhase::Active };
-    app.handle.ask(|reply| Command::SetNodePhase(phase, reply)).await?;
+    app.handle.ask(host::Request::SetNodePhase(phase)).await?;
     let shared = app.handle.shared();
     let view = shared.view.load_full();
     let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);

@@ -3,9 +3,9 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
+use dunlin_core::host::RequestError;
 
 use super::json;
-use crate::RequestError;
 
 /// An answer with a 4xx or 5xx status.
 #[derive(Debug)]

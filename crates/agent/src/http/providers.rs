@@ -8,15 +8,15 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
+use dunlin_core::host::{self, RequestError};
 use dunlin_core::model::{ProviderId, ProviderKind, Registration, limits};
 
 use super::instances::{invalid, node_address};
 use super::problem::Problem;
 use super::read::{self, Segments};
-use super::{App, json};
-use crate::Command;
+use super::{App, encoded_json};
 use crate::access::Grant;
-use crate::registry::translate;
+use crate::providers::translate;
 
 /// The shortest time to live of a provider's set.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -35,9 +35,8 @@ pub(super) async fn list_providers(
     uri: Uri,
 ) -> Result<Response, Problem> {
     read::no_query(&uri)?;
-    let mut providers = app.handle.ask(Command::Providers).await?;
-    providers.sort_unstable_by(|a, b| a.provider.cmp(&b.provider));
-    Ok(json(StatusCode::OK, &api::ProviderList { providers }))
+    let registry = app.handle.shared().registry.load_full();
+    Ok(encoded_json(StatusCode::OK, app.provider_pages.all(&registry)))
 }
 
 /// One provider and how it fares.
@@ -58,7 +57,7 @@ pub(super) async fn get_provider(
 ) -> Result<Response, Problem> {
     read::no_query(&uri)?;
     let provider = provider_id(&name)?;
-    Ok(json(StatusCode::OK, &stored(&app, &provider).await?))
+    page(&app, &provider)
 }
 
 /// State a provider's complete set: what it no longer mentions is gone.
@@ -95,8 +94,9 @@ pub(super) async fn put_provider(
     let (set, _slot) = read::large_body::<api::ProviderSet>(&app, request).await?;
     let ttl = set.ttl.as_deref().map(time_to_live).transpose()?;
     let instances = registrations(&app, set.instances, &provider)?;
-    let put = |reply| Command::PutProvider { provider, instances, ttl, reply };
-    Ok(json(StatusCode::OK, &app.ask_as(&grant, put).await?))
+    let put = host::Request::PutProvider { provider: provider.clone(), instances, ttl };
+    app.ask_as(&grant, put).await?;
+    page(&app, &provider)
 }
 
 /// Forget a provider and its instances.
@@ -120,9 +120,9 @@ pub(super) async fn delete_provider(
     let provider = provider_id(&name)?;
     if provider.kind() == ProviderKind::File {
         let error = format!("{provider} is a file; remove it from the services folder");
-        return Err(crate::RequestError::Conflict(error).into());
+        return Err(RequestError::Conflict(error).into());
     }
-    app.ask_as(&grant, |reply| Command::RemoveProvider(provider, reply)).await?;
+    app.ask_as(&grant, host::Request::RemoveProvider(provider)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -137,9 +137,11 @@ fn provider_id(text: &str) -> Result<ProviderId, Problem> {
     parsed.map_err(|error| Problem::bad(format!("provider: {error}")))
 }
 
-async fn stored(app: &App, id: &ProviderId) -> Result<api::Provider, Problem> {
-    let provider = app.handle.ask(|reply| Command::Provider(id.clone(), reply)).await?;
-    provider.ok_or_else(|| {
+/// What is stored of a provider, as JSON.
+fn page(app: &App, id: &ProviderId) -> Result<Response, Problem> {
+    let registry = app.handle.shared().registry.load_full();
+    let page = app.provider_pages.one(&registry, id);
+    page.map(|page| encoded_json(StatusCode::OK, page)).ok_or_else(|| {
         Problem::not_found(format!("there is no provider {id}"))
             .hint("GET /api/providers lists all")
     })

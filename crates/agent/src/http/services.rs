@@ -7,11 +7,11 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
 use dunlin_core::catalog::Standing;
+use dunlin_core::host;
 
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, json, present};
-use crate::Command;
 
 /// All services.
 #[utoipa::path(
@@ -84,6 +84,6 @@ pub(super) async fn release_guard(
         return Err(Problem::not_found(format!("{name} is not guarded"))
             .hint("GET /api/guard lists what is"));
     }
-    app.handle.ask(|reply| Command::ReleaseGuard(name, reply)).await?;
+    app.handle.ask(host::Request::ReleaseGuard(name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

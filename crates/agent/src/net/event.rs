@@ -2,23 +2,12 @@
 
 use std::time::Duration;
 
-use dunlin_core::gossip::{Frame, Hello, Liveness, Peer};
-use dunlin_core::model::{NodeId, ZoneName};
-use dunlin_core::replica::Delta;
+use dunlin_core::gossip::{Frame, Hello, Peer};
+use dunlin_core::host::PeerEvent;
+use dunlin_core::model::NodeId;
 use tokio::sync::oneshot;
 
 use super::link::Link;
-
-/// One member at one moment.
-#[derive(Debug, Clone)]
-pub(crate) struct Measured {
-    /// Who.
-    pub(crate) peer: Peer,
-    /// What membership says.
-    pub(crate) liveness: Liveness,
-    /// The smoothed round-trip time, once there is one.
-    pub(crate) rtt: Option<Duration>,
-}
 
 /// What the network tells the driver.
 #[derive(Debug)]
@@ -50,33 +39,8 @@ pub(crate) enum Event {
     DialFailed(NodeId),
     /// A link has room again.
     Writable(NodeId),
-    /// A member is there, or is gone.
-    Member {
-        /// Who.
-        peer: Peer,
-        /// There.
-        is_live: bool,
-    },
-    /// All members as they are now, once a second.
-    Members(Vec<Measured>),
-    /// A commit came in an urgent packet.
-    Urgent {
-        /// From whom.
-        from: NodeId,
-        /// The commit.
-        delta: Delta,
-    },
-    /// A member's catalog comes to something else than this agent's.
-    Summary {
-        /// Whose.
-        from: NodeId,
-        /// To what.
-        summary: u64,
-    },
-    /// Members as they are to be stored, for a quick return after a restart.
-    Peers(Vec<(NodeId, Vec<u8>)>),
-    /// Other zones, nearest first.
-    NearestZones(Vec<ZoneName>),
+    /// What the members' machine tells.
+    Members(PeerEvent),
 }
 
 /// A frame that came on a link. It has a queue of its own, which is taken from in turn with the agent's own writes.

@@ -93,11 +93,6 @@ impl Link {
         self.urgent.clone()
     }
 
-    /// Closes the link.
-    pub(crate) fn close(&self) {
-        self.closed.cancel();
-    }
-
     /// Waits until what was handed over is with the kernel, or the link is closed.
     pub(crate) async fn flushed(&self) {
         let (normal, urgent) =

@@ -1,57 +1,40 @@
-//! The members' thread: membership, sealed datagrams, keys, round-trip times.
+//! The members' thread: it drives [`Members`], which knows who is there, and seals and opens its datagrams.
 //!
-//! It has a thread and a runtime of its own, since whoever does not answer a probe in time counts as dead.
+//! It has a thread and a runtime of its own, since a host that does not answer a ping in time counts as dead.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand;
-use dunlin_core::catalog::CatalogView;
-use dunlin_core::gossip::{
-    Distances, Frame, Lane, Liveness, Membership, MembershipOutput, Outgoing, Packet, Peer,
-};
-use dunlin_core::model::{NodeId, Timestamp, ZoneName};
-use dunlin_core::random::Random;
+use dunlin_core::gossip::{Frame, Lane, Liveness, Outgoing, Peer};
+use dunlin_core::host::{Members, MembersOutput, MembersSettings, PeerEvent, Trouble};
+use dunlin_core::model::NodeId;
 use dunlin_core::replica::MAX_AHEAD;
 use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::event::{Event, Measured, Request};
+use super::event::{Event, Request};
 use super::keyring::{self, KeyOffer, Keyring, Secret};
 use super::replay::{Freshness, ReplayGuard, Stamp, Stamper};
 use super::seal::{MAX_DATAGRAM, OpenError, Sealer};
 use super::{Context, Fault, Settings};
+use crate::driver::moment;
 use crate::watchdog::Part;
 
 /// Datagrams taken in before timers are looked at again.
-const BURST: usize = 64;
-/// Time between two rounds of echoes, and of telling the rest of the agent who is there.
-const PERIOD: Duration = Duration::from_secs(1);
-/// Members whose round-trip time is measured in each round.
-const ECHOES: usize = 3;
-/// Time between two looks at the order of zones and at what is to be stored.
-const SLOW_PERIOD: Duration = Duration::from_secs(5);
-/// Who came or went is stored this much later, with others that do: an agent that starts again must not take for
-/// down who has come back since.
-const STORE_DELAY: Duration = Duration::from_millis(100);
-/// The least time between two such.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const MAX_BURST: usize = 64;
+/// Time between two looks at the keys.
+const KEY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the ages of keys are written down again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// For how long after its start an agent does not complain of keys that it does not know.
 const NEW: Duration = Duration::from_secs(10);
-/// Members that a peer is told of.
-const MOST_TOLD: usize = 500;
-/// How often the ages of keys are written down again.
-const REFRESH_PERIOD: Duration = Duration::from_secs(60);
-/// A linked member from which no datagram came for so long is also sent packets on its link.
-const SILENCE: Duration = Duration::from_millis(1500);
-/// For how long datagrams of all linked members may be missing until a firewall is suspected.
-const BLOCKED_AFTER: Duration = Duration::from_secs(10);
 /// The subject under which a firewall is suspected.
 const UDP: &str = "cluster-udp";
 /// The subject under which clocks that differ are reported.
@@ -95,7 +78,7 @@ pub(super) fn start(
         let _stands_in = span.enter();
         runtime.block_on(async move {
             match UdpSocket::from_std(socket) {
-                Ok(socket) => Members::new(context, settings, own, socket).run(requests).await,
+                Ok(socket) => Pump::new(context, settings, own, socket).run(requests).await,
                 Err(error) => error!(%error, "no datagrams can be sent or received"),
             }
         });
@@ -103,70 +86,55 @@ pub(super) fn start(
     Ok(())
 }
 
-struct Members {
+/// The thread's loop, and what it performs outputs with.
+struct Pump {
     context: Arc<Context>,
     socket: UdpSocket,
-    membership: Membership,
-    distances: Distances,
+    members: Members,
     keyring: Keyring,
     sealer: Sealer,
     stamper: Stamper,
     replay: ReplayGuard,
-    /// When a datagram last came from each node, or since when one is missing.
-    heard: BTreeMap<NodeId, Instant>,
-    /// Nodes whose wall clocks are far from the own one, and how far.
-    wrong_clocks: BTreeMap<NodeId, Duration>,
     key_file: std::path::PathBuf,
     /// Whether some peer has handed its keys over since the start.
     has_joined: bool,
     is_save_due: bool,
     saving: Option<tokio::task::JoinHandle<()>>,
-    next_refresh: Instant,
-    last_stored: Option<Instant>,
     start: Instant,
-    next_round: Instant,
-    next_slow_round: Instant,
-    stored: Vec<(NodeId, Vec<u8>)>,
-    random: Random,
+    next_key_look: Instant,
+    next_refresh: Instant,
     plain: Vec<u8>,
     sealed: Vec<u8>,
 }
 
-impl Members {
+impl Pump {
     fn new(context: Arc<Context>, settings: Settings, own: Peer, socket: UdpSocket) -> Self {
         let now = Instant::now();
-        let mut membership = Membership::new(own, settings.membership, settings.seed);
-        membership.introduce(now, settings.peers);
-        let key_file = settings.data_dir.join(keyring::file::FILE_NAME);
+        let Settings { membership, seed, peers, data_dir, .. } = settings;
+        let settings = MembersSettings { membership, seed, ..MembersSettings::default() };
+        let key_file = data_dir.join(keyring::file::FILE_NAME);
         let keyring = load_keys(&key_file, now);
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let mut members = Self {
+        let mut pump = Self {
             context,
             socket,
-            membership,
-            distances: Distances::default(),
+            members: Members::new(now, own, settings, peers),
             sealer: Sealer::new(&keyring, now),
             keyring,
             stamper: Stamper::new(own.id, u64::try_from(nanos).unwrap_or_default()),
             replay: ReplayGuard::default(),
-            heard: BTreeMap::new(),
-            wrong_clocks: BTreeMap::new(),
             key_file,
             has_joined: false,
             is_save_due: false,
             saving: None,
-            next_refresh: now + REFRESH_PERIOD,
-            last_stored: None,
             start: now,
-            next_round: now,
-            next_slow_round: now + PERIOD,
-            stored: Vec::new(),
-            random: Random::new(settings.seed ^ 0x6d65_6d62),
+            next_key_look: now,
+            next_refresh: now + REFRESH_INTERVAL,
             plain: Vec::with_capacity(MAX_DATAGRAM),
             sealed: Vec::with_capacity(MAX_DATAGRAM),
         };
-        members.hand_keys_over(now);
-        members
+        pump.hand_keys_over(now);
+        pump
     }
 
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
@@ -174,43 +142,42 @@ impl Members {
         let mut buffer = [0; 2048];
         loop {
             self.perform();
-            let deadline = self.next_deadline().into();
+            let deadline = self.members.next_deadline().min(self.next_key_look).into();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.context.shared.vitals.end(Part::Members),
                 readable = self.socket.readable() => {
+                    self.listen();
                     if readable.is_ok() {
                         self.receive_burst(&mut buffer);
                     }
                     // A flood of datagrams must not keep the rest waiting.
-                    for _ in 0..BURST {
+                    for _ in 0..MAX_BURST {
                         let Ok(request) = requests.try_recv() else { break };
                         self.carry_out(request);
                     }
                 }
-                Some(request) = requests.recv() => self.carry_out(request),
-                () = tokio::time::sleep_until(deadline) => {}
+                Some(request) = requests.recv() => {
+                    self.listen();
+                    self.carry_out(request);
+                }
+                () = tokio::time::sleep_until(deadline) => self.listen(),
             }
-            let now = Instant::now();
             self.context.shared.vitals.beat(Part::Members);
-            self.membership.handle_deadline(now);
-            if self.next_round <= now {
-                self.round(now);
-            }
-            if self.next_slow_round <= now {
-                self.slow_round(now);
-            }
+            self.members.handle_deadline(moment());
+            self.look_after_keys(Instant::now());
         }
     }
 
-    fn next_deadline(&self) -> Instant {
-        let membership = self.membership.next_deadline();
-        let round = self.next_round.min(self.next_slow_round);
-        membership.map_or(round, |at| at.min(round))
+    /// Takes in what the driver publishes.
+    fn listen(&mut self) {
+        self.members.set_summary(self.context.summary.load(Ordering::Relaxed));
+        let linked: BTreeSet<NodeId> = self.context.lanes.load().keys().copied().collect();
+        self.members.set_linked(linked);
     }
 
     fn receive_burst(&mut self, buffer: &mut [u8]) {
-        for _ in 0..BURST {
+        for _ in 0..MAX_BURST {
             let Ok((octets, from)) = self.socket.try_recv_from(buffer) else { return };
             let stats = &self.context.stats;
             stats.received.fetch_add(1, Ordering::Relaxed);
@@ -249,134 +216,90 @@ impl Members {
         if self.replay.check(stamp) != Freshness::Fresh {
             return self.context.report(from.ip(), Fault::Replay, "a datagram came again");
         }
-        let (node, packet) = (stamp.node, packet.to_vec());
-        self.heard.insert(node, now);
-        self.take_packet(now, node, from.ip(), &packet);
-    }
-
-    fn take_packet(&mut self, now: Instant, from: NodeId, ip: IpAddr, packet: &[u8]) {
-        self.membership.handle_heard(now, from);
-        match Packet::decode(packet) {
-            Ok(Packet::Membership { summary, packet }) => {
-                if let Err(error) = self.membership.handle_packet(now, from, &packet) {
-                    self.context.report(from, Fault::Packet, &error.to_string());
-                }
-                if summary != self.context.summary.load(Ordering::Relaxed) {
-                    // Only a hint: others follow.
-                    let _ = self.context.events.try_send(Event::Summary { from, summary });
-                }
-            }
-            Ok(Packet::Urgent(delta)) => {
-                // Lost when the driver is far behind; it comes by links as well.
-                self.context.hint(Event::Urgent { from, delta });
-            }
-            Ok(Packet::Echo { stamp }) => {
-                if let Some((peer, _)) = self.membership.peer(from) {
-                    let wall = Timestamp::from_system(SystemTime::now());
-                    self.send(now, peer, &Packet::EchoReply { stamp, wall });
-                }
-            }
-            Ok(Packet::EchoReply { stamp, wall }) => {
-                let since_start = now.saturating_duration_since(self.start);
-                let rtt = since_start.checked_sub(Duration::from_nanos(stamp));
-                if let Some(rtt) = rtt {
-                    self.compare_clocks(from, wall, rtt);
-                    self.distances.handle_rtt(from, rtt);
-                }
-            }
-            Err(error) => self.context.report(ip, Fault::Packet, &error.to_string()),
-        }
+        self.members.handle_heard(now, stamp.node);
+        self.members.handle_packet(moment(), stamp.node, packet);
+        self.perform();
     }
 
     fn carry_out(&mut self, request: Request) {
         let now = Instant::now();
         match request {
             Request::Meet { peer, known_generation } => {
-                self.heard.insert(peer.id, now);
-                self.membership.meet(now, peer, known_generation);
+                self.members.handle_met(now, peer, known_generation);
             }
-            Request::Introduce(members) => self.membership.introduce(now, members),
+            Request::Introduce(members) => self.members.handle_introduced(now, members),
             Request::Keys(from, keys) => self.take_keys(now, from, &keys),
             Request::Packet(from, packet) => {
-                self.take_packet(now, from, IpAddr::from([0, 0, 0, 0]), &packet);
+                self.members.handle_packet(moment(), from, &packet);
             }
             Request::Urgent { to, packet } => {
                 for peer in to {
-                    self.send_encoded(peer, &packet);
+                    self.send(peer, &packet);
                 }
             }
-            Request::Doubt(node) => self.membership.doubt(now, node),
+            Request::Doubt(node) => self.members.handle_refused(now, node),
             Request::Leave(done) => {
-                self.membership.leave(now);
+                self.members.leave(now);
                 self.perform();
-                // Whoever waited may have given up.
+                // The agent may have stopped waiting.
                 let _ = done.send(());
             }
         }
+        self.perform();
     }
 
-    /// Does what membership wants done.
+    /// Does what the machine wants done.
     fn perform(&mut self) {
-        let now = Instant::now();
-        let mut has_come = false;
-        while let Some(output) = self.membership.poll_output() {
+        while let Some(output) = self.members.poll_output() {
             match output {
-                MembershipOutput::Send { to, packet } => {
-                    let summary = self.context.summary.load(Ordering::Relaxed);
-                    self.send(now, to, &Packet::Membership { summary, packet });
+                MembersOutput::Send { to, packet, also_by_link } => {
+                    self.send(to, &packet);
+                    if also_by_link {
+                        self.send_by_link(to.id, packet);
+                    }
                 }
-                MembershipOutput::Echo { to } => self.echo(now, to),
-                MembershipOutput::Up(peer) => {
-                    has_come = true;
-                    info!(node = %peer.id, address = %peer.address, "member is there");
-                    self.hasten_slow_round(now);
-                    self.context.hint(Event::Member { peer, is_live: true });
-                }
-                MembershipOutput::Down(peer) => {
-                    warn!(node = %peer.id, address = %peer.address, "member is down");
-                    self.hasten_slow_round(now);
-                    self.heard.remove(&peer.id);
-                    self.wrong_clocks.remove(&peer.id);
-                    self.distances.forget(peer.id);
-                    self.context.hint(Event::Member { peer, is_live: false });
-                }
-                MembershipOutput::Renewed(own) => {
+                MembersOutput::Tell(event) => self.tell(event),
+                MembersOutput::Renewed(own) => {
                     info!(generation = own.generation, "others thought that this agent was down");
                     self.context.own.store(Arc::new(own));
                 }
+                MembersOutput::Known(known) => self.context.known.store(Arc::new(known)),
+                MembersOutput::Misbehaved { node, problem } => {
+                    self.context.report(node, Fault::Packet, &problem);
+                }
+                MembersOutput::Trouble(trouble) => self.report(trouble),
             }
         }
-        // A newcomer is told of the one that came right before it. With many, each second has to do.
-        if has_come && self.membership.live_count() <= MOST_TOLD {
-            self.publish_known();
-        }
-        let health = u64::from(self.membership.health());
+        let health = u64::from(self.members.membership().health());
         self.context.stats.health.store(health, Ordering::Relaxed);
     }
 
-    fn echo(&mut self, now: Instant, to: Peer) {
-        let since_start = now.saturating_duration_since(self.start).as_nanos();
-        let stamp = u64::try_from(since_start).unwrap_or_default();
-        self.send(now, to, &Packet::Echo { stamp });
-    }
-
-    /// Sends a packet; also on the link, if there is one and datagrams seem not to get through.
-    fn send(&mut self, now: Instant, to: Peer, packet: &Packet) {
-        let mut octets = Vec::with_capacity(MAX_DATAGRAM);
-        packet.encode(&mut octets);
-        self.send_encoded(to, &octets);
-        let lanes = self.context.lanes.load();
-        let Some(lane) = lanes.get(&to.id) else { return };
-        let heard = *self.heard.entry(to.id).or_insert(now);
-        if now.saturating_duration_since(heard) > SILENCE {
-            let octets = Frame::Packet(octets).encode();
-            if lane.try_send(Outgoing { lane: Lane::Urgent, octets }).is_ok() {
-                self.context.stats.tunnelled.fetch_add(1, Ordering::Relaxed);
+    /// Tells the driver. What is lost when it is far behind is told again, or comes by links as well.
+    fn tell(&mut self, event: PeerEvent) {
+        if let PeerEvent::Member { peer, is_live } = &event {
+            let (node, address) = (peer.id, peer.address);
+            if *is_live {
+                info!(%node, %address, "member is there");
+            } else {
+                warn!(%node, %address, "member is down");
             }
+        }
+        let is_to_store = matches!(event, PeerEvent::KnownMembers(_));
+        if !self.context.hint(Event::Members(event)) && is_to_store {
+            self.members.handle_untold();
         }
     }
 
-    fn send_encoded(&mut self, to: Peer, packet: &[u8]) {
+    fn send_by_link(&self, to: NodeId, packet: Vec<u8>) {
+        let lanes = self.context.lanes.load();
+        let Some(lane) = lanes.get(&to) else { return };
+        let octets = Frame::Packet(packet).encode();
+        if lane.try_send(Outgoing { lane: Lane::Urgent, octets }).is_ok() {
+            self.context.stats.tunnelled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn send(&mut self, to: Peer, packet: &[u8]) {
         if self.context.side.is_mute_to(to.address.ip()) {
             return;
         }
@@ -394,128 +317,36 @@ impl Members {
         }
     }
 
-    /// Once a second: echoes for round-trip times, and what the rest of the agent may read.
-    fn round(&mut self, now: Instant) {
-        self.next_round = now + PERIOD;
-        let live =
-            |(peer, liveness): (Peer, Liveness)| (liveness != Liveness::Down).then_some(peer);
-        let live: Vec<Peer> = self.membership.members().filter_map(live).collect();
-        let lanes = self.context.lanes.load_full();
-        let (linked, others): (Vec<Peer>, Vec<Peer>) =
-            live.into_iter().partition(|peer| lanes.contains_key(&peer.id));
-        // Linked members are asked each time, so that their silence means something.
-        for peer in linked.into_iter().chain(self.random.choose(others, ECHOES)) {
-            self.echo(now, peer);
-        }
-        self.publish();
-        self.look_for_firewall(now);
-        self.rotate_keys(now);
-        self.refresh_keys(now);
-    }
-
-    fn hasten_slow_round(&mut self, now: Instant) {
-        let least = self.last_stored.map_or(now, |at| at + STORE_PAUSE);
-        self.next_slow_round = self.next_slow_round.min((now + STORE_DELAY).max(least));
-    }
-
-    /// Every few seconds, and when somebody came or went: what changes seldom.
-    fn slow_round(&mut self, now: Instant) {
-        self.next_slow_round = now + SLOW_PERIOD;
-        self.last_stored = Some(now);
-        let zones = nearest_zones(&mut self.distances, &self.context.shared.view.load());
-        self.context.hint(Event::NearestZones(zones));
-        self.store_peers();
-    }
-
-    fn publish(&mut self) {
-        self.publish_known();
-        let measured = |(peer, liveness): (Peer, Liveness)| Measured {
-            peer,
-            liveness,
-            rtt: self.distances.rtt(peer.id),
-        };
-        let members = self.membership.members().map(measured).collect();
-        self.context.hint(Event::Members(members));
-    }
-
-    /// Whom new links are told of.
-    fn publish_known(&mut self) {
-        let known: Vec<(Peer, bool)> = self
-            .membership
-            .members()
-            // That a member is down is news of its time, not to be told later: it may be back.
-            .filter(|(_, liveness)| *liveness == Liveness::Alive)
-            .map(|(peer, _)| (peer, true))
-            .collect();
-        self.context.known.store(Arc::new(self.random.choose(known, MOST_TOLD)));
-    }
-
-    fn store_peers(&mut self) {
-        let encode = |(peer, liveness): (Peer, Liveness)| {
-            let body = postcard::to_allocvec(&(peer, liveness != Liveness::Down));
-            body.ok().map(|body| (peer.id, body))
-        };
-        let mut peers: Vec<_> = self.membership.members().filter_map(encode).collect();
-        let own = self.membership.own();
-        peers.extend(encode((own, Liveness::Alive)));
-        peers.sort_unstable();
-        if peers != self.stored && self.context.hint(Event::Peers(peers.clone())) {
-            self.stored = peers;
-        }
-    }
-
-    /// A clock that is wrong harms whoever reads its times: people should hear of it.
-    fn compare_clocks(&mut self, node: NodeId, theirs: Timestamp, rtt: Duration) {
-        let own = Timestamp::from_system(SystemTime::now());
-        let apart = theirs.since(own).max(own.since(theirs));
-        let is_wrong = apart > MAX_AHEAD + rtt;
-        if is_wrong == self.wrong_clocks.contains_key(&node) {
-            return;
-        }
-        if is_wrong {
-            warn!(%node, ?apart, "the clocks of this node and another differ");
-            self.wrong_clocks.insert(node, apart);
-        } else {
-            self.wrong_clocks.remove(&node);
-        }
+    fn report(&self, trouble: Trouble) {
         let problems = &self.context.shared.problems;
-        let Some((node, apart)) = self.wrong_clocks.first_key_value() else {
-            return problems.clear(CLOCK);
-        };
-        let count = self.wrong_clocks.len();
-        let seconds = apart.as_secs();
-        problems.set(
-            CLOCK,
-            format!(
-                "the clock of this host and those of {count} others differ by more than {} s, e.g. from node {node} \
-                 by {seconds} s; let all hosts follow the same time servers",
-                MAX_AHEAD.as_secs()
-            ),
-        );
-    }
-
-    /// Streams work and datagrams do not: people should hear of it.
-    fn look_for_firewall(&mut self, now: Instant) {
-        let lanes = self.context.lanes.load();
-        let is_silent = |node: &&NodeId| {
-            let heard = self.heard.get(node);
-            heard.is_some_and(|at| now.saturating_duration_since(*at) > BLOCKED_AFTER)
-        };
-        let silent = lanes.keys().filter(is_silent).count();
-        if silent == 0 || silent < lanes.len() {
-            return self.context.shared.problems.clear(UDP);
+        match trouble {
+            Trouble::Clocks { example: None, .. } => problems.clear(CLOCK),
+            Trouble::Clocks { example: Some((node, apart)), count } => {
+                warn!(%node, ?apart, "the clocks of this node and another differ");
+                let (most, seconds) = (MAX_AHEAD.as_secs(), apart.as_secs());
+                problems.set(
+                    CLOCK,
+                    format!(
+                        "the clock of this host and those of {count} others differ by more than {most} s, e.g. from \
+                         node {node} by {seconds} s; let all hosts follow the same time servers"
+                    ),
+                );
+            }
+            Trouble::Datagrams { silent: 0 } => problems.clear(UDP),
+            Trouble::Datagrams { silent } => {
+                let port = self.context.advertise.port();
+                let problem = format!(
+                    "no datagram came from any of the {silent} agents that are connected by TCP; let UDP port {port} \
+                     through the firewall, in both directions"
+                );
+                problems.set(UDP, problem);
+            }
         }
-        let port = self.context.advertise.port();
-        let problem = format!(
-            "no datagram came from any of the {silent} agents that are connected by TCP; let UDP port {port} \
-             through the firewall, in both directions"
-        );
-        self.context.shared.problems.set(UDP, problem);
     }
 }
 
 /// Keys.
-impl Members {
+impl Pump {
     fn take_keys(&mut self, now: Instant, from: NodeId, keys: &[u8]) {
         let handover: KeyHandover = match postcard::take_from_bytes(keys) {
             Ok((handover, _newer)) => handover,
@@ -532,14 +363,23 @@ impl Members {
         if is_new || is_first {
             self.hand_keys_over(now);
             // What was asked before could not be read there.
-            self.membership.ask(now, from);
+            self.members.ask(now, from);
+        }
+    }
+
+    /// Once a second: makes a new key in time, and saves and sends what changed.
+    fn look_after_keys(&mut self, now: Instant) {
+        if self.next_key_look <= now {
+            self.next_key_look = now + KEY_INTERVAL;
+            self.rotate_keys(now);
+            self.refresh_keys(now);
         }
     }
 
     fn rotate_keys(&mut self, now: Instant) {
-        let own = self.membership.own().id;
-        let is_first = self
-            .membership
+        let membership = self.members.membership();
+        let own = membership.own().id;
+        let is_first = membership
             .members()
             .all(|(peer, liveness)| liveness == Liveness::Down || peer.id > own);
         if is_first && self.keyring.should_rotate(now, self.sealer.sealed()) {
@@ -569,7 +409,7 @@ impl Members {
     /// Ages grow: what is saved and what the next link is told must not say that a key is younger than it is.
     fn refresh_keys(&mut self, now: Instant) {
         if self.next_refresh <= now {
-            self.next_refresh = now + REFRESH_PERIOD;
+            self.next_refresh = now + REFRESH_INTERVAL;
             self.is_save_due = true;
             let handover = self.handover(now);
             self.context.keys.send_if_modified(|keys| {
@@ -595,13 +435,6 @@ impl Members {
     }
 }
 
-/// Rows say in which zone a node stands, whether there is a link to it or not.
-fn nearest_zones(distances: &mut Distances, view: &CatalogView) -> Vec<ZoneName> {
-    let zones: BTreeMap<NodeId, &ZoneName> =
-        view.nodes().map(|node| (node.id, &node.row.zone)).collect();
-    distances.nearest_zones(&view.topology().own_zone, |node| zones.get(&node).copied())
-}
-
 fn random_secret() -> Option<Secret> {
     let mut octets = [0; 32];
     rand::fill(&mut octets).ok()?;
@@ -621,39 +454,4 @@ fn load_keys(path: &std::path::Path, now: Instant) -> Keyring {
         keyring.rotate(now, secret);
     }
     keyring
-}
-
-#[cfg(test)]
-mod tests {
-    use dunlin_core::catalog::{NodeStatus, NodeView, Topology};
-    use dunlin_core::model::{NodeName, NodePhase, NodeRow};
-
-    use super::*;
-
-    #[test]
-    fn a_member_without_a_link_counts_for_its_zone() {
-        let zone = |name| ZoneName::parse(name).unwrap();
-        let node = |n: u8, zone_name| {
-            let row = NodeRow {
-                name: NodeName::parse(&format!("n{n}")).unwrap(),
-                zone: zone(zone_name),
-                address: IpAddr::from([127, 0, 0, n]),
-                serves_dns: false,
-                meta: BTreeMap::new(),
-                phase: NodePhase::Active,
-            };
-            let (id, status) = (NodeId::from_bytes([n; 16]), NodeStatus::Alive);
-            NodeView { id, row: Arc::new(row), status }
-        };
-        let topology = Topology { own_zone: zone("here"), nearest_zones: Vec::new() };
-        let mut view = CatalogView::empty(topology, 1);
-        let mut distances = Distances::default();
-        // None of them has a link: there is nothing here that knows of links.
-        for (n, zone_name, millis) in [(1, "here", 1), (2, "far", 80), (3, "near", 9)] {
-            let node = node(n, zone_name);
-            distances.handle_rtt(node.id, Duration::from_millis(millis));
-            view.put_node(node);
-        }
-        assert_eq!(nearest_zones(&mut distances, &view), [zone("near"), zone("far")]);
-    }
 }

@@ -1,10 +1,11 @@
 //! Histories in the database: each row by its origin and key, as the octets that agents exchange.
 
+use dunlin_core::host::{HistoryWrite, StoredHistory};
 use dunlin_core::model::NodeId;
 use dunlin_core::replica::{Delta, Entry, Extent, RowDecoder, RowKey, RowState, Version};
 use rusqlite::{CachedStatement, Connection, params};
 
-use super::{HistoryWrite, StoreError, StoredHistory, damaged};
+use super::{StoreError, damaged};
 
 pub(super) fn load(connection: &Connection) -> Result<Vec<StoredHistory>, StoreError> {
     let mut heads =

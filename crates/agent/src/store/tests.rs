@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dunlin_core::model::{Instance, InstanceFields, ServiceName};
-use dunlin_core::replica::{Change, Departure, Replica, Row, RowState};
+use dunlin_core::host::HistoryWrite;
+use dunlin_core::model::{Instance, InstanceFields, InstanceId, Registration, ServiceName};
+use dunlin_core::replica::{
+    Change, Delta, Departure, Entry, Extent, Replica, Row, RowKey, RowState, Version,
+};
 
 use super::*;
 

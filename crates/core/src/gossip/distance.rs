@@ -1,4 +1,4 @@
-//! How far the others are: round-trip times, per member and per zone.
+//! How far the others are: round-trip times, and the order of zones that follows from them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,18 +6,14 @@ use std::time::Duration;
 use crate::model::{NodeId, ZoneName};
 
 /// Members whose round-trip times are kept; a newcomer beyond it replaces one of the kept.
-const MOST_MEASURED: usize = 4096;
-/// What a new measurement counts for, as in TCP's estimate (RFC 6298 §2).
+const MAX_MEASURED: usize = 4096;
+/// The weight of a new measurement, as in TCP's estimate (RFC 6298 §2).
 const GAIN: f64 = 0.125;
-/// A zone comes before another only if it is nearer by more than this share, so that noise moves nothing.
-const CLEARLY_NEARER: f64 = 0.2;
 
-/// Round-trip times and what follows from them.
+/// The smoothed round-trip times of members.
 #[derive(Debug, Default)]
 pub struct Distances {
-    /// Smoothed round-trip times.
     members: BTreeMap<NodeId, Duration>,
-    order: Vec<ZoneName>,
 }
 
 impl Distances {
@@ -27,7 +23,7 @@ impl Distances {
             *smoothed = smoothed.mul_f64(1.0 - GAIN) + rtt.mul_f64(GAIN);
             return;
         }
-        if self.members.len() >= MOST_MEASURED {
+        if self.members.len() >= MAX_MEASURED {
             self.members.pop_first();
         }
         self.members.insert(node, rtt);
@@ -44,17 +40,31 @@ impl Distances {
         self.members.get(&node).copied()
     }
 
-    /// Zones but the own, nearest first. A zone is as far as the median of its measured members; the order
-    /// stays as it was unless a zone is clearly nearer. `zone_of` says where a member stands, if that is known.
-    pub fn nearest_zones<'a>(
+    /// All smoothed round-trip times.
+    pub fn all(&self) -> impl Iterator<Item = (NodeId, Duration)> {
+        self.members.iter().map(|(node, rtt)| (*node, *rtt))
+    }
+}
+
+/// A zone comes before another only if it is nearer by more than this share, so that noise moves nothing.
+const CLEARLY_NEARER: f64 = 0.2;
+
+/// Other zones by their distance.
+#[derive(Debug, Default)]
+pub struct ZoneOrder(Vec<ZoneName>);
+
+impl ZoneOrder {
+    /// The zones of measured members except the own, nearest first. A zone is as far as the median of its measured
+    /// members. The order stays as it was unless a zone is clearly nearer.
+    pub fn update<'a>(
         &mut self,
         own: &ZoneName,
-        zone_of: impl Fn(NodeId) -> Option<&'a ZoneName>,
+        measured: impl IntoIterator<Item = (&'a ZoneName, Duration)>,
     ) -> Vec<ZoneName> {
         let mut times: BTreeMap<&ZoneName, Vec<Duration>> = BTreeMap::new();
-        for (node, smoothed) in &self.members {
-            if let Some(zone) = zone_of(*node).filter(|zone| *zone != own) {
-                times.entry(zone).or_default().push(*smoothed);
+        for (zone, rtt) in measured {
+            if zone != own {
+                times.entry(zone).or_default().push(rtt);
             }
         }
         let median = |mut times: Vec<Duration>| {
@@ -63,8 +73,8 @@ impl Distances {
         };
         let medians: BTreeMap<&ZoneName, Duration> =
             times.into_iter().map(|(zone, times)| (zone, median(times))).collect();
-        let mut order: Vec<ZoneName> =
-            self.order.iter().filter(|zone| medians.contains_key(zone)).cloned().collect();
+        let mut order = std::mem::take(&mut self.0);
+        order.retain(|zone| medians.contains_key(zone));
         for zone in medians.keys() {
             if !order.contains(zone) {
                 order.push((*zone).clone());
@@ -82,7 +92,7 @@ impl Distances {
                 at -= 1;
             }
         }
-        self.order.clone_from(&order);
+        self.0.clone_from(&order);
         order
     }
 }
@@ -99,6 +109,7 @@ mod tests {
     #[derive(Default)]
     struct World {
         distances: Distances,
+        order: ZoneOrder,
         zones: BTreeMap<NodeId, ZoneName>,
     }
 
@@ -110,7 +121,9 @@ mod tests {
         }
 
         fn nearest_to_here(&mut self) -> Vec<ZoneName> {
-            self.distances.nearest_zones(&zone("here"), |node| self.zones.get(&node))
+            let zones = &self.zones;
+            let known = |(node, rtt)| Some((zones.get(&node)?, rtt));
+            self.order.update(&zone("here"), self.distances.all().filter_map(known))
         }
     }
 

@@ -241,7 +241,10 @@ impl Membership {
 
     /// All members that are known, without this one. Costs time in proportion to their number.
     pub fn members(&self) -> impl Iterator<Item = (Peer, Liveness)> {
-        self.foca.iter_membership_state().map(|member| {
+        // To foca, a former life of this node is a member that is down.
+        let own = self.own().id;
+        let others = self.foca.iter_membership_state().filter(move |member| member.id().id != own);
+        others.map(|member| {
             let liveness = match member.state() {
                 State::Alive => Liveness::Alive,
                 State::Suspect => Liveness::Suspect,

@@ -24,13 +24,13 @@ pub(super) fn queued(now: Duration, node: usize, octets: usize) -> Result<(), Vi
 }
 
 pub(super) fn look(now: Duration, node: &SimNode) -> Result<(), Violation> {
-    let Some(agent) = &node.agent else { return Ok(()) };
-    let stats = agent.exchange.stats();
+    let Some(process) = &node.process else { return Ok(()) };
+    let Some(stats) = process.host.exchange_stats() else { return Ok(()) };
     let index = node.identity.index;
     let links = node.identity.exchange.links + DIALS;
     check(now, index, "links", stats.links, links)?;
     check(now, index, "octets of recent commits", stats.recent_octets, RECENT_OCTETS)?;
-    check(now, index, "handshakes under way", agent.openings(), 64)
+    check(now, index, "handshakes under way", process.openings(), 64)
 }
 
 fn check(

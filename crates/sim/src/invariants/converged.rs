@@ -3,22 +3,29 @@
 use std::time::Duration;
 
 use super::{Violation, live};
-use crate::node::SimNode;
+use crate::node::{Condition, SimNode};
 
 const NAME: &str = "converged";
 
-/// Whether all live nodes' catalogs come to the same.
+/// Whether all live nodes have the same rows of all live nodes. Those that are gone are forgotten at different times.
 pub(super) fn has_converged(nodes: &[SimNode]) -> bool {
-    let mut summaries =
-        live(nodes).filter_map(|node| node.agent.as_ref()).map(|agent| agent.replica.summary());
-    let first = summaries.next();
-    summaries.all(|summary| Some(summary) == first)
+    let told = |node: &SimNode| -> Vec<_> {
+        let Some(host) = node.host() else { return Vec::new() };
+        let of = |origin: &SimNode| {
+            let told = host.replica().told(origin.identity.id);
+            told.map(|(extent, digest)| (extent.clone(), digest))
+        };
+        live(nodes).map(of).collect()
+    };
+    let mut all = live(nodes).map(told);
+    let first = all.next();
+    all.all(|told| Some(told) == first)
 }
 
 pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
     let Some(first) = live(nodes).next() else { return Ok(()) };
     for node in live(nodes) {
-        for origin in nodes {
+        for origin in compared(nodes, node, first) {
             let id = origin.identity.id;
             let (mine, theirs) = (rows(node, id), rows(first, id));
             let heads = (node.head(id), first.head(id));
@@ -41,14 +48,30 @@ pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
     if has_converged(nodes) {
         return Ok(());
     }
-    let what = "equal rows and heads, but summaries differ".to_owned();
+    let what = "equal rows and heads, but digests differ".to_owned();
     Err(Violation::new(NAME, now, what))
+}
+
+/// The nodes whose rows two nodes must have alike: those that both know. A node that is gone is forgotten by one a
+/// little earlier than by the other.
+fn compared<'a>(
+    nodes: &'a [SimNode],
+    one: &'a SimNode,
+    other: &'a SimNode,
+) -> impl Iterator<Item = &'a SimNode> {
+    let is_known = |node: &SimNode, origin: &SimNode| {
+        node.host().is_some_and(|host| host.replica().knows(origin.identity.id))
+    };
+    let is_live = |origin: &SimNode| origin.condition == Condition::Running;
+    nodes
+        .iter()
+        .filter(move |origin| is_live(origin) || (is_known(one, origin) && is_known(other, origin)))
 }
 
 /// A node's present rows, each as it is written.
 fn rows(node: &SimNode, origin: dunlin_core::model::NodeId) -> Vec<String> {
-    let Some(agent) = &node.agent else { return Vec::new() };
-    let rows = agent.replica.rows(origin);
+    let Some(host) = node.host() else { return Vec::new() };
+    let rows = host.replica().rows(origin);
     let present =
         rows.filter(|(_, entry)| matches!(entry.state, dunlin_core::replica::RowState::Present(_)));
     present.map(|(key, entry)| format!("{key:?}: {entry:?}")).collect()

@@ -28,6 +28,11 @@ impl Deleted {
         self.newest.retain(|(observer, ..), _| *observer != index);
     }
 
+    /// A node forgot another one: what it learns of it afterwards is new to it.
+    pub(super) fn forgotten(&mut self, observer: usize, node: NodeId) {
+        self.newest.retain(|(index, origin, _), _| (*index, *origin) != (observer, node));
+    }
+
     pub(super) fn truth_replaced(&mut self, node: NodeId) {
         self.exempt.insert(node);
     }

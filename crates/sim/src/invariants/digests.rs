@@ -26,15 +26,15 @@ impl Digests {
 
     /// A node's own rows have changed.
     pub(super) fn own_changed(&mut self, node: &SimNode) {
-        let Some(agent) = &node.agent else { return };
-        let id = node.identity.id;
-        self.own.insert((id, agent.replica.head(id)), agent.replica.digest(id));
+        let Some(host) = node.host() else { return };
+        let (id, replica) = (node.identity.id, host.replica());
+        self.own.insert((id, replica.head(id)), replica.digest(id));
     }
 
     /// Compares everything that a node has.
     pub(super) fn look(&self, now: Duration, node: &SimNode) -> Result<(), Violation> {
-        let Some(agent) = &node.agent else { return Ok(()) };
-        let told = agent.replica.told_in(u64::MAX);
+        let Some(host) = node.host() else { return Ok(()) };
+        let told = host.replica().told_in(u64::MAX);
         for (origin, extent, digest) in told.filter(|(_, extent, _)| extent.early().is_empty()) {
             let head = extent.head();
             let own = self.own.get(&(origin, head));

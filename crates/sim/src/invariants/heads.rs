@@ -1,5 +1,5 @@
 //! Heads never go back while a process runs, unless it distrusts a history because its rows differ from a peer's at
-//! the same head: then it learns that history anew, and the head begins at zero.
+//! the same head, or has forgotten its node: then it learns that history from the beginning.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,19 +25,24 @@ impl Heads {
         self.divergences.remove(&index);
     }
 
+    /// A node forgot another one, which has to state its history again if it comes back.
+    pub(super) fn forgotten(&mut self, observer: usize, node: NodeId) {
+        self.heads.remove(&(observer, node));
+    }
+
     pub(super) fn visible(
         &mut self,
         now: Duration,
         node: &SimNode,
         origin: NodeId,
     ) -> Result<(), Violation> {
-        let Some(agent) = &node.agent else { return Ok(()) };
+        let Some(host) = node.host() else { return Ok(()) };
         let index = node.identity.index;
-        let divergences = agent.exchange.stats().divergences;
+        let divergences = host.exchange_stats().map_or(0, |stats| stats.divergences);
         if self.divergences.insert(index, divergences).unwrap_or(0) != divergences {
             self.heads.retain(|(observer, _), _| *observer != index);
         }
-        let head = agent.replica.head(origin);
+        let head = host.replica().head(origin);
         let before = self.heads.insert((index, origin), head).unwrap_or(Version::ZERO);
         if head < before {
             let what = format!("n{index}: head of {origin} went from {before} back to {head}");

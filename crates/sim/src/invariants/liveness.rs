@@ -9,8 +9,10 @@ use super::{Violation, live};
 use crate::node::{Condition, SimNode};
 
 const NAME: &str = "liveness";
-/// How long after healing members may still be mistaken.
+/// How long after healing members may still be mistaken: at least, and for each node. A newcomer that is told of a
+/// member by a peer that has not heard of its end probes all members in turn, one a second, before it comes to it.
 const BOUND: Duration = Duration::from_secs(20);
+const BOUND_PER_NODE: Duration = Duration::from_millis(1_300);
 
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -28,7 +30,9 @@ impl Liveness {
     }
 
     pub(super) fn look(&self, now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
-        if self.healed.is_none_or(|healed| now < healed + BOUND) {
+        let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let bound = BOUND.max(BOUND_PER_NODE * count);
+        if self.healed.is_none_or(|healed| now < healed + bound) {
             return Ok(());
         }
         self.finish(now, nodes)
@@ -36,10 +40,10 @@ impl Liveness {
 
     pub(super) fn finish(&self, now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
         for node in live(nodes) {
-            let Some(agent) = &node.agent else { continue };
+            let Some(process) = &node.process else { continue };
             let index = node.identity.index;
             let mut states = vec![None; nodes.len()];
-            for (peer, state) in agent.membership.members() {
+            for (peer, state) in process.members.membership().members() {
                 if let Some(of) = self.ids.iter().position(|id| *id == peer.id) {
                     states[of] = Some(state);
                 }

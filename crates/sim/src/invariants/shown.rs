@@ -11,10 +11,10 @@ const NAME: &str = "shown";
 
 pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
     for node in live(nodes) {
-        let Some(agent) = &node.agent else { continue };
+        let Some(host) = node.host() else { continue };
         for origin in nodes {
             let id = origin.identity.id;
-            let present = agent.replica.rows(id);
+            let present = host.replica().rows(id);
             let present = present.filter(|(_, entry)| matches!(entry.state, RowState::Present(_)));
             let has: Vec<_> = present.map(|(key, entry)| (key, entry.state)).collect();
             let shows: Vec<_> = node.shown.get(&id).cloned().into_iter().flatten().collect();

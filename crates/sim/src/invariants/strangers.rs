@@ -1,27 +1,31 @@
 //! A row of a node that is seen anywhere was once stated by that node.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use dunlin_core::host::Batch;
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{Delta, RowChange, RowKey, RowState};
+use dunlin_core::replica::{RowChange, RowKey, RowState};
 
 use super::Violation;
 use crate::node::SimNode;
-use crate::oracle::stamp_of;
 
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
-    stated: BTreeMap<u64, (NodeId, RowKey)>,
+    /// All rows that a node has had in its batches, each by a hash of its octets.
+    stated: BTreeSet<(NodeId, RowKey, u64)>,
 }
 
 impl Strangers {
-    pub(super) fn prepared(&mut self, delta: &Delta) {
-        for row in &delta.rows {
-            if let Some(stamp) = stamp_of(&row.state) {
-                self.stated.insert(stamp, (delta.origin, row.key.clone()));
-            }
-        }
+    /// A batch of a node goes to its disk; its own rows may be seen from now on.
+    pub(super) fn prepared(&mut self, node: NodeId, batch: &Batch) {
+        let own = batch.histories.iter().filter(|write| write.origin == node);
+        let restated = own.flat_map(|write| &write.rows).map(|(key, entry)| (key, &entry.state));
+        let rows = batch.deltas.iter().flat_map(|delta| &delta.rows);
+        let rows = rows.map(|row| (&row.key, &row.state));
+        self.stated
+            .extend(rows.chain(restated).map(|(key, state)| (node, key.clone(), hash(state))));
     }
 
     pub(super) fn visible(
@@ -31,16 +35,27 @@ impl Strangers {
         origin: NodeId,
         rows: &[RowChange],
     ) -> Result<(), Violation> {
+        // What checks observe is shown on the own node before it is in a batch.
+        if origin == node.identity.id {
+            return Ok(());
+        }
         for row in rows.iter().filter(|row| matches!(row.state, RowState::Present(_))) {
-            let stated = stamp_of(&row.state).and_then(|stamp| self.stated.get(&stamp));
-            if stated.is_none_or(|(by, key)| *by != origin || *key != row.key) {
+            if !self.stated.contains(&(origin, row.key.clone(), hash(&row.state))) {
                 let what = format!(
-                    "n{} shows {:?} of {origin}, which was stated as {stated:?}",
-                    node.identity.index, row.key
+                    "n{} shows {:?} of {origin}, which never stated it so: {:?}",
+                    node.identity.index, row.key, row.state
                 );
                 return Err(Violation::new("strangers", now, what));
             }
         }
         Ok(())
     }
+}
+
+fn hash(state: &RowState) -> u64 {
+    let mut octets = Vec::new();
+    state.encode(&mut octets);
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&octets);
+    hasher.finish()
 }

@@ -7,9 +7,9 @@ use crate::node::SimNode;
 use crate::stream::StreamId;
 
 pub(super) fn on_wire(now: Duration, node: &SimNode, stream: StreamId) -> Result<(), Violation> {
-    let Some(agent) = &node.agent else { return Ok(()) };
-    let Some(to) = agent.node_of(stream) else { return Ok(()) };
-    if !agent.exchange.has_urgent(to) {
+    let Some(process) = &node.process else { return Ok(()) };
+    let Some(to) = process.node_of(stream) else { return Ok(()) };
+    if !process.host.has_urgent(to) {
         return Ok(());
     }
     let what = format!("n{} sends {to} normal news while urgent news waits", node.identity.index);

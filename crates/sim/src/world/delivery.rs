@@ -49,33 +49,36 @@ impl World {
                 return None;
             }
         }
-        let now = self.nodes[node].clock.local(self.now);
+        let moment = self.nodes[node].moment(self.now);
         match event {
             Event::Wake { .. } => {
                 if self.nodes[node].wake.is_some_and(|wake| wake > self.now) {
                     return None;
                 }
                 self.nodes[node].wake = None;
-                let agent = self.nodes[node].running()?;
-                agent.handle_deadline(now, &mut self.actions);
+                self.nodes[node].running()?.handle_deadline(moment, &mut self.actions);
             }
             Event::Datagram { from, octets, .. } => {
                 let peer = self.peer(from);
-                let agent = self.nodes[node].running()?;
-                agent.handle_datagram(now, peer, &octets, &mut self.actions);
+                let process = self.nodes[node].running()?;
+                process.handle_datagram(moment, peer, &octets, &mut self.actions);
             }
             Event::Connect { stream } => self.accept(node, stream),
             Event::Connected { stream } => {
                 self.streams.get_mut(&stream)?.ends[DIALER].is_open = true;
-                self.nodes[node].running()?.handle_connected(stream, &mut self.actions);
+                self.nodes[node].running()?.handle_connected(moment, stream, &mut self.actions);
             }
             Event::Refused { stream, is_certain } => {
                 self.streams.remove(&stream);
-                let agent = self.nodes[node].running()?;
-                agent.handle_dial_failed(now, stream, is_certain, &mut self.actions);
+                let process = self.nodes[node].running()?;
+                process.handle_dial_failed(moment, stream, is_certain, &mut self.actions);
             }
             Event::Frame { stream, end, octets } => self.arrive(node, stream, end, octets),
             Event::Written { life, .. } => self.finish_write(node, life),
+            Event::Checked { life, key, run, .. } => self.finish_check(node, life, &key, run),
+            Event::Probed { life, service, key, .. } => {
+                self.finish_probe(node, life, &service, &key);
+            }
             Event::Silence { stream, end, since } => self.handle_silence(stream, end, since),
             Event::Sent { .. } | Event::Step(_) | Event::Load | Event::Look => return None,
         }
@@ -85,7 +88,10 @@ impl World {
     /// Which node an event happens to. What concerns only the wire is dealt with here.
     fn concerned(&mut self, event: &Event) -> Option<usize> {
         match *event {
-            Event::Wake { node } | Event::Written { node, .. } => Some(node),
+            Event::Wake { node }
+            | Event::Written { node, .. }
+            | Event::Checked { node, .. }
+            | Event::Probed { node, .. } => Some(node),
             Event::Datagram { to, .. } => Some(to),
             Event::Connect { stream } => Some(self.streams.get(&stream)?.nodes[ACCEPTOR]),
             Event::Connected { stream } | Event::Refused { stream, .. } => {
@@ -98,7 +104,8 @@ impl World {
     }
 
     fn peer(&self, node: usize) -> Peer {
-        let known = self.nodes[node].agent.as_ref().map(|agent| agent.membership.own());
+        let process = self.nodes[node].process.as_ref();
+        let known = process.map(|process| process.members.membership().own());
         let id = self.nodes[node].identity.id;
         known.unwrap_or(Peer { id, generation: 0, address: address_of(node) })
     }
@@ -141,8 +148,8 @@ impl World {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let dialer = stream.nodes[DIALER];
         stream.ends[ACCEPTOR].is_open = true;
-        if let Some(agent) = self.nodes[node].running() {
-            agent.handle_accepted(now, id);
+        if let Some(process) = self.nodes[node].running() {
+            process.handle_accepted(now, id);
         }
         // Back, and once there and back for the handshake of TLS.
         let trip = self.network.latency(node, dialer);
@@ -163,11 +170,11 @@ impl World {
             if !stream.ends[end].is_open {
                 return Ok(());
             }
-            let Some(agent) = self.nodes[node].running() else { return Ok(()) };
+            let Some(process) = self.nodes[node].running() else { return Ok(()) };
             let outgoing = if stream.ends[end].has_room() {
-                agent.next_frame(id)
+                process.next_frame(id)
             } else if stream.ends[end].has_room_for_urgent() {
-                agent.next_urgent_frame(id)
+                process.next_urgent_frame(id)
             } else {
                 None
             };
@@ -219,7 +226,7 @@ impl World {
 
     /// A frame, or the end of a stream, arrives at the other end.
     fn arrive(&mut self, node: usize, id: StreamId, end: usize, octets: Option<Vec<u8>>) {
-        let now = self.nodes[node].clock.local(self.now);
+        let moment = self.nodes[node].moment(self.now);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let from = stream.nodes[end];
         if self.network.is_cut(from, node) {
@@ -247,10 +254,10 @@ impl World {
         if has_waiting {
             self.schedule(self.now, Event::Sent { stream: id, end });
         }
-        let Some(agent) = self.nodes[node].running() else { return };
+        let Some(process) = self.nodes[node].running() else { return };
         match octets {
-            Some(octets) => agent.handle_frame(now, id, &octets, &mut self.actions),
-            None => agent.handle_closed(now, id, &mut self.actions),
+            Some(octets) => process.handle_frame(moment, id, &octets, &mut self.actions),
+            None => process.handle_closed(moment, id, &mut self.actions),
         }
     }
 
@@ -342,9 +349,9 @@ impl World {
         let node = stream.nodes[end];
         stream.ends[end].close();
         self.finish(id, end);
-        let now = self.nodes[node].clock.local(self.now);
-        if let Some(agent) = self.nodes[node].running() {
-            agent.handle_closed(now, id, &mut self.actions);
+        let moment = self.nodes[node].moment(self.now);
+        if let Some(process) = self.nodes[node].running() {
+            process.handle_closed(moment, id, &mut self.actions);
         }
     }
 }

@@ -2,54 +2,120 @@
 
 use std::time::Duration;
 
+use dunlin_core::catalog::EndpointKey;
+use dunlin_core::health::{CheckKey, RunId};
+use dunlin_core::host::{Batch, Request};
+use dunlin_core::model::ServiceName;
+
 use super::{Event, World};
-use crate::disk::{Content, Write};
+use crate::disk::Content;
 use crate::invariants::Violation;
-use crate::node::{Action, Condition, Op};
+use crate::node::{Action, Condition};
 use crate::stream::StreamId;
 
+/// How long a connection to a server on the own host takes.
+const CONNECT_TIME: Duration = Duration::from_millis(2);
+/// How long a probe waits for an answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl World {
-    /// Starts a process, which states what is to be true on its node.
+    /// Starts a process, which reads what its disk and its services folder say.
     pub(crate) fn start(&mut self, node: usize) -> Result<(), Violation> {
         self.reset_streams(node);
-        let seed = self.random.next();
-        self.nodes[node].start(self.now, seed);
+        let (seed, stamp) = (self.random.next(), self.stamps.next());
+        let mut actions = std::mem::take(&mut self.actions);
+        self.nodes[node].start(self.now, seed, stamp, &mut actions);
         self.trace(node, || "starts".to_owned());
-        if self.is_checked {
+        if let (true, Some(host)) = (self.is_checked, self.nodes[node].host()) {
             let own = self.own_stamps(node);
-            self.oracle.started(self.now, node, &own)?;
+            self.oracle.started(self.now, node, &own, host.registry())?;
             self.invariants.started(self.now, &self.nodes[node])?;
         }
-        let changes = self.client.statement(&self.nodes[node], &mut self.stamps);
-        self.submit(node, changes)
+        self.actions = actions;
+        self.settle(node)?;
+        match self.client.file_request(&self.nodes[node]) {
+            Some(request) => self.submit(node, request),
+            None => Ok(()),
+        }
     }
 
     /// Hands a request to a running process.
-    pub(crate) fn submit(
-        &mut self,
-        node: usize,
-        changes: Vec<dunlin_core::replica::Change>,
-    ) -> Result<(), Violation> {
-        let now = self.nodes[node].clock.local(self.now);
+    pub(crate) fn submit(&mut self, node: usize, request: Request) -> Result<(), Violation> {
         if self.nodes[node].running().is_none() {
             return Ok(());
         }
-        let id = self.oracle.submit(node, &changes);
-        let Some(agent) = self.nodes[node].running() else { return Ok(()) };
+        let moment = self.nodes[node].moment(self.now);
+        let ticket = self.oracle.submit(node, &request);
+        self.trace(node, || format!("is asked {ticket:?}: {request:?}"));
         let mut actions = std::mem::take(&mut self.actions);
-        agent.submit(now, Op { id, changes }, &mut actions);
+        let process = self.nodes[node].running();
+        let is_taken = process.is_some_and(|p| p.ask(moment, ticket, request, &mut actions));
         self.actions = actions;
+        if !is_taken {
+            self.oracle.refuse(ticket);
+        }
         self.settle(node)
+    }
+
+    /// A process runs a check of a server on its own host.
+    pub(super) fn begin_check(&mut self, node: usize, key: CheckKey, run: RunId) {
+        let life = self.nodes[node].life;
+        self.schedule(self.now + CONNECT_TIME, Event::Checked { node, life, key, run });
+    }
+
+    pub(super) fn finish_check(&mut self, node: usize, life: u32, key: &CheckKey, run: RunId) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let outcome = self.client.outcome(node, key);
+        let moment = self.nodes[node].moment(self.now);
+        if let Some(process) = self.nodes[node].running() {
+            process.handle_checked(moment, (key, run), outcome, &mut self.actions);
+        }
+    }
+
+    /// A guard tries to connect to a server, wherever it is.
+    pub(super) fn begin_probe(&mut self, node: usize, service: ServiceName, key: EndpointKey) {
+        let life = self.nodes[node].life;
+        let takes = if self.reaches(node, &key) { CONNECT_TIME } else { PROBE_TIMEOUT };
+        self.schedule(self.now + takes, Event::Probed { node, life, service, key });
+    }
+
+    pub(super) fn finish_probe(
+        &mut self,
+        node: usize,
+        life: u32,
+        service: &ServiceName,
+        key: &EndpointKey,
+    ) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let answered = self.reaches(node, key);
+        let moment = self.nodes[node].moment(self.now);
+        if let Some(process) = self.nodes[node].running() {
+            process.handle_probed(moment, service, key, answered, &mut self.actions);
+        }
+    }
+
+    /// Whether a connection from a node to a server comes about. Servers run on while their agent does not.
+    fn reaches(&self, node: usize, (on, instance): &EndpointKey) -> bool {
+        let Some(target) = self.nodes.iter().position(|node| node.identity.id == *on) else {
+            return false;
+        };
+        let is_cut = self.network.is_cut(node, target) || self.network.is_cut(target, node);
+        let has_machine = self.nodes[target].condition != Condition::Dark;
+        !is_cut && has_machine && self.client.is_up(target, instance)
     }
 
     /// Ends a process. Without a kernel nobody is told.
     pub(crate) fn stop(&mut self, node: usize, condition: Condition) {
         self.trace(node, || format!("stops: {condition:?}"));
-        if let Some(writes) = self.writing.remove(&node)
+        if let Some(batch) = self.writing.remove(&node)
             && self.random.below(2) == 0
         {
-            // It got to the disk, and nobody heard.
-            self.nodes[node].disk.write(writes);
+            // It got to the disk, and the process did not hear of it.
+            self.nodes[node].disk.write(*batch);
         }
         self.oracle.stopped(node);
         self.inboxes.remove(&node);
@@ -108,18 +174,11 @@ impl World {
         self.settle(node)
     }
 
-    pub(super) fn begin_write(&mut self, node: usize, writes: Vec<Write>) {
+    pub(super) fn begin_write(&mut self, node: usize, batch: Box<Batch>) {
         let latency = self.nodes[node].disk.latency(&mut self.random);
         let life = self.nodes[node].life;
-        if let Some(agent) = self.nodes[node].agent.as_ref().filter(|_| self.is_checked) {
-            let members = agent.membership.members();
-            let is_live = |liveness| liveness != dunlin_core::gossip::Liveness::Down;
-            let members = members.map(|(peer, liveness)| (peer, is_live(liveness))).collect();
-            let generation = agent.membership.own().generation;
-            let content = &mut self.nodes[node].disk.content;
-            (content.members, content.generation) = (members, generation);
-        }
-        self.writing.insert(node, writes);
+        self.invariants.prepared(self.nodes[node].identity.id, &batch);
+        self.writing.insert(node, batch);
         self.schedule(self.now + latency, Event::Written { node, life });
     }
 
@@ -127,11 +186,11 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
-        let Some(writes) = self.writing.remove(&node) else { return };
-        let now = self.nodes[node].clock.local(self.now);
-        let is_stored = !self.is_checked || self.nodes[node].disk.write(writes);
-        if let Some(agent) = self.nodes[node].running() {
-            agent.handle_written(now, is_stored, &mut self.actions);
+        let Some(batch) = self.writing.remove(&node) else { return };
+        let is_stored = !self.is_checked || self.nodes[node].disk.write(*batch);
+        let moment = self.nodes[node].moment(self.now);
+        if let Some(process) = self.nodes[node].running() {
+            process.handle_stored(moment, is_stored, &mut self.actions);
         }
     }
 
@@ -149,14 +208,26 @@ impl World {
         crate::oracle::stamped(self.nodes[node].shown.get(&id))
     }
 
-    /// Tells members that a node stops in good order.
-    pub(crate) fn leave(&mut self, node: usize) -> Result<(), Violation> {
-        let now = self.nodes[node].clock.local(self.now);
+    /// Has a process stop in good order: it stores what is left, and says that its node leaves.
+    pub(crate) fn stop_in_order(&mut self, node: usize) -> Result<(), Violation> {
+        self.trace(node, || "is told to stop".to_owned());
+        let moment = self.nodes[node].moment(self.now);
         let mut actions: Vec<Action> = std::mem::take(&mut self.actions);
-        if let Some(agent) = self.nodes[node].running() {
-            agent.leave(now, &mut actions);
+        if let Some(process) = self.nodes[node].running() {
+            process.stop(moment, &mut actions);
         }
         self.actions = actions;
         self.settle(node)
+    }
+
+    /// A process has stored everything: it tells the members that it leaves.
+    pub(super) fn has_stopped(&mut self, node: usize) -> Result<(), Violation> {
+        let moment = self.nodes[node].moment(self.now);
+        let mut actions: Vec<Action> = std::mem::take(&mut self.actions);
+        if let Some(process) = self.nodes[node].running() {
+            process.leave(moment, &mut actions);
+        }
+        self.actions = actions;
+        Ok(())
     }
 }

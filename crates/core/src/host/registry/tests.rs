@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dunlin_core::model::{Instance, InstanceFields, ServiceName};
-
 use super::*;
+use crate::model::{Instance, InstanceFields, ServiceName};
 
 fn registration(id: &str, port: i64) -> Registration {
     registration_with(id, port, BTreeMap::new())
@@ -196,9 +195,9 @@ fn of(from: &str, mut one: Registration) -> Registration {
 }
 
 fn with_check(mut one: Registration) -> Registration {
-    let kind = dunlin_core::model::CheckKind::Tcp { target: None };
-    let check = dunlin_core::model::CheckId::parse("tcp").unwrap();
-    one.checks = vec![dunlin_core::model::CheckSpec::with_defaults(check, kind)];
+    let kind = crate::model::CheckKind::Tcp { target: None };
+    let check = crate::model::CheckId::parse("tcp").unwrap();
+    one.checks = vec![crate::model::CheckSpec::with_defaults(check, kind)];
     one
 }
 

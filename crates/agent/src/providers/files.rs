@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use dunlin_api as api;
+use dunlin_core::host::{Request, RequestError};
 use dunlin_core::model::{ProviderId, ProviderKind, Registration};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::translate;
-use crate::handle::{Command, Handle, RequestError};
+use crate::handle::Handle;
 
 /// The largest file that is read.
 const MAX_FILE_OCTETS: u64 = 16 * 1024 * 1024;
@@ -121,9 +122,10 @@ impl ServicesFolder {
             }
         };
         self.handle.shared().problems.clear(SUBJECT);
-        let known = self.handle.ask(Command::Providers).await?;
-        let known = known.iter().filter_map(|p| ProviderId::parse(&p.provider).ok());
-        let known: BTreeSet<_> = known.filter(|p| p.kind() == ProviderKind::File).collect();
+        let registry = self.handle.shared().registry.load_full();
+        let known = registry.providers().map(|(provider, _)| provider);
+        let known = known.filter(|provider| provider.kind() == ProviderKind::File);
+        let known: BTreeSet<ProviderId> = known.cloned().collect();
         for provider in &known {
             if !files.contains_key(provider) {
                 self.remove(provider.clone()).await?;
@@ -140,9 +142,8 @@ impl ServicesFolder {
 
     async fn remove(&mut self, provider: ProviderId) -> Result<(), RequestError> {
         self.seen.remove(&provider);
-        let removed = self.handle.ask(|reply| Command::RemoveProvider(provider.clone(), reply));
-        match removed.await {
-            Ok(()) => info!(%provider, "provider file is gone"),
+        match self.handle.ask(Request::RemoveProvider(provider.clone())).await {
+            Ok(_) => info!(%provider, "provider file is gone"),
             Err(RequestError::Stopping) => return Err(RequestError::Stopping),
             // It stays known, so the next scan tries again.
             Err(error) => warn!(%provider, %error, "provider could not be removed"),
@@ -160,7 +161,7 @@ impl ServicesFolder {
         let error = match read.await.unwrap_or_else(|e| Err(e.to_string())) {
             Ok(instances) => {
                 let provider = provider.clone();
-                let put = |reply| Command::PutProvider { provider, instances, ttl: None, reply };
+                let put = Request::PutProvider { provider, instances, ttl: None };
                 match self.handle.ask(put).await {
                     Ok(_) => return Ok(true),
                     Err(RequestError::Stopping) => return Err(RequestError::Stopping),
@@ -171,8 +172,12 @@ impl ServicesFolder {
             Err(error) => error,
         };
         warn!(%provider, %error, "provider file is not taken; its last good state holds");
-        self.handle.send(Command::ProviderFailed { provider: provider.clone(), error }).await?;
-        Ok(true)
+        let failed = Request::ProviderFailed { provider: provider.clone(), error };
+        match self.handle.ask(failed).await {
+            Err(RequestError::Stopping) => Err(RequestError::Stopping),
+            // It is noted whatever the disk does.
+            Ok(_) | Err(_) => Ok(true),
+        }
     }
 
     /// Scans at every change and every few seconds, until the token is cancelled.

@@ -1,35 +1,31 @@
 //! What this host says: providers, their statements, and which instances follow from them.
 //!
-//! A provider always states its whole truth; what it no longer mentions is gone. An instance id belongs
-//! to the provider that stated it first; others that state it too wait in line and are reported.
+//! A provider always states its whole truth: what it no longer mentions is gone. An instance id belongs
+//! to the provider that stated it first. Other providers that state it too wait in line and are reported.
 //!
-//! This is a value without I/O. The driver clones it before a change (which costs nothing) and puts the
-//! clone back if the change could not be stored.
+//! A registry is a persistent value: a clone costs nothing and shares what neither side changes. So the host clones
+//! it before a change and puts the clone back if the change could not be stored, and readers hold clones of their own.
 
-pub mod files;
 #[cfg(test)]
 mod tests;
-pub mod translate;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::model::limits::{
-    INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE, STATED_OCTETS_PER_NODE, STATED_PER_NODE,
-};
-use dunlin_core::model::{
-    Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp,
-};
-use dunlin_core::replica::Departure;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use thiserror::Error;
 
-use crate::store::ProviderWrite;
+use super::stored::ProviderWrite;
+use crate::model::limits::{
+    INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE, STATED_OCTETS_PER_NODE, STATED_PER_NODE,
+};
+use crate::model::{Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp};
+use crate::replica::Departure;
 
-/// Providers that one agent knows at a time.
-const MAX_PROVIDERS: usize = 10_000;
+/// Providers that one host knows at a time.
+pub const MAX_PROVIDERS: usize = 10_000;
 
 /// Why a statement was not taken. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -118,12 +114,15 @@ struct Statement {
     changed: Timestamp,
     /// Whether the provider is known on disk; one that only failed so far is not.
     is_stored: bool,
+    /// Another number after each change of what [`Registry::report_of`] says.
+    revision: u64,
 }
 
 impl Statement {
     fn empty(now: Timestamp) -> Self {
         let (wanted, suppressed) = (OrdMap::new(), BTreeSet::new());
-        Self { wanted, suppressed, ttl: None, error: None, changed: now, is_stored: false }
+        let (ttl, error) = (None, None);
+        Self { wanted, suppressed, ttl, error, changed: now, is_stored: false, revision: 0 }
     }
 
     /// Takes a registration in force from its row. Only its checks are stored elsewhere, if it has any.
@@ -145,6 +144,8 @@ pub struct Registry {
     octets: usize,
     /// What all statements hold together, whoever holds the ids.
     stated: Load,
+    /// The highest revision that a statement has had.
+    revision: u64,
 }
 
 /// How much is stated.
@@ -225,7 +226,13 @@ impl Registry {
         self.holders.len()
     }
 
-    /// Whether none is.
+    /// Whether nothing has changed since the other one was a clone of this one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.modes.ptr_eq(&other.modes)
+    }
+
+    /// Whether no instance is in force.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty()
@@ -326,8 +333,8 @@ impl Registry {
             }
             None => BTreeSet::new(),
         };
-        let statement =
-            Statement { wanted, suppressed, ttl, error: None, changed, is_stored: true };
+        let (error, is_stored, revision) = (None, true, 0);
+        let statement = Statement { wanted, suppressed, ttl, error, changed, is_stored, revision };
         self.replace(provider, Some(statement), Departure::Dropped)
     }
 
@@ -413,7 +420,23 @@ impl Registry {
         let fresh = Statement::empty(now);
         if self.statements.len() < MAX_PROVIDERS || self.statements.contains_key(provider) {
             self.statements.entry(provider.clone()).or_insert(fresh).error = Some(error);
+            self.note_report(provider);
         }
+    }
+
+    /// Notes that what is reported of a provider may have changed.
+    fn note_report(&mut self, provider: &ProviderId) {
+        self.revision += 1;
+        if let Some(statement) = self.statements.get_mut(provider) {
+            statement.revision = self.revision;
+        }
+    }
+
+    /// A number that differs whenever what [`Registry::report_of`] says of a provider differs, so that a reader need
+    /// not make a report twice.
+    #[must_use]
+    pub fn revision_of(&self, provider: &ProviderId) -> Option<u64> {
+        self.statements.get(provider).map(|statement| statement.revision)
     }
 
     /// Takes an instance out of answers, or puts it back.
@@ -494,6 +517,7 @@ impl Registry {
             *self = before;
             return Err(error);
         }
+        self.note_report(provider);
         let mut effects = Vec::new();
         for id in touched {
             self.settle_holder(&id);
@@ -533,11 +557,16 @@ impl Registry {
         if self.holders.get(id).is_some_and(states) {
             return;
         }
-        let heir = self.statements.keys().find(|provider| states(provider)).cloned();
-        match heir {
+        let stating = self.statements.iter().filter(|(_, s)| s.wanted.contains_key(id));
+        let stating: Vec<ProviderId> = stating.map(|(provider, _)| provider.clone()).collect();
+        let former = match stating.iter().find(|provider| states(provider)).cloned() {
             Some(heir) => self.holders.insert(id.clone(), heir),
             None => self.holders.remove(id),
         };
+        // Each of them is told of the holder.
+        for provider in stating.iter().chain(&former) {
+            self.note_report(provider);
+        }
     }
 
     fn with_mode(&self, registration: &Arc<Registration>) -> Arc<Registration> {
@@ -558,7 +587,7 @@ fn octets_of(registration: Option<&Arc<Registration>>) -> usize {
 /// What must be stored so that a provider's statement is found again after a restart: all that rows do not
 /// tell. What is no longer stated is always removed, since it may still be stored from when rows did not tell.
 #[must_use]
-pub fn stored_differences(
+pub(super) fn stored_differences(
     before: &Registry,
     after: &Registry,
     provider: &ProviderId,

@@ -1,0 +1,69 @@
+//! Some time after healing, when no guard holds anything any more, every view shows exactly the instances that the rows
+//! of nodes say that have not left, and those of nodes that run are not taken for unreachable.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dunlin_core::host::Host;
+use dunlin_core::model::{Health, InstanceId, NodeId, NodePhase};
+use dunlin_core::replica::{Row, RowKey};
+
+use super::{Violation, live};
+use crate::node::{Condition, SimNode};
+
+/// Instances by node and id, each with the stamp of its statement as text.
+type Instances = BTreeMap<(NodeId, InstanceId), String>;
+
+pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
+    let violation = |what| Err(Violation::new("catalog", now, what));
+    for node in live(nodes) {
+        let Some(host) = node.host() else { continue };
+        let index = node.identity.index;
+        let (shown, stated) = (shown(host), stated(host));
+        if shown != stated {
+            let differs =
+                |(key, stamp): &(&(NodeId, InstanceId), &String)| stated.get(key) != Some(stamp);
+            let first = shown.iter().find(differs);
+            let what = format!(
+                "n{index} shows {} instances, its rows say {}; e.g. shown {first:?}",
+                shown.len(),
+                stated.len()
+            );
+            return violation(what);
+        }
+        let endpoints = host.view().services().flat_map(|service| service.endpoints.iter());
+        for endpoint in endpoints {
+            let on = nodes.iter().find(|other| other.identity.id == endpoint.node_id);
+            let is_running = on.is_some_and(|on| on.condition == Condition::Running);
+            if is_running == (endpoint.health == Health::Unreachable) {
+                let what = format!(
+                    "n{index} shows {:?} as {}; its node runs: {is_running}",
+                    endpoint.key(),
+                    endpoint.health
+                );
+                return violation(what);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shown(host: &Host) -> Instances {
+    let endpoints = host.view().services().flat_map(|service| service.endpoints.iter());
+    endpoints.map(|endpoint| (endpoint.key(), format!("{:?}", endpoint.instance))).collect()
+}
+
+fn stated(host: &Host) -> Instances {
+    let replica = host.replica();
+    let has_left = |origin| match replica.row(origin, &RowKey::Node) {
+        Some(Row::Node(row)) => row.phase == NodePhase::Left,
+        Some(_) | None => true,
+    };
+    let origins = replica.heads().map(|(origin, _)| origin).filter(|origin| !has_left(*origin));
+    let rows = origins.flat_map(|origin| replica.rows(origin).map(move |row| (origin, row)));
+    let instance = |(origin, (_, entry)): (NodeId, (RowKey, dunlin_core::replica::Entry))| {
+        let Some(Row::Instance(instance)) = entry.state.present() else { return None };
+        Some(((origin, instance.id.clone()), format!("{instance:?}")))
+    };
+    rows.filter_map(instance).collect()
+}
