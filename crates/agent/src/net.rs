@@ -8,18 +8,14 @@
 //! - `members`: membership, datagrams, keys, round-trip times.
 //! - `fault`: what peers do wrong is counted, and logged once per peer and minute.
 
-mod allowance;
-mod connect;
 pub(crate) mod event;
 mod fault;
-pub mod fence;
-mod framing;
 pub mod keyring;
-pub(crate) mod link;
+mod links;
 mod members;
 pub mod replay;
 pub mod seal;
-pub mod tls;
+mod transport;
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,8 +35,12 @@ use tracing::{debug, warn};
 use self::event::{Arrived, Event, PATIENCE, Request};
 pub(crate) use self::fault::Fault;
 use self::fault::{Culprit, Faults};
-use self::fence::{Fence, Side};
+use self::fence::Fence;
+use self::links::connect;
+pub(crate) use self::links::link;
 use self::tls::SharedCredentials;
+use self::transport::fence::Side;
+pub use self::transport::{fence, tls};
 use crate::handle::Shared;
 
 /// Events that may wait for the driver.

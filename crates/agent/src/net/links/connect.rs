@@ -17,10 +17,11 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::event::{Event, Request};
 use super::framing::{Reader, Written};
-use super::tls::{self, PeerIdentity};
-use super::{Context, Fault, link};
+use super::link;
+use crate::net::event::{Event, Request};
+use crate::net::tls::{self, PeerIdentity};
+use crate::net::{Context, Fault};
 
 /// How long each step may take until a link is open.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -46,7 +47,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 
 /// Why no link came about.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(in crate::net) enum ConnectError {
     /// The host is there and nobody listens.
     #[error("connection refused: no agent listens there")]
     Refused,
@@ -68,7 +69,7 @@ pub(super) enum ConnectError {
 }
 
 /// Accepts connections until the agent stops.
-pub(super) async fn accept_all(context: Arc<Context>, listener: TcpListener) {
+pub(in crate::net) async fn accept_all(context: Arc<Context>, listener: TcpListener) {
     let strangers = Arc::new(Mutex::new(Strangers::default()));
     let per_address = Arc::new(Mutex::new(BTreeMap::<IpAddr, usize>::new()));
     let stop = context.stop.clone();
@@ -194,14 +195,14 @@ impl Drop for Turn {
 
 impl ConnectError {
     /// Whether somebody answered, and one of both sides does not take the other: a person must act.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(in crate::net) fn is_refusal(&self) -> bool {
         match self {
             Self::Tls(_) | Self::Hello(_) => true,
             Self::Refused | Self::Io(_) | Self::Late | Self::Full => false,
         }
     }
 
-    pub(super) fn fault(&self) -> Fault {
+    pub(in crate::net) fn fault(&self) -> Fault {
         match self {
             Self::Hello(_) => Fault::Hello,
             Self::Refused | Self::Io(_) | Self::Late | Self::Full => Fault::Stream,
@@ -253,7 +254,7 @@ async fn speaks(stream: &TcpStream) -> Result<bool, ConnectError> {
 }
 
 /// Opens a link to a member, and tells the driver what came of it.
-pub(super) async fn dial_member(context: Arc<Context>, peer: Peer) {
+pub(in crate::net) async fn dial_member(context: Arc<Context>, peer: Peer) {
     let stop = context.stop.clone();
     let dialling = dial(&context, peer.address, Some(peer.id));
     let Some(result) = stop.run_until_cancelled(dialling).await else { return };
@@ -270,7 +271,7 @@ pub(super) async fn dial_member(context: Arc<Context>, peer: Peer) {
 }
 
 /// Asks a member's host whether anybody still listens there, after a link broke.
-pub(super) async fn verify(context: Arc<Context>, peer: Peer) {
+pub(in crate::net) async fn verify(context: Arc<Context>, peer: Peer) {
     let stop = context.stop.clone();
     let asking = is_abandoned(|| connect(&context, peer.address));
     if stop.run_until_cancelled(asking).await == Some(true) {
@@ -299,7 +300,7 @@ where
 }
 
 /// Opens a link to whoever listens at an address.
-pub(super) async fn dial(
+pub(in crate::net) async fn dial(
     context: &Arc<Context>,
     address: SocketAddr,
     expected: Option<NodeId>,

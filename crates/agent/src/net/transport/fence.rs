@@ -17,21 +17,21 @@ pub struct Fence(ArcSwapOption<Cuts>);
 
 /// A fence as one agent sees it.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(in crate::net) struct Side {
     /// None in production.
-    pub(super) fence: Option<Arc<Fence>>,
+    pub(in crate::net) fence: Option<Arc<Fence>>,
     /// The agent's own address.
-    pub(super) here: IpAddr,
+    pub(in crate::net) here: IpAddr,
 }
 
 impl Side {
     /// Whether nothing that is sent from there arrives here.
-    pub(super) fn is_deaf_to(&self, there: IpAddr) -> bool {
+    pub(in crate::net) fn is_deaf_to(&self, there: IpAddr) -> bool {
         self.fence.as_ref().is_some_and(|fence| fence.blocks(there, self.here))
     }
 
     /// Whether nothing that is sent from here arrives there.
-    pub(super) fn is_mute_to(&self, there: IpAddr) -> bool {
+    pub(in crate::net) fn is_mute_to(&self, there: IpAddr) -> bool {
         self.fence.as_ref().is_some_and(|fence| fence.blocks(self.here, there))
     }
 }

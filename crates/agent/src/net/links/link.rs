@@ -14,9 +14,10 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
-use super::event::{Arrived, Event, Request};
+use super::connect;
 use super::framing::{Reader, Written};
-use super::{Context, Fault, connect};
+use crate::net::event::{Arrived, Event, Request};
+use crate::net::{Context, Fault};
 
 /// Frames that may wait for the stream on each lane; what is beyond stays with the exchange, which knows better
 /// than a queue what is still worth sending.
