@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use dunlin_core::gossip::{Frame, Hello, Lane, Peer};
-use dunlin_core::model::{NodeId, NodeName};
+use dunlin_core::gossip::{Evidence, Frame, Hello, HelloError, Lane, Peer};
+use dunlin_core::model::{NodeId, Timestamp};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -37,9 +37,6 @@ const VERIFICATIONS: usize = 3;
 const STRANGERS: usize = 64;
 /// Connections that are not links yet, per address (IPv6: per network of 64 bits, which one host may have whole).
 const HANDSHAKES_PER_ADDRESS: usize = 8;
-/// How far the wall clocks of two agents may be apart, in milliseconds, for a generation to be believed.
-const MOST_AHEAD: u64 = MOST_AHEAD_YEARS * 365 * 24 * 60 * 60 * 1000;
-const MOST_AHEAD_YEARS: u64 = 10;
 /// The kernel gives a stream up when what was sent is not acknowledged for so long.
 const USER_TIMEOUT: Duration = Duration::from_secs(8);
 /// Octets that the kernel holds for a slow peer: few, so that urgent frames do not wait behind many others.
@@ -60,9 +57,12 @@ pub(in crate::net) enum ConnectError {
     /// TLS, with the reason.
     #[error("{0}")]
     Tls(String),
-    /// What the peer said first cannot be.
+    /// What the peer said first is no hello.
     #[error("{0}")]
-    Hello(String),
+    Protocol(String),
+    /// What the peer said first cannot be true.
+    #[error(transparent)]
+    Hello(#[from] HelloError),
     /// This agent takes no further links.
     #[error("enough links are open")]
     Full,
@@ -197,14 +197,14 @@ impl ConnectError {
     /// Whether somebody answered, and one of both sides does not take the other: a person must act.
     pub(in crate::net) fn is_refusal(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::Hello(_) => true,
+            Self::Tls(_) | Self::Protocol(_) | Self::Hello(_) => true,
             Self::Refused | Self::Io(_) | Self::Late | Self::Full => false,
         }
     }
 
     pub(in crate::net) fn fault(&self) -> Fault {
         match self {
-            Self::Hello(_) => Fault::Hello,
+            Self::Protocol(_) | Self::Hello(_) => Fault::Hello,
             Self::Refused | Self::Io(_) | Self::Late | Self::Full => Fault::Stream,
             Self::Tls(_) => Fault::Handshake,
         }
@@ -229,7 +229,7 @@ async fn accept(
     let (stream, identity) = accepted.map_err(|error| ConnectError::Tls(error.to_string()))?;
     drop(stranger);
     let (mut stream, mut reader) = (TlsStream::Server(stream), Reader::default());
-    let hello = read_hello(context, &mut stream, &mut reader, &identity).await?;
+    let hello = read_hello(context, &mut stream, &mut reader, &identity, None).await?;
     let own = match own_hello(context, Some(hello.peer.id)).await {
         Err(ConnectError::Full) => {
             debug!(%remote, "enough links are open; the peer is told of others");
@@ -256,13 +256,13 @@ async fn speaks(stream: &TcpStream) -> Result<bool, ConnectError> {
 /// Opens a link to a member, and tells the driver what came of it.
 pub(in crate::net) async fn dial_member(context: Arc<Context>, peer: Peer) {
     let stop = context.stop.clone();
-    let dialling = dial(&context, peer.address, Some(peer.id));
+    let dialling = dial(&context, peer.address, Some(peer));
     let Some(result) = stop.run_until_cancelled(dialling).await else { return };
     let Err(error) = result else { return };
     debug!(node = %peer.id, address = %peer.address, %error, "no link");
     match &error {
         ConnectError::Refused => context.request(Request::Doubt(peer.id)).await,
-        ConnectError::Tls(_) | ConnectError::Hello(_) => {
+        ConnectError::Tls(_) | ConnectError::Protocol(_) | ConnectError::Hello(_) => {
             context.report(peer.id, error.fault(), &error.to_string());
         }
         ConnectError::Io(_) | ConnectError::Late | ConnectError::Full => {}
@@ -299,26 +299,20 @@ where
     false
 }
 
-/// Opens a link to whoever listens at an address.
+/// Opens a link to the agent that listens at an address; to this member alone, if one is given.
 pub(in crate::net) async fn dial(
     context: &Arc<Context>,
     address: SocketAddr,
-    expected: Option<NodeId>,
+    member: Option<Peer>,
 ) -> Result<(), ConnectError> {
     let stream = connect(context, address).await?;
     let handshake = async {
         let connected = context.credentials.connector().connect(stream, address, None).await;
         let (stream, identity) = connected.map_err(|error| ConnectError::Tls(error.to_string()))?;
         let (mut stream, mut reader) = (TlsStream::Client(stream), Reader::default());
-        let own = own_hello(context, expected).await?;
+        let own = own_hello(context, member.map(|member| member.id)).await?;
         write_frame(&mut stream, Frame::Hello(*own).encode()).await?;
-        let hello = read_hello(context, &mut stream, &mut reader, &identity).await?;
-        if let Some(expected) = expected.filter(|expected| *expected != hello.peer.id) {
-            return Err(ConnectError::Hello(format!(
-                "{address} is no longer the address of node {expected}: node {} ({}) answers there",
-                hello.peer.id, hello.name
-            )));
-        }
+        let hello = read_hello(context, &mut stream, &mut reader, &identity, member).await?;
         open(context, hello, true, address, stream, reader).await;
         Ok(())
     };
@@ -393,72 +387,36 @@ async fn read_hello(
     stream: &mut TlsStream<TcpStream>,
     reader: &mut Reader,
     identity: &PeerIdentity,
+    dialed: Option<Peer>,
 ) -> Result<Box<Hello>, ConnectError> {
     let octets = reader.next(stream).await.map_err(refused)?;
     let octets = octets.ok_or_else(|| {
-        ConnectError::Hello("the peer closed the stream before it said hello".to_owned())
+        ConnectError::Protocol("the peer closed the stream before it said hello".to_owned())
     })?;
     match Frame::decode(&octets) {
-        Ok(Frame::Hello(hello)) if hello.name == identity.node && hello.zone == identity.zone => {
-            judge(context, Box::new(hello))
-        }
-        Ok(Frame::Hello(hello)) => Err(ConnectError::Hello(format!(
-            "the peer says that it is node {} of zone {}; its certificate is for node {} of zone {}",
-            hello.name, hello.zone, identity.node, identity.zone
-        ))),
+        Ok(Frame::Hello(hello)) => Ok(Box::new(judge(context, hello, identity, dialed)?)),
         // It has enough links, and tells of others.
         Ok(Frame::Members(members)) => {
             context.request(Request::Introduce(members)).await;
             Err(ConnectError::Full)
         }
-        Ok(_) => Err(ConnectError::Hello("the peer did not say hello first".to_owned())),
-        Err(error) => Err(ConnectError::Hello(error.to_string())),
+        Ok(_) => Err(ConnectError::Protocol("the peer did not say hello first".to_owned())),
+        Err(error) => Err(ConnectError::Protocol(error.to_string())),
     }
 }
 
-/// Refuses a hello that cannot be true, and takes out of it what is not to be believed.
-fn judge(context: &Context, hello: Box<Hello>) -> Result<Box<Hello>, ConnectError> {
+/// Refuses a hello that cannot be true, by what this agent knows at the moment.
+fn judge(
+    context: &Context,
+    hello: Hello,
+    identity: &PeerIdentity,
+    dialed: Option<Peer>,
+) -> Result<Hello, HelloError> {
     let view = context.shared.view.load();
-    // Once its former life has ended, a node may come back under another name.
     let live = view.nodes().find(|node| node.id == hello.peer.id && node.is_live());
-    let known = live.map(|node| &node.row.name);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = u64::try_from(now).unwrap_or(u64::MAX);
-    judge_hello(hello, known, context.own().id, now).map_err(ConnectError::Hello)
-}
-
-/// `known` is the name under which the id is known, `now` the wall clock's milliseconds.
-fn judge_hello(
-    mut hello: Box<Hello>,
-    known: Option<&NodeName>,
-    own: NodeId,
-    now: u64,
-) -> Result<Box<Hello>, String> {
-    let id = hello.peer.id;
-    // The certificate vouches for the name alone.
-    if let Some(known) = known.filter(|known| **known != hello.name) {
-        return Err(format!(
-            "node {} says that its id is {id}, which is node {known}'s",
-            hello.name
-        ));
-    }
-    // Generations begin at the wall clock; one far beyond it could never be outdone.
-    let latest = now.saturating_add(MOST_AHEAD);
-    if hello.peer.generation > latest {
-        let generation = hello.peer.generation;
-        return Err(format!(
-            "node {} says that its generation is {generation}, more than {MOST_AHEAD_YEARS} years ahead of this \
-             clock",
-            hello.name
-        ));
-    }
-    if id == own {
-        return Err("the agent has dialled itself".to_owned());
-    }
-    if hello.to != Some(own) || hello.your_generation > latest {
-        hello.your_generation = 0;
-    }
-    Ok(hello)
+    let known_as = live.map(|node| &node.row.name);
+    let evidence = Evidence { node: &identity.node, zone: &identity.zone, known_as, dialed };
+    hello.judge(&evidence, context.own().id, Timestamp::from_system(SystemTime::now()))
 }
 
 async fn open(
@@ -475,64 +433,7 @@ async fn open(
 
 #[cfg(test)]
 mod tests {
-    use dunlin_core::gossip::Peer;
-    use dunlin_core::model::ZoneName;
-    use dunlin_core::replica::Version;
-
     use super::*;
-
-    const OWN: NodeId = NodeId::from_bytes([9; 16]);
-    const NOW: u64 = 1_800_000_000_000;
-
-    fn hello(generation: u64, your_generation: u64, to: Option<NodeId>) -> Box<Hello> {
-        let address = SocketAddr::from(([127, 0, 0, 2], 7000));
-        Box::new(Hello {
-            minor: 0,
-            peer: Peer { id: NodeId::from_bytes([1; 16]), generation, address },
-            name: NodeName::parse("b").unwrap(),
-            zone: ZoneName::parse("z").unwrap(),
-            your_generation,
-            your_head: Version::ZERO,
-            your_digest: 0,
-            has_forgotten_you: false,
-            summary: 0,
-            to,
-        })
-    }
-
-    #[test]
-    fn an_id_that_is_known_under_another_name_is_refused() {
-        let (b, c) = (NodeName::parse("b").unwrap(), NodeName::parse("c").unwrap());
-        assert!(judge_hello(hello(NOW, 0, None), None, OWN, NOW).is_ok());
-        assert!(judge_hello(hello(NOW, 0, None), Some(&b), OWN, NOW).is_ok());
-        let error = judge_hello(hello(NOW, 0, None), Some(&c), OWN, NOW).unwrap_err();
-        assert!(error.contains("node b") && error.contains("node c"), "{error}");
-    }
-
-    #[test]
-    fn an_agent_that_meets_itself_opens_no_link() {
-        let mut own = hello(NOW, 0, None);
-        own.peer.id = OWN;
-        let name = own.name.clone();
-        let error = judge_hello(own.clone(), Some(&name), OWN, NOW).unwrap_err();
-        assert!(error.contains("dialled itself"), "{error}");
-        let other = NodeName::parse("c").unwrap();
-        let error = judge_hello(own, Some(&other), OWN, NOW).unwrap_err();
-        assert!(error.contains("which is node c's"), "another node with our id: {error}");
-    }
-
-    #[test]
-    fn a_generation_far_ahead_of_the_clock_is_not_believed() {
-        let latest = NOW + MOST_AHEAD;
-        assert!(judge_hello(hello(latest, 0, None), None, OWN, NOW).is_ok());
-        let error = judge_hello(hello(latest + 1, 0, None), None, OWN, NOW).unwrap_err();
-        assert!(error.contains("more than 10 years ahead"), "{error}");
-        let believed =
-            |yours, to| judge_hello(hello(NOW, yours, to), None, OWN, NOW).unwrap().your_generation;
-        assert_eq!(believed(latest, Some(OWN)), latest);
-        assert_eq!(believed(u64::MAX, Some(OWN)), 0);
-        assert_eq!(believed(7, Some(NodeId::from_bytes([2; 16]))), 0);
-    }
 
     #[test]
     fn the_oldest_strangers_make_room_for_new_ones() {
