@@ -1,42 +1,34 @@
-//! One link: a TLS stream to a peer on which both sides have said hello.
+//! The driver's end of a link, and the queues between it and the stream.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use dunlin_core::gossip::{Frame, FrameError, Lane, Outgoing, Peer};
-use dunlin_core::model::NodeId;
-use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsStream;
+use dunlin_core::gossip::{Lane, Outgoing};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::Allowance;
-use super::connect;
-use super::framing::{Reader, Written};
-use crate::net::event::{Arrived, Event, Request};
-use crate::net::{Context, Fault};
-
-/// Frames that may wait for the stream on each lane; what is beyond stays with the exchange, which knows better
+/// Frames that may wait for the stream on each lane. What does not fit stays with the exchange, which knows better
 /// than a queue what is still worth sending.
-const QUEUE: usize = 4;
-const URGENT_QUEUE: usize = 32;
-/// How long one piece may take to be written before the peer counts as one that never reads.
-const WRITE_TIME: Duration = Duration::from_secs(20);
-/// How often it is looked whether the peer was fenced off.
-const FENCE_PERIOD: Duration = Duration::from_millis(50);
+const MAX_NORMAL_FRAMES: usize = 4;
+const MAX_URGENT_FRAMES: usize = 32;
 
 /// The driver's end of a link. Dropping it closes the link.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Which of the links there ever were.
+    /// The number of this link among all links that there ever were.
     pub(crate) id: u64,
     urgent: mpsc::Sender<Outgoing>,
     normal: mpsc::Sender<Outgoing>,
     starved: Arc<Starved>,
     closed: CancellationToken,
+}
+
+/// The stream's end of a link's queues.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    pub(super) urgent: mpsc::Receiver<Outgoing>,
+    pub(super) normal: mpsc::Receiver<Outgoing>,
+    starved: Arc<Starved>,
 }
 
 /// Lanes for which the driver had more than fitted, so that it wants to be told of room.
@@ -59,6 +51,16 @@ fn reserve<'a>(
 }
 
 impl Link {
+    /// Both ends of a link's queues. Cancelling `closed` ends the link.
+    pub(super) fn new(id: u64, closed: CancellationToken) -> (Self, Lanes) {
+        let (urgent, urgent_frames) = mpsc::channel(MAX_URGENT_FRAMES);
+        let (normal, normal_frames) = mpsc::channel(MAX_NORMAL_FRAMES);
+        let starved = Arc::new(Starved::default());
+        let lanes =
+            Lanes { urgent: urgent_frames, normal: normal_frames, starved: Arc::clone(&starved) };
+        (Self { id, urgent, normal, starved, closed }, lanes)
+    }
+
     /// Sends as many frames as there is room for on either lane.
     pub(crate) fn fill(
         &self,
@@ -99,10 +101,10 @@ impl Link {
         self.closed.cancel();
     }
 
-    /// Waits until what was handed over is with the kernel, or the link is closed.
+    /// Waits until the kernel has everything that was handed over, or the link is closed.
     pub(crate) async fn flushed(&self) {
-        let (normal, urgent) =
-            (self.normal.reserve_many(QUEUE), self.urgent.reserve_many(URGENT_QUEUE));
+        let normal = self.normal.reserve_many(MAX_NORMAL_FRAMES);
+        let urgent = self.urgent.reserve_many(MAX_URGENT_FRAMES);
         // Errors mean that the link is closed.
         let _ = tokio::join!(normal, urgent);
     }
@@ -114,215 +116,16 @@ impl Drop for Link {
     }
 }
 
-/// What runs a link.
-struct Running {
-    peer: Peer,
-    node: NodeId,
-    id: u64,
-    remote: SocketAddr,
-    context: Arc<Context>,
-    closed: CancellationToken,
-    /// Set where writing failed: the peer's agent may have died.
-    has_failed: AtomicBool,
-}
-
-/// Starts the tasks of a link and returns the driver's end.
-pub(super) fn start(
-    context: &Arc<Context>,
-    peer: Peer,
-    remote: SocketAddr,
-    stream: TlsStream<TcpStream>,
-    reader: Reader,
-) -> Link {
-    let id = context.next_link.fetch_add(1, Ordering::Relaxed);
-    let closed = context.stop.child_token();
-    let (urgent, urgent_frames) = mpsc::channel(URGENT_QUEUE);
-    let (normal, normal_frames) = mpsc::channel(QUEUE);
-    let starved = Arc::new(Starved::default());
-    let (read, write) = tokio::io::split(stream);
-    let running = Arc::new(Running {
-        peer,
-        node: peer.id,
-        id,
-        remote,
-        context: Arc::clone(context),
-        closed: closed.clone(),
-        has_failed: AtomicBool::new(false),
-    });
-    let keys = context.keys.subscribe();
-    let writer = Writer { urgent_frames, normal_frames, starved: Arc::clone(&starved), keys };
-    context.tasks.spawn(write_all(Arc::clone(&running), write, writer));
-    context.tasks.spawn(read_all(running, read, reader));
-    Link { id, urgent, normal, starved, closed }
-}
-
-struct Writer {
-    urgent_frames: mpsc::Receiver<Outgoing>,
-    normal_frames: mpsc::Receiver<Outgoing>,
-    starved: Arc<Starved>,
-    keys: watch::Receiver<Arc<[u8]>>,
-}
-
-async fn write_all(
-    running: Arc<Running>,
-    mut stream: WriteHalf<TlsStream<TcpStream>>,
-    mut writer: Writer,
-) {
-    let closed = running.closed.clone();
-    let result = closed.run_until_cancelled(write_frames(&running, &mut stream, &mut writer)).await;
-    if let Some(Err(error)) = result {
-        running.has_failed.store(true, Ordering::Relaxed);
-        running.context.report(running.node, Fault::Stream, &error.to_string());
+impl Lanes {
+    /// Whether no frame waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.normal.is_empty() && self.urgent.is_empty()
     }
-    running.closed.cancel();
-    if running.context.is_cut_off.load(Ordering::Relaxed) {
-        return;
-    }
-    // The peer may be gone already.
-    let _ = tokio::time::timeout(Duration::from_millis(200), stream.shutdown()).await;
-}
 
-async fn write_frames(
-    running: &Running,
-    stream: &mut WriteHalf<TlsStream<TcpStream>>,
-    writer: &mut Writer,
-) -> std::io::Result<()> {
-    writer.keys.mark_changed();
-    // A newcomer learns of the whole cluster at once.
-    let members = Frame::Members(running.context.known.load().to_vec()).encode();
-    let mut normal = Some(Written::new(Lane::Normal, members));
-    loop {
-        let mut urgent = None;
-        tokio::select! {
-            biased;
-            Some(frame) = writer.urgent_frames.recv() => {
-                urgent = Some(Written::new(Lane::Urgent, frame.octets));
-            }
-            Ok(()) = writer.keys.changed() => {
-                let keys = writer.keys.borrow_and_update().to_vec();
-                // None yet: the members' thread is about to make or read them.
-                if keys.is_empty() {
-                    continue;
-                }
-                urgent = Some(Written::new(Lane::Urgent, Frame::Keys(keys).encode()));
-            }
-            () = std::future::ready(()), if normal.is_some() => {}
-            Some(frame) = writer.normal_frames.recv(), if normal.is_none() => {
-                normal = Some(Written::new(Lane::Normal, frame.octets));
-            }
-            else => return Ok(()),
-        }
-        if let Some(mut urgent) = urgent {
-            while !in_time(urgent.write_piece(stream)).await? {}
-        } else if let Some(frame) = &mut normal
-            && in_time(frame.write_piece(stream)).await?
-        {
-            normal = None;
-        }
-        // Should the driver's queue be full, the driver looks at all links within a second.
-        let has_urgent_room = writer.urgent_frames.is_empty();
-        if has_urgent_room && writer.starved.urgent.swap(false, Ordering::SeqCst)
-            || normal.is_none() && writer.starved.normal.swap(false, Ordering::SeqCst)
-        {
-            let _ = running.context.hint(Event::Writable(running.node));
-        }
-        if normal.is_none() && writer.normal_frames.is_empty() && writer.urgent_frames.is_empty() {
-            in_time(stream.flush()).await?;
-        }
-    }
-}
-
-async fn in_time<T>(write: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
-    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the peer does not read");
-    tokio::time::timeout(WRITE_TIME, write).await.map_err(|_| late())?
-}
-
-async fn read_all(
-    running: Arc<Running>,
-    mut stream: ReadHalf<TlsStream<TcpStream>>,
-    mut reader: Reader,
-) {
-    let closed = running.closed.clone();
-    let mut allowance = Allowance::new(Instant::now());
-    let frames = async {
-        loop {
-            match reader.next(&mut stream).await {
-                Ok(Some(octets)) => {
-                    // Not read meanwhile, so that the peer's own queue fills and not this agent's.
-                    let wait = allowance.take(Instant::now(), octets.len());
-                    // To sleep for no time at all takes a millisecond: the timer's next tick.
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
-                    }
-                    if !take(&running, &octets).await {
-                        return false;
-                    }
-                }
-                // TLS says so (RFC 8446 §6.1): the agent lives, or has stopped and said goodbye by itself.
-                Ok(None) => return false,
-                Err(error) => {
-                    running.context.report(running.node, Fault::Stream, &error.to_string());
-                    return true;
-                }
-            }
-        }
-    };
-    let is_broken = tokio::select! {
-        () = closed.cancelled() => running.has_failed.load(Ordering::Relaxed),
-        is_broken = frames => is_broken,
-        () = fenced_off(&running) => false,
-    };
-    running.closed.cancel();
-    running.context.tell(Event::Closed { node: running.node, link: running.id }).await;
-    if is_broken {
-        // Its host may have closed the stream because its agent died.
-        connect::verify(Arc::clone(&running.context), running.peer).await;
-    }
-}
-
-/// Passes a frame to whom it concerns. False ends the link.
-async fn take(running: &Running, octets: &[u8]) -> bool {
-    let context = &running.context;
-    let frame = match Frame::decode(octets) {
-        Ok(frame) => frame,
-        Err(FrameError::UnknownKind(kind)) => {
-            context.report(running.node, Fault::UnknownFrame, &format!("kind {kind}"));
-            return true;
-        }
-        Err(error) => {
-            context.report(running.node, Fault::Frame, &error.to_string());
-            return false;
-        }
-    };
-    match frame {
-        Frame::Members(members) => context.request(Request::Introduce(members)).await,
-        Frame::Keys(keys) => context.request(Request::Keys(running.node, keys)).await,
-        Frame::Packet(packet) => context.request(Request::Packet(running.node, packet)).await,
-        frame @ (Frame::Hello(_)
-        | Frame::Push(_)
-        | Frame::Rows(_)
-        | Frame::Summary(_)
-        | Frame::Buckets(_)
-        | Frame::Heads { .. }
-        | Frame::Want(_)
-        | Frame::Prune
-        | Frame::Graft) => {
-            let arrived = Arrived { from: running.node, link: running.id, frame };
-            // The queue's room is what slows a peer down that sends faster than this agent merges.
-            return context.frames.send(arrived).await.is_ok();
-        }
-    }
-    true
-}
-
-/// Ends when the peer is fenced off; never in production, where there is no fence.
-async fn fenced_off(running: &Running) {
-    let (side, there) = (&running.context.side, running.remote.ip());
-    if side.fence.is_none() {
-        return std::future::pending().await;
-    }
-    let mut ticks = tokio::time::interval(FENCE_PERIOD);
-    while !side.is_mute_to(there) && !side.is_deaf_to(there) {
-        ticks.tick().await;
+    /// Whether the driver wanted to be told of room that there is now. `is_writing_normal` says whether a frame of the
+    /// normal lane is still being written.
+    pub(super) fn should_tell_of_room(&self, is_writing_normal: bool) -> bool {
+        self.urgent.is_empty() && self.starved.urgent.swap(false, Ordering::SeqCst)
+            || !is_writing_normal && self.starved.normal.swap(false, Ordering::SeqCst)
     }
 }
