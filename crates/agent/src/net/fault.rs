@@ -10,8 +10,8 @@ use dunlin_core::model::NodeId;
 
 /// Time between two log lines about the same peer and fault.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// Pairs of a peer and a fault that are remembered as logged; nodes and addresses have this limit each. Anybody can send
-/// from any number of addresses, which must not keep faults of nodes out of the log.
+/// Pairs of a peer and a fault that are remembered as logged; nodes and addresses have this limit each. Anybody can
+/// send from any number of addresses, which must not keep faults of nodes out of the log.
 const MAX_LOGGED: usize = 1024;
 /// Time between two searches for pairs that need not be remembered any more: a search costs more than all the rest.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);

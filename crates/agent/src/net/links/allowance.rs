@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Frames that may come each second, and frames that may come at once.
 const FRAMES: Bucket = Bucket { per_second: 20_000.0, burst: 40_000.0 };
-/// Octets that may come each second, and octets that may come at once: a newcomer's catch-up fits, and a million rows a second do not.
+/// Octets that may come each second, and octets that may come at once: a newcomer's catch-up fits, and a million rows a
+/// second do not.
 const OCTETS: Bucket = Bucket { per_second: 64e6, burst: 128e6 };
 
 #[derive(Debug, Clone, Copy)]
