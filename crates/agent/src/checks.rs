@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 #[cfg(test)]
-pub(crate) use self::connect::Anyone;
+pub(crate) use self::connect::NoVerification;
 
 /// What a run needs to know.
 #[derive(Debug, Clone)]

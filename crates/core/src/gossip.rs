@@ -8,15 +8,15 @@
 mod distance;
 mod exchange;
 mod frame;
+mod hello;
 mod membership;
 mod packet;
 mod peer;
 
 pub use distance::{Distances, ZoneOrder};
-pub use exchange::{
-    Exchange, ExchangeOutput, ExchangeSettings, ExchangeStats, Hello, Lane, Outgoing,
-};
+pub use exchange::{Exchange, ExchangeOutput, ExchangeSettings, ExchangeStats, Lane, Outgoing};
 pub use frame::{Frame, FrameError, HeadEntry, Want};
+pub use hello::{Evidence, Hello, HelloError};
 pub use membership::{Liveness, Membership, MembershipOutput, MembershipSettings, PacketError};
 pub use packet::{Packet, PacketDecodeError};
 pub use peer::Peer;

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use dunlin_agent::net::GOSSIP;
 use dunlin_agent::net::tls::SharedCredentials;
 use dunlin_agent::net::tls::issue::Validity;
 use dunlin_core::config::ClusterTls;
@@ -168,7 +169,7 @@ impl Intruder {
         };
         let mut intruder = RUNTIME.block_on(async {
             let tcp = tokio::net::TcpStream::from_std(tcp).unwrap();
-            let (stream, identity) = connector.connect(tcp, target(), None).await.unwrap();
+            let (stream, identity) = connector.connect(tcp, target(), GOSSIP, None).await.unwrap();
             assert_eq!(identity.node.as_str(), "n1");
             Self { stream: Box::new(stream) }
         });

@@ -93,8 +93,8 @@ impl Tls {
         Ok(if verify {
             builder.with_root_certificates(Arc::clone(self.roots())).with_no_client_auth()
         } else {
-            let anyone = Arc::new(Anyone::new(provider));
-            builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
+            let verifier = Arc::new(NoVerification::new(provider));
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         })
     }
 
@@ -110,17 +110,17 @@ impl Tls {
 
 /// Takes any certificate: for checks whose owner switched verification off.
 #[derive(Debug)]
-pub(crate) struct Anyone {
+pub(crate) struct NoVerification {
     provider: Arc<CryptoProvider>,
 }
 
-impl Anyone {
+impl NoVerification {
     pub(crate) fn new(provider: Arc<CryptoProvider>) -> Self {
         Self { provider }
     }
 }
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

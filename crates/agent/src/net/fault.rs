@@ -1,4 +1,4 @@
-//! What peers do wrong: counted, and told once per peer and minute.
+//! What peers do wrong, in streams and datagrams of any protocol: counted, and logged once per peer and minute.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use dunlin_core::model::NodeId;
 
 /// Time between two log lines about the same peer and fault.
-const PERIOD: Duration = Duration::from_secs(60);
-/// Peers and faults that are remembered to have been told: so many of nodes, and so many of addresses. Anybody can
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Pairs of a peer and a fault that are remembered as logged; nodes and addresses have this limit each. Anybody can
 /// send from any number of addresses, which must not keep faults of nodes out of the log.
-const MOST_TOLD: usize = 1024;
-/// Time between two searches for what need not be remembered any more: they cost more than all the rest.
-const PRUNE_PERIOD: Duration = Duration::from_secs(1);
+const MAX_LOGGED: usize = 1024;
+/// Time between two searches for pairs that need not be remembered any more: a search costs more than all the rest.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whose fault.
+/// The peer at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Culprit {
-    /// A node that has proved who it is.
+    /// A node that has proved its identity.
     Node(NodeId),
-    /// Whoever sends from this address.
+    /// Any host that sends from this address.
     Address(IpAddr),
 }
 
@@ -37,11 +37,13 @@ impl From<IpAddr> for Culprit {
     }
 }
 
-/// What was wrong.
+/// What a peer did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
     /// A TLS handshake failed, or a certificate was refused.
     Handshake,
+    /// The peer speaks no protocol that this agent serves, or not the one that this agent asked for.
+    Protocol,
     /// What was said first on a link cannot be.
     Hello,
     /// A stream broke, or held what no sound peer writes.
@@ -63,9 +65,10 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    /// All kinds of faults.
+    pub(crate) const ALL: [Self; 11] = [
         Self::Handshake,
+        Self::Protocol,
         Self::Hello,
         Self::Stream,
         Self::Frame,
@@ -77,10 +80,11 @@ impl Fault {
         Self::Connections,
     ];
 
-    /// Its name in metrics and logs.
+    /// The name of the fault in metrics and logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
+            Self::Protocol => "protocol",
             Self::Hello => "hello",
             Self::Stream => "stream",
             Self::Frame => "frame",
@@ -98,33 +102,33 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     counts: [AtomicU64; Fault::ALL.len()],
-    of_nodes: Mutex<Told>,
-    of_addresses: Mutex<Told>,
+    of_nodes: Mutex<Logged>,
+    of_addresses: Mutex<Logged>,
 }
 
-/// What was logged, and when.
+/// The pairs of a peer and a fault that were logged, and when.
 #[derive(Debug, Default)]
-struct Told {
+struct Logged {
     at: BTreeMap<(Culprit, Fault), Instant>,
     pruned: Option<Instant>,
 }
 
-impl Told {
-    /// Whether this is to be logged, which is then remembered.
+impl Logged {
+    /// Whether this is to be logged, in which case it is remembered as logged.
     fn note(&mut self, now: Instant, culprit: Culprit, fault: Fault) -> bool {
         let is_old = |at: &Instant, limit| now.saturating_duration_since(*at) >= limit;
         if let Some(at) = self.at.get_mut(&(culprit, fault)) {
-            let is_due = is_old(at, PERIOD);
+            let is_due = is_old(at, LOG_INTERVAL);
             if is_due {
                 *at = now;
             }
             return is_due;
         }
-        if self.at.len() >= MOST_TOLD && self.pruned.is_none_or(|at| is_old(&at, PRUNE_PERIOD)) {
+        if self.at.len() >= MAX_LOGGED && self.pruned.is_none_or(|at| is_old(&at, PRUNE_INTERVAL)) {
             self.pruned = Some(now);
-            self.at.retain(|_, at| !is_old(at, PERIOD));
+            self.at.retain(|_, at| !is_old(at, LOG_INTERVAL));
         }
-        if self.at.len() >= MOST_TOLD {
+        if self.at.len() >= MAX_LOGGED {
             return false;
         }
         self.at.insert((culprit, fault), now);
@@ -137,12 +141,12 @@ impl Faults {
     pub(crate) fn note(&self, now: Instant, culprit: Culprit, fault: Fault) -> bool {
         let place = Fault::ALL.iter().position(|f| *f == fault).unwrap_or_default();
         self.counts[place].fetch_add(1, Ordering::Relaxed);
-        let told = match culprit {
+        let logged = match culprit {
             Culprit::Node(_) => &self.of_nodes,
             Culprit::Address(_) => &self.of_addresses,
         };
         // No code panics while holding it; if one did, the map would still be whole.
-        told.lock().unwrap_or_else(PoisonError::into_inner).note(now, culprit, fault)
+        logged.lock().unwrap_or_else(PoisonError::into_inner).note(now, culprit, fault)
     }
 
     /// How often each happened.
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_told_once_per_peer_and_minute_and_always_counted() {
+    fn a_fault_is_logged_once_per_peer_and_minute_and_always_counted() {
         let (faults, start) = (Faults::default(), Instant::now());
         let peer = Culprit::Node(NodeId::from_bytes([1; 16]));
         let other = Culprit::Address("127.0.0.9".parse().unwrap());
@@ -172,10 +176,10 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_neither_fills_memory_nor_the_log() {
         let (faults, now) = (Faults::default(), Instant::now());
-        let told = (0..5000_u32).filter(|n| {
+        let logged = (0..5000_u32).filter(|n| {
             faults.note(now, Culprit::Address(std::net::Ipv4Addr::from(*n).into()), Fault::Seal)
         });
-        assert_eq!(told.count(), MOST_TOLD);
+        assert_eq!(logged.count(), MAX_LOGGED);
         let node = Culprit::Node(NodeId::from_bytes([1; 16]));
         assert!(faults.note(now, node, Fault::Rows), "nodes that are known have room of their own");
     }
@@ -189,10 +193,10 @@ mod tests {
         }
         let pruned = || faults.of_addresses.lock().unwrap().pruned;
         assert_eq!(pruned(), Some(start));
-        assert!(!faults.note(start + PRUNE_PERIOD / 2, from(6000), Fault::Seal));
+        assert!(!faults.note(start + PRUNE_INTERVAL / 2, from(6000), Fault::Seal));
         assert_eq!(pruned(), Some(start));
-        assert!(!faults.note(start + PRUNE_PERIOD, from(6000), Fault::Seal));
-        assert_eq!(pruned(), Some(start + PRUNE_PERIOD));
-        assert!(faults.note(start + PERIOD, from(6000), Fault::Seal));
+        assert!(!faults.note(start + PRUNE_INTERVAL, from(6000), Fault::Seal));
+        assert_eq!(pruned(), Some(start + PRUNE_INTERVAL));
+        assert!(faults.note(start + LOG_INTERVAL, from(6000), Fault::Seal));
     }
 }

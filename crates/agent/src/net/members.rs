@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand;
@@ -40,20 +40,6 @@ const UDP: &str = "cluster-udp";
 /// The subject under which clocks that differ are reported.
 const CLOCK: &str = "cluster-clock";
 
-/// Numbers for people.
-#[derive(Debug, Default)]
-pub(crate) struct Stats {
-    /// Datagrams sent and received, and their octets without headers.
-    pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
-    pub(crate) sent_octets: AtomicU64,
-    pub(crate) received_octets: AtomicU64,
-    /// Packets that went by links.
-    pub(crate) tunnelled: AtomicU64,
-    /// The local health score.
-    pub(crate) health: AtomicU64,
-}
-
 /// What [`Frame::Keys`] holds.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyHandover {
@@ -71,7 +57,7 @@ pub(super) fn start(
     requests: mpsc::Receiver<Request>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let guard = context.tasks.token();
+    let guard = context.tasks().token();
     let span = tracing::Span::current();
     std::thread::Builder::new().name("members".to_owned()).spawn(move || {
         let _ends_last = guard;
@@ -138,7 +124,7 @@ impl Pump {
     }
 
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let stop = self.context.stop.clone();
+        let stop = self.context.stop().clone();
         let mut buffer = [0; 2048];
         loop {
             self.perform();
@@ -182,7 +168,7 @@ impl Pump {
             let stats = &self.context.stats;
             stats.received.fetch_add(1, Ordering::Relaxed);
             stats.received_octets.fetch_add(octets as u64, Ordering::Relaxed);
-            if !self.context.side.is_deaf_to(from.ip()) {
+            if !self.context.side().is_deaf_to(from.ip()) {
                 self.receive(&mut buffer[..octets], from);
             }
         }
@@ -204,7 +190,7 @@ impl Pump {
                 // Agents that have just met have yet to exchange their keys.
                 let is_new = now.saturating_duration_since(self.start) < NEW;
                 if is_new && matches!(error, OpenError::UnknownKey(_)) {
-                    self.context.faults.note(now, from.ip().into(), fault);
+                    self.context.transport().count(from.ip(), fault);
                     return;
                 }
                 return self.context.report(from.ip(), fault, &error.to_string());
@@ -300,7 +286,7 @@ impl Pump {
     }
 
     fn send(&mut self, to: Peer, packet: &[u8]) {
-        if self.context.side.is_mute_to(to.address.ip()) {
+        if self.context.side().is_mute_to(to.address.ip()) {
             return;
         }
         self.plain.clear();
@@ -334,7 +320,7 @@ impl Pump {
             }
             Trouble::Datagrams { silent: 0 } => problems.clear(UDP),
             Trouble::Datagrams { silent } => {
-                let port = self.context.advertise.port();
+                let port = self.context.transport().advertise().port();
                 let problem = format!(
                     "no datagram came from any of the {silent} agents that are connected by TCP; let UDP port {port} \
                      through the firewall, in both directions"

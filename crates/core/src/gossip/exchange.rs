@@ -32,11 +32,10 @@ use std::time::{Duration, Instant};
 
 use link::Link;
 use recent::Recent;
-use serde::{Deserialize, Serialize};
 use sync::Lacking;
 use view::View;
 
-use super::{Frame, Peer};
+use super::{Frame, Hello, Peer};
 use crate::model::{NodeId, NodeName, ZoneName};
 use crate::random::Random;
 use crate::replica::{Extent, Replica, Row, RowChange, RowKey, RowState, Version};
@@ -85,31 +84,6 @@ impl Default for ExchangeSettings {
             packet_octets: 1_100,
         }
     }
-}
-
-/// What two agents tell each other first on a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// The minor version of the protocol that the sender speaks. The major one is agreed on before.
-    pub minor: u16,
-    /// Who the sender is.
-    pub peer: Peer,
-    /// Its node's name, as in its certificate.
-    pub name: NodeName,
-    /// Its zone, as in its certificate.
-    pub zone: ZoneName,
-    /// The receiver's generation, as the sender knows it; 0 if it does not.
-    pub your_generation: u64,
-    /// The newest of the receiver's versions that the sender has seen.
-    pub your_head: Version,
-    /// What the receiver's rows come to at that version, as the sender has them; 0 if it does not know.
-    pub your_digest: u64,
-    /// Whether the sender has forgotten the receiver, so that it ignores whatever the receiver said before.
-    pub has_forgotten_you: bool,
-    /// What all the sender's rows come to.
-    pub summary: u64,
-    /// For whom the fields of the receiver are meant; none when the sender does not know whom it has reached.
-    pub to: Option<NodeId>,
 }
 
 /// Which of a link's two lanes.

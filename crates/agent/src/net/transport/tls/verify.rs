@@ -1,8 +1,8 @@
 //! Whether a peer's certificate is taken, for both ends of a stream.
 //!
-//! The chain, its dates and uses are webpki's matter; what is added is that the certificate names
-//! exactly one node, and the right one. A refusal stops the handshake with an alert of its kind, and
-//! the words about it are kept for the caller, since rustls's errors do not say whose certificate it was.
+//! webpki judges the chain, its dates and its uses; this module adds that the certificate names exactly one node, and
+//! the expected one. A refusal stops the handshake with an alert of its kind, and the words about it are kept for the
+//! caller, since rustls's errors do not say which certificate was refused.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -32,51 +32,51 @@ pub enum Reason {
     /// No authority we know has signed it.
     #[error("none of our authorities signed it, its issuer is {issuer}")]
     OtherAuthority {
-        /// Who says to have signed it.
+        /// The authority that is said to have signed it.
         issuer: String,
     },
-    /// Its time is over.
+    /// It has expired.
     #[error("it expired on {on}")]
     Expired {
-        /// When.
+        /// The last moment at which it was valid.
         on: Timestamp,
     },
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("it is valid from {from} on only; is the clock right?")]
     NotYetValid {
-        /// From when.
+        /// The first moment at which it is valid.
         from: Timestamp,
     },
-    /// It is some other certificate of the authority.
+    /// It names no node: the authority signed it for another purpose.
     #[error("it names no node; a certificate of `dunlin tls cert create` does")]
     NoName,
-    /// It could pass for several nodes.
+    /// It names several nodes, so it could pass for each of them.
     #[error("it names several nodes; one is allowed")]
     SeveralNames,
-    /// What it says is no node.
+    /// The name in it is not the name of a node.
     #[error("{uri:?} is not dunlin://ZONE/NODE")]
     BadName {
-        /// What it says.
+        /// The name in it.
         uri: String,
     },
     /// Another node was expected.
     #[error("node {expected} was expected")]
     OtherNode {
-        /// Which.
+        /// The node that was expected.
         expected: NodeName,
     },
-    /// Something else, in the TLS library's words.
+    /// Any other reason, in the TLS library's words.
     #[error("{0}")]
     Other(String),
 }
 
-/// A certificate that is not taken: which, and why.
+/// A certificate that is not taken, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
 #[error("the certificate {certificate} is refused: {reason}")]
 pub struct Refusal {
-    /// Its subject and, if it has one, its node.
+    /// The subject of the certificate and, if it names one, the node.
     pub certificate: String,
-    /// Why.
+    /// Why it is not taken.
     pub reason: Reason,
 }
 
@@ -114,7 +114,7 @@ impl Authority {
         })
     }
 
-    /// Whom a certificate stands for, or why it is refused.
+    /// The node that a certificate stands for, or why it is refused.
     pub(super) fn inspect(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -167,7 +167,7 @@ impl Authority {
     }
 }
 
-/// A refusal, and what rustls is told: it chooses the alert for the peer by it.
+/// A refusal, and the error by which rustls chooses the alert for the peer.
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
     error: Error,
@@ -194,7 +194,7 @@ fn reason(error: &Error, certificate: &Certificate, now: UnixTime) -> Reason {
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) authority: Arc<Authority>,
-    /// The node that must be there; any will do without.
+    /// The node that must be at the other end; any node may be there if none is given.
     pub(super) expected: Option<NodeName>,
     pub(super) verdict: Arc<OnceLock<Result<PeerIdentity, Refusal>>>,
 }

@@ -1,16 +1,17 @@
 //! Streams between agents: TLS 1.3 alone, with certificates on both sides, and no way around them.
 //!
-//! An agent's certificate is signed by an authority of the cluster ([`issue`] makes both) and names its
-//! node in one URI, `dunlin://ZONE/NODE`. Whoever shows such a certificate is that node; nothing else
-//! on the wire says who speaks. Sessions are never resumed, so each stream is judged by the
-//! certificates of its day.
+//! An agent's certificate is signed by an authority of the cluster ([`issue`] makes both) and names its node in one
+//! URI, `dunlin://ZONE/NODE`. A peer that shows such a certificate is that node; nothing else on the wire says which
+//! node speaks. Sessions are never resumed, so each stream is judged by the certificates of its day. Which protocol
+//! runs on a stream is agreed on by its name (ALPN, RFC 7301), and a stream without an agreed protocol is refused.
 //!
 //! [`SharedCredentials`] is what an agent holds: [`SharedCredentials::acceptor`] and
-//! [`SharedCredentials::connector`] always use the newest certificate, and [`watch()`] keeps it so.
+//! [`SharedCredentials::connector`] always use the newest certificate, and [`watch()`] keeps it up to date.
 
 mod certificate;
 mod credentials;
 mod explain;
+mod handshake;
 pub mod issue;
 mod shared;
 mod stream;
@@ -18,7 +19,6 @@ mod verify;
 mod watch;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -26,30 +26,28 @@ use thiserror::Error;
 pub use certificate::{Certificate, PeerIdentity, SERVER_NAME};
 pub use credentials::Credentials;
 pub use explain::explain;
+pub use handshake::HandshakeError;
 pub use shared::SharedCredentials;
 pub use stream::{Acceptor, Connector};
 pub use verify::{Reason, Refusal};
 pub(crate) use watch::ending;
 pub use watch::watch;
 
-/// The application protocol that both sides must name (RFC 7301).
-pub const ALPN: &[u8] = b"dunlin/1";
-
-/// Why certificates cannot be used. Whoever wrote the files is at fault; what was in use stays so.
+/// Why certificates cannot be used. The files are at fault; the certificates in use stay in use.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: io::Error,
     },
     /// A file does not hold what it should.
     #[error("{path}: {problem}", path = path.display())]
     Content {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong, and what would be right.
         problem: String,
@@ -68,47 +66,28 @@ pub enum TlsError {
     /// Other agents would refuse the certificate.
     #[error("{path}: {refusal}", path = path.display())]
     Refused {
-        /// Its file.
+        /// The certificate's file.
         path: PathBuf,
-        /// What they would say.
+        /// What other agents would say.
         refusal: Refusal,
     },
-    /// It is another node's certificate.
+    /// The certificate is another node's.
     #[error(
         "{path} is the certificate of {found}, but this is {expected}; set node.name and node.zone, \
          or make a certificate with `dunlin tls cert create --node {} --zone {}`",
         expected.node, expected.zone, path = path.display()
     )]
     OtherNode {
-        /// Its file.
+        /// The certificate's file.
         path: PathBuf,
-        /// Whom it names.
+        /// The node that it names.
         found: PeerIdentity,
-        /// Who this is.
+        /// The node that has the file.
         expected: PeerIdentity,
     },
 }
 
-/// Why a stream did not come about.
-#[derive(Debug, Error)]
-pub enum HandshakeError {
-    /// We do not take the peer's certificate.
-    #[error("{peer}: {refusal}")]
-    Refused {
-        /// The peer's address.
-        peer: SocketAddr,
-        /// Which certificate, and why.
-        refusal: Refusal,
-    },
-    /// Anything else, such as the peer not taking ours.
-    #[error("{peer}: {}", explain(source))]
-    Failed {
-        /// The peer's address.
-        peer: SocketAddr,
-        /// What happened.
-        source: io::Error,
-    },
-}
-
+#[cfg(test)]
+pub(super) mod pki;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What an agent shows and what it believes: its certificate with the key, and the authorities.
+//! What an agent shows to peers and which certificates it takes: its certificate with the key, and the authorities.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Contents {
         Ok(Self { ca, cert, key: Zeroizing::new(key), key_mode })
     }
 
-    /// Tells one state of the files from another, without keeping them.
+    /// A digest that tells one state of the files from another, so that the files need not be kept.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [&self.ca, &self.cert, &*self.key] {
@@ -69,12 +69,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads the files and checks that they fit together: that the key is the certificate's, that one
-    /// of the authorities signed it, for both ends of a stream, and that it names one node. Its dates
-    /// are not judged here ([`Credentials::check_time`]): an agent starts with what has expired, too.
+    /// Reads the files and checks that they fit together: the key is the certificate's, one of the authorities signed
+    /// the certificate for both ends of a stream, and the certificate names one node. The dates of the certificate are
+    /// not judged here ([`Credentials::check_time`]), since an agent starts with an expired one, too.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its file.
+    /// The first thing that is wrong, with the file at fault.
     pub fn load(files: &ClusterTls) -> Result<Self, TlsError> {
         Self::from_contents(files, &Contents::read(files)?)
     }
@@ -117,19 +117,19 @@ impl Credentials {
         &self.certificate
     }
 
-    /// Until when it is valid.
+    /// The last moment at which the certificate is valid.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.certificate.not_after
     }
 
-    /// Whether it ends within this time; also when it has ended.
+    /// Whether the certificate ends within this time, or has ended already.
     #[must_use]
     pub fn expires_within(&self, time: Duration, now: SystemTime) -> bool {
         self.certificate.left(now) <= time
     }
 
-    /// Checks that it is this node's.
+    /// Checks that the certificate is this node's.
     ///
     /// # Errors
     /// When it names another node or zone; the error says both.
@@ -142,10 +142,10 @@ impl Credentials {
         Err(TlsError::OtherNode { path, found, expected })
     }
 
-    /// Checks its dates.
+    /// Checks the dates of the certificate.
     ///
     /// # Errors
-    /// When it is not valid yet, or no more.
+    /// When it is not valid yet, or has expired.
     pub fn check_time(&self, now: SystemTime) -> Result<(), TlsError> {
         self.certificate.check_time(now).map_err(|reason| {
             let refusal = Refusal { certificate: self.certificate.to_string(), reason };
@@ -153,7 +153,7 @@ impl Credentials {
         })
     }
 
-    /// What to say when others on this host can read the key.
+    /// A warning for people, if every user of this host can read the key.
     #[must_use]
     pub fn exposed_key(&self) -> Option<String> {
         let path = self.key_path.display();

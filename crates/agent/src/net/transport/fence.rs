@@ -1,15 +1,19 @@
-//! Who may not talk to whom: partitions to try out in one process.
+//! Partitions of the network, to try out in one process.
 //!
-//! The network asks a fence before each datagram, and now and then for each stream. Without a partition,
-//! which is nearly always, an answer costs one atomic load. Addresses are compared without their ports, and
-//! an IPv4 address is the same however it is written (RFC 4291 §2.5.5.2). What it is not: a firewall. An
-//! agent in production has none.
+//! A fence says which addresses do not reach which others. The network asks it before each datagram, and now and then
+//! for each stream. Without a partition, which is nearly always, an answer costs one atomic load. Addresses are
+//! compared without their ports, and an IPv4 address is the same however it is written (RFC 4291 §2.5.5.2). A fence is
+//! no firewall: an agent in production has none.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+
+/// How often a stream looks whether its peer was fenced off.
+const FENCE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Cuts addresses off from each other until it is healed.
 #[derive(Debug, Default)]
@@ -17,29 +21,40 @@ pub struct Fence(ArcSwapOption<Cuts>);
 
 /// A fence as one agent sees it.
 #[derive(Debug)]
-pub(super) struct Side {
-    /// None in production.
-    pub(super) fence: Option<Arc<Fence>>,
+pub(in crate::net) struct Side {
+    /// The fence, of which there is none in production.
+    pub(in crate::net) fence: Option<Arc<Fence>>,
     /// The agent's own address.
-    pub(super) here: IpAddr,
+    pub(in crate::net) here: IpAddr,
 }
 
 impl Side {
     /// Whether nothing that is sent from there arrives here.
-    pub(super) fn is_deaf_to(&self, there: IpAddr) -> bool {
+    pub(in crate::net) fn is_deaf_to(&self, there: IpAddr) -> bool {
         self.fence.as_ref().is_some_and(|fence| fence.blocks(there, self.here))
     }
 
     /// Whether nothing that is sent from here arrives there.
-    pub(super) fn is_mute_to(&self, there: IpAddr) -> bool {
+    pub(in crate::net) fn is_mute_to(&self, there: IpAddr) -> bool {
         self.fence.as_ref().is_some_and(|fence| fence.blocks(self.here, there))
+    }
+
+    /// Waits until nothing that is sent arrives, in one direction or the other; without a fence, for ever.
+    pub(in crate::net) async fn fenced_off(&self, there: IpAddr) {
+        if self.fence.is_none() {
+            return std::future::pending().await;
+        }
+        let mut ticks = tokio::time::interval(FENCE_INTERVAL);
+        while !self.is_mute_to(there) && !self.is_deaf_to(there) {
+            ticks.tick().await;
+        }
     }
 }
 
 #[derive(Debug, Clone, Default)]
 struct Cuts {
     groups: Vec<BTreeSet<IpAddr>>,
-    /// From, to.
+    /// Pairs of an address and one that it does not reach.
     one_way: BTreeSet<(IpAddr, IpAddr)>,
 }
 
@@ -58,9 +73,8 @@ impl Fence {
         cuts.block(from.to_canonical(), to.to_canonical())
     }
 
-    /// Cuts addresses of different groups off from each other. An address in no group is reached by all, and
-    /// one in two groups stands between them. Takes the place of an earlier partition; what
-    /// [`Fence::cut`] did stays.
+    /// Cuts addresses of different groups off from each other. An address in no group is reached by all, and one in two
+    /// groups stands between them. The partition takes the place of an earlier one; what [`Fence::cut`] did stays.
     pub fn partition(&self, groups: &[Vec<IpAddr>]) {
         let group = |group: &Vec<IpAddr>| group.iter().map(IpAddr::to_canonical).collect();
         let groups: Vec<_> = groups.iter().map(group).collect();
@@ -75,7 +89,7 @@ impl Fence {
         });
     }
 
-    /// Lets everybody reach everybody again.
+    /// Lets all addresses reach each other again.
     pub fn heal(&self) {
         self.0.store(None);
     }
@@ -110,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_or_healed_fence_blocks_nobody() {
+    fn a_new_or_healed_fence_blocks_no_address() {
         let fence = Fence::new();
         assert!(!fence.blocks(ip(1), ip(2)));
         fence.partition(&[vec![ip(1)], vec![ip(2)]]);
@@ -120,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_cut_off_from_each_other_and_strangers_reach_all() {
+    fn groups_are_cut_off_from_each_other_and_other_addresses_reach_all() {
         let fence = Fence::new();
         fence.partition(&[vec![ip(1)], vec![ip(2), ip(3)]]);
         for (from, to, blocked) in
@@ -159,6 +173,19 @@ mod tests {
         assert!(to.is_deaf_to(ip(1)) && !to.is_mute_to(ip(1)));
         let open = Side { fence: None, here: ip(1) };
         assert!(!open.is_mute_to(ip(2)) && !open.is_deaf_to(ip(2)));
+    }
+
+    /// The clock stands still and jumps to the next deadline when nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_in_either_direction_is_noticed() {
+        for (from, to) in [(1, 2), (2, 1)] {
+            let fence = Arc::new(Fence::new());
+            let side = Side { fence: Some(Arc::clone(&fence)), here: ip(1) };
+            let is_open = tokio::time::timeout(2 * FENCE_INTERVAL, side.fenced_off(ip(2))).await;
+            assert!(is_open.is_err());
+            fence.cut(ip(from), ip(to));
+            side.fenced_off(ip(2)).await;
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The newest credentials, for all who make streams.
+//! The newest credentials, for everything that opens or accepts streams.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +11,8 @@ use super::TlsError;
 use super::credentials::{Contents, Credentials};
 use super::stream::{Acceptor, Connector};
 
-/// An agent's credentials, replaced as a whole when the files change. Streams that stand go on.
+/// An agent's credentials, replaced as a whole when the files change. Open streams go on with those that they began
+/// with.
 #[derive(Debug)]
 pub struct SharedCredentials {
     files: ClusterTls,
@@ -21,8 +22,8 @@ pub struct SharedCredentials {
 }
 
 impl SharedCredentials {
-    /// Reads this node's credentials. Ones that are not valid at the moment are taken: the agent serves
-    /// lookups without other agents too, and [`watch`](super::watch()) reports it.
+    /// Reads this node's credentials. Those that are not valid at the moment are taken: the agent serves lookups
+    /// without other agents, too, and [`watch`](super::watch()) reports the problem.
     ///
     /// # Errors
     /// When the files cannot be read, do not fit together, or are another node's.
@@ -32,35 +33,35 @@ impl SharedCredentials {
         Ok(Self { files, node, zone, current: ArcSwap::from_pointee(credentials) })
     }
 
-    /// The newest ones.
+    /// The newest credentials.
     #[must_use]
     pub fn current(&self) -> Arc<Credentials> {
         self.current.load_full()
     }
 
-    /// What accepts streams now.
+    /// What accepts streams with the newest credentials.
     #[must_use]
     pub fn acceptor(&self) -> Acceptor {
         self.current.load().acceptor()
     }
 
-    /// What makes streams now.
+    /// What opens streams with the newest credentials.
     #[must_use]
     pub fn connector(&self) -> Connector {
         self.current.load().connector()
     }
 
-    /// The files they come from.
+    /// The files that the credentials are read from.
     #[must_use]
     pub fn files(&self) -> &ClusterTls {
         &self.files
     }
 
-    /// Reads the files, and takes them if they have changed and are good and valid now. Whether they
-    /// were taken. Reads from disk, so not for a thread that must not wait.
+    /// Reads the files, and takes them if they have changed, fit together and are valid now. Returns whether they were
+    /// taken. This reads from disk, so a thread that must not wait may not call it.
     ///
     /// # Errors
-    /// When they are not good; the old ones stay in use.
+    /// When the files cannot be used; the old credentials stay in use.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let contents = Contents::read(&self.files)?;
         if contents.fingerprint() == self.current.load().fingerprint {

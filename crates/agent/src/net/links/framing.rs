@@ -9,12 +9,13 @@ use bytes::{Buf, BytesMut};
 use dunlin_core::gossip::Lane;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// Octets of one piece.
-const PIECE: usize = 32 * 1024;
-/// Octets of a frame on the urgent lane.
-const MOST_URGENT: usize = 1 << 20;
-/// Octets of a frame on the normal lane: a whole commit of the largest node fits.
-const MOST_NORMAL: usize = 64 << 20;
+/// Octets of one piece at most.
+const MAX_PIECE: usize = 32 * 1024;
+/// Octets of a frame on the urgent lane at most.
+const MAX_URGENT_FRAME: usize = 1 << 20;
+/// Octets of a frame on the normal lane at most: a whole commit of the largest node fits.
+const MAX_NORMAL_FRAME: usize = 64 << 20;
+/// Octets in front of each piece, and what stands in them beside the length.
 const HEADER: usize = 4;
 const URGENT: u32 = 1 << 24;
 const LAST: u32 = 1 << 25;
@@ -52,24 +53,26 @@ impl Reader {
         }
     }
 
-    /// A frame that is complete with what was read so far.
+    /// The next frame, if what was read so far completes one.
     fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
         while let Some(header) = self.input.first_chunk::<HEADER>() {
             let header = u32::from_le_bytes(*header);
             let octets = usize::try_from(header & 0x00ff_ffff).map_err(io::Error::other)?;
-            if octets > PIECE || header & !(0x00ff_ffff | URGENT | LAST) != 0 {
-                return Err(invalid(format!("a piece of {octets} octets; {PIECE} are allowed")));
+            if octets > MAX_PIECE || header & !(0x00ff_ffff | URGENT | LAST) != 0 {
+                return Err(invalid(format!(
+                    "a piece of {octets} octets; {MAX_PIECE} are allowed"
+                )));
             }
             if self.input.len() < HEADER + octets {
                 return Ok(None);
             }
             self.input.advance(HEADER);
-            let (frame, most) = match header & URGENT {
-                0 => (&mut self.normal, MOST_NORMAL),
-                _ => (&mut self.urgent, MOST_URGENT),
+            let (frame, max) = match header & URGENT {
+                0 => (&mut self.normal, MAX_NORMAL_FRAME),
+                _ => (&mut self.urgent, MAX_URGENT_FRAME),
             };
-            if frame.len() + octets > most {
-                return Err(invalid(format!("a frame of more than {most} octets")));
+            if frame.len() + octets > max {
+                return Err(invalid(format!("a frame of more than {max} octets")));
             }
             frame.extend_from_slice(&self.input[..octets]);
             self.input.advance(octets);
@@ -107,7 +110,7 @@ impl Written {
         stream: &mut (impl AsyncWrite + Unpin),
     ) -> io::Result<bool> {
         let rest = &self.octets[self.at..];
-        let piece = &rest[..rest.len().min(PIECE)];
+        let piece = &rest[..rest.len().min(MAX_PIECE)];
         let is_last = piece.len() == rest.len();
         let lane = match self.lane {
             Lane::Urgent => URGENT,
@@ -138,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_urgent_frame_overtakes_a_large_one_between_two_pieces() {
-        let large = vec![7; 3 * PIECE];
+        let large = vec![7; 3 * MAX_PIECE];
         let mut wire = Vec::new();
         let mut normal = Written::new(Lane::Normal, large.clone());
         assert!(!normal.write_piece(&mut wire).await.unwrap());
@@ -152,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_large_or_cut_short_is_refused() {
-        let too_large = (u32::try_from(PIECE).unwrap() + 1).to_le_bytes();
+        let too_large = (u32::try_from(MAX_PIECE).unwrap() + 1).to_le_bytes();
         let error = Reader::default().next(&mut &too_large[..]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         let strange = [1, 0, 0, 0xff, 0];
@@ -165,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn an_urgent_frame_has_a_limit_of_its_own() {
         let mut wire = Vec::new();
-        let mut frame = Written::new(Lane::Urgent, vec![0; MOST_URGENT + 1]);
+        let mut frame = Written::new(Lane::Urgent, vec![0; MAX_URGENT_FRAME + 1]);
         while !frame.write_piece(&mut wire).await.unwrap() {}
         assert!(Reader::default().next(&mut &wire[..]).await.is_err());
     }

@@ -1,4 +1,4 @@
-//! Keeps the credentials up to date: takes new files, and says in time when they end.
+//! Keeps the credentials up to date: takes new files, and warns in time before the certificate ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,14 +10,14 @@ use tracing::{info, warn};
 use super::SharedCredentials;
 use crate::watched::Watched;
 
-/// From when on the end of the certificate is announced.
+/// How long before its end a certificate is announced to end.
 const WARN_BEFORE: Duration = Duration::from_secs(30 * DAY);
-/// How often the log repeats it.
+/// How often the log repeats the announcement.
 const WARN_INTERVAL: Duration = Duration::from_secs(DAY);
 const DAY: u64 = 24 * 3600;
 
-/// Takes new files as they come, until the token is cancelled. `report` is told what is wrong with the
-/// certificate whenever that changes; `None` says that nothing is.
+/// Takes new files as they come, until the token is cancelled. `report` is told what is wrong with the certificate
+/// whenever that changes; `None` says that nothing is wrong.
 pub async fn watch(
     credentials: Arc<SharedCredentials>,
     report: impl Fn(Option<String>) + Send,
@@ -44,7 +44,7 @@ pub async fn watch(
     }
 }
 
-/// What was said last, so that it is said once.
+/// Remembers what was reported last, so that everything is reported once.
 struct Reporter<R> {
     report: R,
     told: Option<String>,
@@ -84,7 +84,7 @@ impl<R: Fn(Option<String>)> Reporter<R> {
     }
 }
 
-/// What to say about the end of a certificate, from 30 days before.
+/// A warning for people about the end of a certificate, from 30 days before it on.
 pub(crate) fn ending(not_after: &SystemTime, now: SystemTime) -> Option<String> {
     let on = Timestamp::from_system(*not_after).to_string();
     let mend = "make a new one with `dunlin tls cert create`";

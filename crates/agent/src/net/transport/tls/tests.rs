@@ -2,12 +2,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dunlin_core::config::ClusterTls;
-use dunlin_core::model::{NodeName, ZoneName};
-use rcgen::SanType;
+use dunlin_core::model::NodeName;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -15,69 +12,17 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::SERVER_NAME;
-use super::issue::{self, Issued, Validity, create_ca, create_certificate};
+use super::issue::{Issued, Validity, create_ca, create_certificate};
+use super::pki::{Pki, node, zone};
 use super::*;
-use crate::checks::Anyone;
+use crate::checks::NoVerification;
+use crate::net::transport::Protocol;
+
+const PROTOCOL: Protocol = Protocol::new("dunlin/1");
 
 /// Generous: only reached when something is broken.
 const DEADLINE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-fn node(name: &str) -> NodeName {
-    NodeName::parse(name).unwrap()
-}
-
-fn zone() -> ZoneName {
-    ZoneName::parse("eu1").unwrap()
-}
-
-/// An authority, and a folder for what it makes.
-struct Pki {
-    folder: TempDir,
-    ca: Issued,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let ca = create_ca("test", Validity::days(1000)).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), ca }
-    }
-
-    fn issue(&self, name: &str, validity: Validity) -> Issued {
-        create_certificate(&self.ca.certificate, &self.ca.key, &node(name), &zone(), validity)
-            .unwrap()
-    }
-
-    fn issue_with(&self, uris: &[&str]) -> Issued {
-        let dns = SanType::DnsName(SERVER_NAME.try_into().unwrap());
-        let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
-        let names: Vec<_> = uris.chain([dns]).collect();
-        issue::sign(&self.ca.certificate, &self.ca.key, "odd", &names, Validity::days(1)).unwrap()
-    }
-
-    fn write(&self, name: &str, issued: &Issued) -> ClusterTls {
-        let path = |name: String| self.folder.path().join(name);
-        let ca = path("ca.crt".to_owned());
-        let (cert, key) = (path(format!("{name}.crt")), path(format!("{name}.key")));
-        fs::write(&ca, &self.ca.certificate).unwrap();
-        fs::write(&cert, &issued.certificate).unwrap();
-        fs::write(&key, &issued.key).unwrap();
-        ClusterTls { ca, cert, key }
-    }
-
-    fn credentials(&self, name: &str) -> Credentials {
-        self.load(name, &self.issue(name, Validity::days(1))).unwrap()
-    }
-
-    fn load(&self, name: &str, issued: &Issued) -> Result<Credentials, TlsError> {
-        Credentials::load(&self.write(name, issued))
-    }
-
-    fn shared(&self, name: &str) -> SharedCredentials {
-        let files = self.write(name, &self.issue(name, Validity::days(100)));
-        SharedCredentials::load(files, node(name), zone()).unwrap()
-    }
-}
 
 fn around(begin: Duration, end: Duration, in_past: bool) -> Validity {
     let now = SystemTime::now();
@@ -95,8 +40,8 @@ async fn meet(
     let address = listener.local_addr().unwrap();
     let accept = async {
         let (stream, peer) = listener.accept().await.unwrap();
-        let (mut stream, identity) =
-            server.acceptor().accept(stream, peer).await.map_err(|e| e.to_string())?;
+        let accepted = server.acceptor().accept(stream, peer, &[PROTOCOL]).await;
+        let (mut stream, identity, _) = accepted.map_err(|e| e.to_string())?;
         let written = stream.write_all(b"k").await;
         written.map_err(|e| explain(&e))?;
         // The client's alert, should it refuse us.
@@ -107,7 +52,7 @@ async fn meet(
         let stream = TcpStream::connect(address).await.unwrap();
         let (mut stream, identity) = client
             .connector()
-            .connect(stream, address, expected)
+            .connect(stream, address, PROTOCOL, expected)
             .await
             .map_err(|e| e.to_string())?;
         stream.read_exact(&mut [0]).await.map_err(|e| explain(&e))?;
@@ -239,7 +184,7 @@ fn plain_client(
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let anyone = Arc::new(Anyone::new(Arc::clone(&provider)));
+    let no_verification = Arc::new(NoVerification::new(Arc::clone(&provider)));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .unwrap()
@@ -252,8 +197,8 @@ fn plain_client(
         }
         None => builder.with_no_client_auth(),
     };
-    config.dangerous().set_certificate_verifier(anyone);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.dangerous().set_certificate_verifier(no_verification);
+    config.alpn_protocols = vec![PROTOCOL.as_bytes().to_vec()];
     config
 }
 
@@ -263,13 +208,13 @@ async fn knock(server: &Credentials, client: ClientConfig) -> (String, String) {
     let address = listener.local_addr().unwrap();
     let accept = async {
         let (stream, peer) = listener.accept().await.unwrap();
-        server.acceptor().accept(stream, peer).await.unwrap_err().to_string()
+        server.acceptor().accept(stream, peer, &[PROTOCOL]).await.unwrap_err().to_string()
     };
     let connect = async {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from(SERVER_NAME).unwrap();
         match TlsConnector::from(Arc::new(client)).connect(name, stream).await {
-            Err(error) => explain(&error),
+            Err(error) => HandshakeError::from_io(address, &[PROTOCOL], error).to_string(),
             Ok(mut stream) => explain(&stream.read_exact(&mut [0]).await.unwrap_err()),
         }
     };
@@ -349,13 +294,13 @@ async fn new_files_are_used_for_new_streams_and_old_streams_go_on() {
     let address = listener.local_addr().unwrap();
     let accept = async {
         let (stream, peer) = listener.accept().await.unwrap();
-        shared.acceptor().accept(stream, peer).await.unwrap()
+        shared.acceptor().accept(stream, peer, &[PROTOCOL]).await.unwrap()
     };
     let connect = async {
         let stream = TcpStream::connect(address).await.unwrap();
-        client.connector().connect(stream, address, None).await.unwrap()
+        client.connector().connect(stream, address, PROTOCOL, None).await.unwrap()
     };
-    let ((mut server_end, _), (mut client_end, _)) = tokio::join!(accept, connect);
+    let ((mut server_end, ..), (mut client_end, _)) = tokio::join!(accept, connect);
     let before = shared.current().not_after();
     assert!(!shared.reload().unwrap(), "nothing changed");
     pki.write("a", &pki.issue("a", Validity::days(5)));

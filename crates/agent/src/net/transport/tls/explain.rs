@@ -4,7 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription as Alert, CertificateError, Error, PeerIncompatible};
 
-/// What a peer means when it ends the handshake. It sends a number and nothing else.
+/// What a peer means when it ends the handshake: it sends one of these numbers and nothing else.
 const ALERTS: &[(Alert, &str)] = &[
     (Alert::UnknownCA, "the peer refused our certificate: none of its authorities signed it"),
     (
@@ -22,21 +22,24 @@ const ALERTS: &[(Alert, &str)] = &[
     (Alert::DecryptError, "the peer refused our certificate: its signature does not fit"),
     (Alert::CertificateRequired, "the peer wants a certificate, and we showed none"),
     (Alert::ProtocolVersion, "the peer does not speak TLS 1.3"),
-    (Alert::NoApplicationProtocol, "the peer does not speak dunlin/1 on this port"),
 ];
 
-/// Says what an error of a stream means, if TLS is its cause; else what the error itself says. Errors of
-/// reads and writes count too: a refusal by the other side shows at the first read.
+/// What an error of a stream means if TLS is its cause, else what the error itself says. Errors of reads and writes are
+/// explained too, since a refusal by the other side shows at the first read.
 #[must_use]
 pub fn explain(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-    match inner {
+    match tls_cause(error) {
         Some(tls) => explain_tls(tls),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "the peer closed the connection".to_owned()
         }
         None => error.to_string(),
     }
+}
+
+/// The TLS library's error within a stream's, if there is one.
+pub(super) fn tls_cause(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 fn explain_tls(error: &Error) -> String {
@@ -66,9 +69,6 @@ fn explain_tls(error: &Error) -> String {
     }
     if *error == Error::NoCertificatesPresented {
         return "the peer showed no certificate".to_owned();
-    }
-    if *error == Error::NoApplicationProtocol {
-        return "the peer does not speak dunlin/1".to_owned();
     }
     format!("TLS: {error}")
 }

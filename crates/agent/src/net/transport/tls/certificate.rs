@@ -13,22 +13,22 @@ use x509_parser::time::ASN1Time;
 
 use super::Reason;
 
-/// The DNS name that every agent's certificate bears beside its own: what a client asks a server for,
-/// since TLS libraries want some name. It says nothing.
+/// The DNS name that every agent's certificate bears beside its node. A client asks every server for it, since TLS
+/// libraries want a name; it tells no agent from another.
 pub const SERVER_NAME: &str = "agent.dunlin";
 
 const SCHEME: &str = "dunlin://";
 
-/// Who is at the other end, by a certificate that was verified.
+/// The node at the other end of a stream, by a certificate that was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// The node.
+    /// The name of the node.
     pub node: NodeName,
-    /// Its zone.
+    /// The zone of the node.
     pub zone: ZoneName,
 }
 
-/// As in certificates: `dunlin://ZONE/NODE`.
+/// The form in which certificates hold it: `dunlin://ZONE/NODE`.
 impl fmt::Display for PeerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}/{}", self.zone, self.node)
@@ -42,20 +42,20 @@ impl PeerIdentity {
     }
 }
 
-/// What is read from a certificate, whoever signed it.
+/// What a certificate says, before anything about it is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The node it names, or why it names none.
+    /// The node that the certificate names, or why it names none.
     pub identity: Result<PeerIdentity, Reason>,
-    /// Whose it is, e.g. `CN=web-1`.
+    /// The subject, e.g. `CN=web-1`.
     pub subject: String,
-    /// Who signed it, e.g. `CN=dunlin`.
+    /// The authority that is said to have signed it, e.g. `CN=dunlin`.
     pub issuer: String,
-    /// From when on it is valid.
+    /// The first moment at which it is valid.
     pub not_before: SystemTime,
-    /// Until when.
+    /// The last moment at which it is valid.
     pub not_after: SystemTime,
-    /// Whether it may sign others.
+    /// Whether it may sign other certificates.
     pub is_authority: bool,
 }
 
@@ -89,7 +89,7 @@ impl Certificate {
     /// Whether it is valid at a time, and if not, why.
     ///
     /// # Errors
-    /// When it is not valid yet, or no more.
+    /// When it is not valid yet, or has expired.
     pub fn check_time(&self, now: SystemTime) -> Result<(), Reason> {
         if now < self.not_before {
             return Err(Reason::NotYetValid { from: Timestamp::from_system(self.not_before) });
@@ -101,7 +101,7 @@ impl Certificate {
     }
 }
 
-/// As errors name it: `CN=web-1 (dunlin://eu1/web-1)`.
+/// The form in which errors name it: `CN=web-1 (dunlin://eu1/web-1)`.
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = if self.subject.is_empty() { "without a subject" } else { &self.subject };
@@ -110,7 +110,7 @@ impl fmt::Display for Certificate {
     }
 }
 
-/// Names in certificates are anybody's words: cut, and without what steers a terminal.
+/// Anybody may choose the names in a certificate, so long ones are cut and characters that steer a terminal replaced.
 fn printable(name: &str) -> String {
     name.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Frames a second, and how many may come at once.
+/// Frames that may come each second, and frames that may come at once.
 const FRAMES: Bucket = Bucket { per_second: 20_000.0, burst: 40_000.0 };
-/// Octets a second, and how many may come at once: a newcomer's catch-up fits, and a million rows a second do not.
+/// Octets that may come each second, and octets that may come at once: a newcomer's catch-up fits, and a million rows a
+/// second do not.
 const OCTETS: Bucket = Bucket { per_second: 64e6, burst: 128e6 };
 
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +15,7 @@ struct Bucket {
     burst: f64,
 }
 
-/// What one peer has left.
+/// What one peer may still send before it is slowed down.
 #[derive(Debug)]
 pub(super) struct Allowance {
     frames: f64,
@@ -23,12 +24,12 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// All of it.
+    /// The whole allowance.
     pub(super) fn new(now: Instant) -> Self {
         Self { frames: FRAMES.burst, octets: OCTETS.burst, at: now }
     }
 
-    /// Takes a frame; how long to wait before it is dealt with.
+    /// Takes a frame, and returns how long to wait before it is dealt with.
     pub(super) fn take(&mut self, now: Instant, octets: usize) -> Duration {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;

@@ -1,5 +1,4 @@
-//! Makes authorities and certificates, as PEM text: for `dunlin tls`, and for agents that are only there
-//! to try things out.
+//! Makes authorities and certificates, as PEM text: for `dunlin tls`, and for agents that run only to try things out.
 //!
 //! Keys are ECDSA on P-256: small, quick, and known to every tool.
 
@@ -18,12 +17,12 @@ use x509_parser::prelude::FromDer;
 
 use super::certificate::{Certificate, PeerIdentity, SERVER_NAME};
 
-/// How far a certificate's time reaches into the past: so far may clocks of hosts differ.
-const SKEW: Duration = Duration::from_secs(3600);
-/// RFC 5280 §4.1.2.5 has no years beyond 9999; so many days stay far below.
-const MOST_DAYS: u64 = 36_500;
+/// How far a certificate's time reaches into the past, since the clocks of hosts differ.
+const MAX_SKEW: Duration = Duration::from_secs(3600);
+/// Days for which a certificate may be valid. RFC 5280 §4.1.2.5 knows no year beyond 9999, which this stays far below.
+const MAX_DAYS: u64 = 36_500;
 
-/// Why nothing was made.
+/// Why no certificate was made.
 #[derive(Debug, Error)]
 pub enum IssueError {
     /// The authority's certificate cannot be used.
@@ -32,7 +31,7 @@ pub enum IssueError {
     /// The authority's key cannot be read.
     #[error("the authority's key is not a private key in PEM form")]
     Key,
-    /// They do not belong together.
+    /// The authority's key and certificate do not belong together.
     #[error("the authority's key does not belong to its certificate")]
     OtherKey,
     /// The key generator or the encoder failed.
@@ -40,31 +39,31 @@ pub enum IssueError {
     Rcgen(#[from] rcgen::Error),
 }
 
-/// From when to when a certificate is valid.
+/// The time for which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// The first moment.
+    /// The first moment at which it is valid.
     pub not_before: SystemTime,
-    /// The last.
+    /// The last moment at which it is valid.
     pub not_after: SystemTime,
 }
 
 impl Validity {
-    /// So many days from now, 36,500 at most, and an hour back for clocks that are slow.
+    /// A time that lasts `days` days from now, at most 36,500, and began an hour ago for clocks that are slow.
     #[must_use]
     pub fn days(days: u64) -> Self {
         let now = SystemTime::now();
-        let time = Duration::from_secs(days.min(MOST_DAYS) * 24 * 3600);
-        Self { not_before: now - SKEW, not_after: now + time }
+        let time = Duration::from_secs(days.min(MAX_DAYS) * 24 * 3600);
+        Self { not_before: now - MAX_SKEW, not_after: now + time }
     }
 }
 
 /// A certificate and its key, both as PEM text.
 #[derive(Clone)]
 pub struct Issued {
-    /// The certificate.
+    /// The certificate, as PEM text.
     pub certificate: String,
-    /// The private key (PKCS #8).
+    /// The private key (PKCS #8), as PEM text.
     pub key: String,
 }
 
@@ -101,7 +100,8 @@ pub fn create_certificate(
     create_certificate_for_hosts(ca_certificate, ca_key, node, zone, &[], validity)
 }
 
-/// The same with addresses and host names by which clients ask, so that it serves the API as well.
+/// Makes an agent's certificate that also bears the addresses and host names by which clients reach the API, so that
+/// the agent can serve the API with it.
 ///
 /// # Errors
 /// When one of them cannot stand in a certificate, or the authority's certificate or key cannot be used.
@@ -127,7 +127,7 @@ pub fn create_certificate_for_hosts(
     sign(ca_certificate, ca_key, node.as_str(), &names, validity)
 }
 
-/// Signs a certificate with whatever names.
+/// Signs a certificate with any names.
 pub(super) fn sign(
     ca_certificate: &str,
     ca_key: &str,
