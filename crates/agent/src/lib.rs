@@ -12,16 +12,14 @@ mod events;
 pub mod fuzzing;
 mod handle;
 pub mod http;
+mod inherited;
 mod last_known;
 pub mod net;
 mod node;
 pub mod observe;
 pub mod registry;
-mod shares;
 pub mod store;
-pub mod systemd;
 mod watchdog;
-mod watched;
 mod watchers;
 
 pub use events::EventLog;
@@ -29,6 +27,7 @@ pub use handle::{
     Command, Handle, Identity, MemberInfo, Members, Problems, Registered, Reply, RequestError,
     Shared,
 };
+pub use inherited::Inherited;
 pub use last_known::{LastKnown, last_known};
 pub use node::{Node, NodeError, NodeSettings};
 pub use watchers::{Watcher, Watchers};

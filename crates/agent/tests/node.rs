@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_agent::registry::translate;
-use dunlin_agent::systemd::Inherited;
-use dunlin_agent::{Command, Node, NodeError, NodeSettings, Registered, RequestError, last_known};
+use dunlin_agent::{
+    Command, Inherited, Node, NodeError, NodeSettings, Registered, RequestError, last_known,
+};
 use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Interest, Scope};
 use dunlin_core::config::Config;

@@ -1,45 +1,22 @@
-//! Places of which there are only so many, shared out among clients.
+//! A limit that clients share fairly.
 //!
-//! While there is room, everybody gets what they ask for. When all are taken, whoever holds the most gives
-//! up the newest of theirs for one who holds fewer; who holds as many as anybody is refused. So one client,
-//! however greedy, cannot lock out the others.
+//! While slots are free, each client gets what it asks for. When all are taken, the client with the most slots loses
+//! its newest one to a client that would still hold fewer with one more; a client that holds as many as any other is
+//! refused. Hence no single client, however greedy, can lock out the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Whom places are counted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Client {
-    /// An IPv4 address.
-    V4(Ipv4Addr),
-    /// The first 64 bits of an IPv6 address: one host has as many addresses of one network as it likes.
-    V6(u64),
-    /// A user of this host.
-    User(u32),
-}
+use crate::Client;
 
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self::V4(v4),
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-            }
-        }
-    }
-}
-
-/// All places of one kind.
+/// A number of slots, shared among clients.
 #[derive(Debug)]
-pub(crate) struct Shares {
-    places: usize,
-    /// Places that one client may have.
-    per_client: usize,
+pub struct FairLimit {
+    max_slots: usize,
+    max_per_client: usize,
     table: Mutex<Table>,
     refused: AtomicU64,
     displaced: AtomicU64,
@@ -49,55 +26,58 @@ pub(crate) struct Shares {
 struct Table {
     next: u64,
     taken: usize,
-    /// The places of each client, the newest last.
+    /// The slots of each client, the newest last.
     held: HashMap<Client, BTreeMap<u64, CancellationToken>>,
-    /// How many each client holds, the greatest last.
+    /// The number of slots of each client, the greatest last.
     order: BTreeSet<(usize, Client)>,
 }
 
-/// A place that is taken until this is dropped.
+/// A slot that is taken until this value is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    shares: Arc<Shares>,
+pub struct Slot {
+    limit: Arc<FairLimit>,
     client: Client,
     number: u64,
     lost: CancellationToken,
 }
 
-impl Place {
-    /// Waits until the place has to be given up, if ever.
-    pub(crate) async fn lost(&self) {
+impl Slot {
+    /// Returns once another client was given this slot's room; if that never happens, it never returns. The holder
+    /// then has to end what it does and drop the slot.
+    pub async fn lost(&self) {
         self.lost.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.shares.lock().remove(self.client, self.number);
+        self.limit.lock().remove(self.client, self.number);
     }
 }
 
-impl Shares {
-    pub(crate) fn new(places: usize) -> Arc<Self> {
-        Self::with_most(places, places)
+impl FairLimit {
+    /// A limit of which one client may take everything while nobody else asks.
+    #[must_use]
+    pub fn new(max_slots: usize) -> Arc<Self> {
+        Self::with_client_limit(max_slots, max_slots)
     }
 
-    /// Places of which one client may have no more than these, even while there is room.
-    pub(crate) fn with_most(places: usize, per_client: usize) -> Arc<Self> {
+    /// A limit of which one client gets at most `max_per_client` slots, even while others are free.
+    #[must_use]
+    pub fn with_client_limit(max_slots: usize, max_per_client: usize) -> Arc<Self> {
         let (refused, displaced) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { places, per_client, table: Mutex::default(), refused, displaced })
+        Arc::new(Self { max_slots, max_per_client, table: Mutex::default(), refused, displaced })
     }
 
-    /// Takes a place; `None` when there is none for this client. Somebody else may lose theirs.
-    pub(crate) fn take(self: &Arc<Self>, client: Client) -> Option<Place> {
+    /// Takes a slot; `None` when there is none for this client. Another client may lose one of its own for it.
+    pub fn take(self: &Arc<Self>, client: Client) -> Option<Slot> {
         let mut table = self.lock();
-        if table.held_by(client) >= self.per_client {
+        if table.held_by(client) >= self.max_per_client {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        if table.taken >= self.places {
-            let greatest = table.greatest_above(client);
-            let Some((number, greatest)) = greatest else {
+        if table.taken >= self.max_slots {
+            let Some((number, greatest)) = table.greatest_above(client) else {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
@@ -107,21 +87,21 @@ impl Shares {
             }
         }
         let (number, lost) = table.add(client);
-        Some(Place { shares: Arc::clone(self), client, number, lost })
+        Some(Slot { limit: Arc::clone(self), client, number, lost })
     }
 
-    /// How many are taken.
-    pub(crate) fn taken(&self) -> usize {
+    /// The number of slots that are taken.
+    pub fn taken(&self) -> usize {
         self.lock().taken
     }
 
-    /// How often somebody was refused.
-    pub(crate) fn refused(&self) -> u64 {
+    /// How often a client was refused.
+    pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// How often somebody lost a place to another.
-    pub(crate) fn displaced(&self) -> u64 {
+    /// How often a client lost a slot to another.
+    pub fn displaced(&self) -> u64 {
         self.displaced.load(Ordering::Relaxed)
     }
 
@@ -136,7 +116,7 @@ impl Table {
         self.held.get(&client).map_or(0, BTreeMap::len)
     }
 
-    /// The newest place of whoever holds the most, if this client would still hold fewer with one more.
+    /// The newest slot of the client with the most, provided that this client would hold fewer with one more.
     fn greatest_above(&self, client: Client) -> Option<(u64, Client)> {
         let own = self.held_by(client);
         let (most, greatest) = *self.order.last()?;
@@ -172,6 +152,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const fn client(last: u8) -> Client {
@@ -179,42 +161,32 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_gives_up_its_newest_place_and_equals_are_refused() {
-        let shares = Shares::new(4);
-        let greedy: Vec<_> = (0..4).map(|_| shares.take(client(1)).unwrap()).collect();
-        assert!(shares.take(client(1)).is_none(), "it holds the most itself");
-        let lost =
-            |places: &[Place]| places.iter().map(|p| p.lost.is_cancelled()).collect::<Vec<_>>();
-        let first = shares.take(client(2)).unwrap();
+    fn the_greatest_gives_up_its_newest_slot_and_equals_are_refused() {
+        let limit = FairLimit::new(4);
+        let greedy: Vec<_> = (0..4).map(|_| limit.take(client(1)).unwrap()).collect();
+        assert!(limit.take(client(1)).is_none(), "it holds the most itself");
+        let lost = |slots: &[Slot]| slots.iter().map(|s| s.lost.is_cancelled()).collect::<Vec<_>>();
+        let first = limit.take(client(2)).unwrap();
         assert_eq!(lost(&greedy), [false, false, false, true]);
-        let second = shares.take(client(2)).expect("three against one");
+        let second = limit.take(client(2)).expect("three against one");
         assert_eq!(lost(&greedy), [false, false, true, true]);
-        assert!(shares.take(client(2)).is_none(), "two against two");
-        assert!(shares.take(client(1)).is_none());
-        let third = shares.take(client(3)).expect("none against two");
-        assert_eq!((shares.taken(), shares.refused(), shares.displaced()), (4, 3, 3));
+        assert!(limit.take(client(2)).is_none(), "two against two");
+        assert!(limit.take(client(1)).is_none());
+        let third = limit.take(client(3)).expect("none against two");
+        assert_eq!((limit.taken(), limit.refused(), limit.displaced()), (4, 3, 3));
         drop((greedy, first, second, third));
-        assert_eq!(shares.taken(), 0);
-        let table = shares.lock();
+        assert_eq!(limit.taken(), 0);
+        let table = limit.lock();
         assert!(table.held.is_empty() && table.order.is_empty(), "nothing is kept: {table:?}");
     }
 
     #[test]
     fn a_client_gets_no_more_than_one_may_have_though_there_is_room() {
-        let shares = Shares::with_most(9, 2);
-        let held: Vec<_> = (0..2).map(|_| shares.take(client(1)).unwrap()).collect();
-        assert!(shares.take(client(1)).is_none());
-        assert!(shares.take(client(2)).is_some());
+        let limit = FairLimit::with_client_limit(9, 2);
+        let held: Vec<_> = (0..2).map(|_| limit.take(client(1)).unwrap()).collect();
+        assert!(limit.take(client(1)).is_none());
+        assert!(limit.take(client(2)).is_some());
         drop(held);
-        assert!(shares.take(client(1)).is_some());
-    }
-
-    #[test]
-    fn a_client_is_an_address_or_an_ipv6_network() {
-        let of = |text: &str| Client::from(text.parse::<IpAddr>().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), client(1));
-        assert_ne!(of("10.0.0.2"), client(1));
+        assert!(limit.take(client(1)).is_some());
     }
 }

@@ -1,12 +1,16 @@
-//! Takes connections: accepts them up to a limit that clients share, hands each to its own task, and ends
-//! all of them.
+//! Listening: accepts connections up to a limit that clients share, does the TLS handshake if there is to be one,
+//! hands each connection to a task of its own, and ends all of them.
+//!
+//! What is spoken on a connection is the business of a [`Serve`]; this module knows no protocol above TLS.
+
+mod admission;
+mod shed;
 
 use std::io;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -15,69 +19,82 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Limits;
-use super::authorize::Peer;
-use super::connection::Connection;
-use super::shed::{Shed, Sheds, ShownSheds};
-use super::stall::Impatient;
-use super::tls::ApiCredentials;
-use crate::access::Caller;
-use crate::observe::{Collect, Metric, Observer, Sink, number};
-use crate::shares::{Place, Shares};
+use crate::tls::ServerCredentials;
+use crate::{Origin, Slot, WriteTimeout};
+
+pub use admission::{Admission, AdmissionLimits, AdmissionMetrics};
+pub use shed::Shed;
 
 /// Rest after a failed accept. Most often the process is out of file descriptors, and trying again at
 /// once would only burn a processor until one is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the refusal of a connection may take to be written. A fresh socket's buffer takes it at once.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// After which silence, how often, and how many times at most a client's host is asked whether it is still
-/// there.
-const PROBE_AFTER: Duration = Duration::from_secs(30);
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-const PROBES: u32 = 3;
+/// The silence after which a client's host is asked whether it is still there.
+const KEEPALIVE_DELAY: Duration = Duration::from_secs(30);
+/// The time between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The number of unanswered questions that ends a connection.
+const MAX_KEEPALIVE_PROBES: u32 = 3;
 
-/// Told to whoever comes when all places are taken.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-connection: close\r\nretry-after: 1\r\ncontent-length: 109\r\n\r\n\
-{\"error\":\"the agent has too many open connections\",\"hint\":\"close watches that nobody reads, then try again\"}\n";
+/// Serves connections of one protocol.
+pub trait Serve: Send + Sync + 'static {
+    /// Sent to a client that is refused since all slots are taken, before the connection is closed. A client that
+    /// expects TLS gets nothing.
+    fn refusal(&self) -> &[u8];
 
-/// How many connections there are, and may be.
-#[derive(Debug)]
-pub(super) struct Connections {
-    tcp: Arc<Shares>,
-    unix: Arc<Shares>,
-    sheds: Arc<Sheds>,
+    /// Serves one connection until either side ends it, or its slot is lost; why, if it was not the client.
+    fn serve<S>(
+        self: Arc<Self>,
+        stream: S,
+        origin: Origin,
+        slot: &Slot,
+    ) -> impl Future<Output = Option<Shed>> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
-impl Connections {
-    /// As many as the limits say, shown in the metrics.
-    pub(super) fn register(observer: &Observer, limits: &Limits) -> Arc<Self> {
-        let tcp = Shares::with_most(limits.connections, limits.connections_per_client);
-        let unix = Shares::new(limits.local_connections);
-        let sheds = Arc::new(Sheds::default());
-        observer.collect(ShownSheds(Arc::clone(&sheds)));
-        let connections = Arc::new(Self { tcp, unix, sheds });
-        observer.collect(Shown(Arc::clone(&connections)));
-        connections
+/// When connections end.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// No new connection is taken, and open ones end as soon as their protocol allows.
+    pub shutdown: CancellationToken,
+    /// Open connections are closed at once.
+    pub abort: CancellationToken,
+}
+
+impl Ending {
+    /// Ends in good order when this token is cancelled.
+    #[must_use]
+    pub fn new(shutdown: CancellationToken) -> Self {
+        Self { shutdown, abort: CancellationToken::new() }
     }
 }
 
+/// Listeners that are bound. They are set to non-blocking when they are served.
 #[derive(Debug)]
-struct Shown(Arc<Connections>);
-
-impl Collect for Shown {
-    fn collect(&self, sink: &mut Sink<'_>) {
-        let all = [("tcp", &self.0.tcp), ("unix", &self.0.unix)];
-        let open = Metric::gauge("http_connections", "Open connections, by transport");
-        let count = |shares: &Shares| number(shares.taken() as u64);
-        sink.values(&open, all.map(|(name, shares)| ([("transport", name)], count(shares))));
-        let refused =
-            Metric::counter("http_connections_refused", "Connections refused at the limit");
-        let count = |shares: &Shares| number(shares.refused());
-        sink.values(&refused, all.map(|(name, shares)| ([("transport", name)], count(shares))));
-    }
+pub struct Listeners {
+    /// Listeners for the network.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// The socket for this host.
+    pub local: Option<StdUnixListener>,
+    /// TLS for the former.
+    pub credentials: Option<Arc<ServerCredentials>>,
 }
 
-/// The running API.
+/// How long a server waits for its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// How long a client may take nothing of what it is sent, and its host acknowledge nothing.
+    pub write: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long open requests may take to end at a shutdown.
+    pub drain: Duration,
+}
+
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
     supervisor: JoinHandle<()>,
@@ -85,117 +102,122 @@ pub struct Server {
 }
 
 impl Server {
-    /// Waits until the API has stopped: after `shutdown` was cancelled and open requests ended, at the latest
-    /// after the drain timeout.
+    /// Serves until `ending.shutdown` is cancelled. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// When a listener cannot be given to the runtime.
+    pub fn start<P: Serve>(
+        listeners: Listeners,
+        protocol: Arc<P>,
+        admission: Arc<Admission>,
+        timeouts: Timeouts,
+        ending: Ending,
+    ) -> io::Result<Self> {
+        let Listeners { tcp, local, credentials } = listeners;
+        let (tcp, local) = to_async(tcp, local)?;
+        let tasks = TaskTracker::new();
+        let Ending { shutdown, abort } = ending;
+        let acceptor = Arc::new(Acceptor {
+            protocol,
+            tasks: tasks.clone(),
+            admission,
+            credentials,
+            timeouts,
+            shutdown: shutdown.clone(),
+        });
+        for listener in tcp {
+            tasks.spawn(Arc::clone(&acceptor).accept_tcp(listener));
+        }
+        if let Some(listener) = local {
+            tasks.spawn(acceptor.accept_local(listener));
+        }
+        let supervisor = tokio::spawn(supervise(
+            tasks,
+            timeouts.drain,
+            Ending { shutdown, abort: abort.clone() },
+        ));
+        Ok(Self { supervisor, abort })
+    }
+
+    /// Waits until the server has stopped: after the shutdown and the end of open requests, at the latest after the
+    /// drain timeout.
     pub async fn stopped(self) {
         if let Err(error) = self.supervisor.await {
-            tracing::error!(%error, "the API ended by a panic");
+            tracing::error!(%error, "a server ended by a panic");
         }
     }
 
-    /// Ends open requests without an answer. `shutdown` still has to be cancelled.
+    /// Ends open requests without an answer. The shutdown still has to be asked for.
     pub fn cut_off(&self) {
         self.abort.cancel();
     }
+}
 
-    pub(super) fn start(
-        (tcp, unix): (Vec<std::net::TcpListener>, Option<StdUnixListener>),
-        router: Router,
-        connections: Arc<Connections>,
-        credentials: Option<Arc<ApiCredentials>>,
-        limits: Limits,
-        shutdown: CancellationToken,
-    ) -> io::Result<Self> {
-        let (tcp_listeners, unix) = to_async(tcp, unix)?;
-        let tasks = TaskTracker::new();
-        let drain_timeout = limits.drain_timeout;
-        let acceptor = Acceptor {
-            connection: Arc::new(Connection::new(router, &limits, shutdown.clone())),
-            tasks: tasks.clone(),
-            connections,
-            credentials,
-            write_timeout: limits.write_timeout,
-            handshake_timeout: limits.handshake_timeout,
-        };
-        for listener in tcp_listeners {
-            tasks.spawn(acceptor.clone().accept_tcp(listener));
-        }
-        if let Some(listener) = unix {
-            tasks.spawn(acceptor.clone().accept_unix(listener));
-        }
-        let abort = acceptor.connection.abort.clone();
-        let cut_off = abort.clone();
-        let supervisor = tokio::spawn(async move {
-            shutdown.cancelled().await;
-            tasks.close();
-            if timeout(drain_timeout, tasks.wait()).await.is_err() {
-                tracing::warn!(left = tasks.len(), "requests did not end in time and are cut off");
-                cut_off.cancel();
-                tasks.wait().await;
-            }
-        });
-        Ok(Self { supervisor, abort })
+/// Waits for all connections to end, and cuts them off if they take too long.
+async fn supervise(tasks: TaskTracker, drain_timeout: Duration, ending: Ending) {
+    ending.shutdown.cancelled().await;
+    tasks.close();
+    if timeout(drain_timeout, tasks.wait()).await.is_err() {
+        tracing::warn!(left = tasks.len(), "requests did not end in time and are cut off");
+        ending.abort.cancel();
+        tasks.wait().await;
     }
 }
 
-/// Listeners of the runtime.
+/// The listeners as the runtime's.
 fn to_async(
     tcp: Vec<std::net::TcpListener>,
-    unix: Option<StdUnixListener>,
+    local: Option<StdUnixListener>,
 ) -> io::Result<(Vec<TcpListener>, Option<UnixListener>)> {
     let mut listeners = Vec::with_capacity(tcp.len());
     for listener in tcp {
         listener.set_nonblocking(true)?;
         listeners.push(TcpListener::from_std(listener)?);
     }
-    let unix = unix.map(|listener| {
+    let local = local.map(|listener| {
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
     });
-    Ok((listeners, unix.transpose()?))
+    Ok((listeners, local.transpose()?))
 }
 
-#[derive(Clone)]
-struct Acceptor {
-    connection: Arc<Connection>,
+struct Acceptor<P> {
+    protocol: Arc<P>,
     tasks: TaskTracker,
-    connections: Arc<Connections>,
-    credentials: Option<Arc<ApiCredentials>>,
-    write_timeout: Duration,
-    handshake_timeout: Duration,
+    admission: Arc<Admission>,
+    credentials: Option<Arc<ServerCredentials>>,
+    timeouts: Timeouts,
+    shutdown: CancellationToken,
 }
 
-impl Acceptor {
-    async fn accept_tcp(self, listener: TcpListener) {
+impl<P: Serve> Acceptor<P> {
+    async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
         while let Some((stream, address)) = self.next(|| listener.accept()).await {
-            if let Err(error) = watch_over(&stream, self.write_timeout) {
+            if let Err(error) = watch_over(&stream, self.timeouts.write) {
                 tracing::debug!(%error, "a connection ended before it began");
                 continue;
             }
-            self.place(&self.connections.tcp, stream, Peer(Caller::Remote(address))).await;
+            self.admit(stream, Origin::Remote(address)).await;
         }
     }
 
-    async fn accept_unix(self, listener: UnixListener) {
+    async fn accept_local(self: Arc<Self>, listener: UnixListener) {
         while let Some((stream, _)) = self.next(|| listener.accept()).await {
             match stream.peer_cred() {
-                Ok(user) => {
-                    let peer = Peer(Caller::Local(user.uid()));
-                    self.place(&self.connections.unix, stream, peer).await;
-                }
+                Ok(user) => self.admit(stream, Origin::Local(user.uid())).await,
                 Err(error) => tracing::warn!(%error, "the system does not say who connected"),
             }
         }
     }
 
-    /// The next connection; none when the agent stops.
+    /// The next connection; `None` at the shutdown.
     async fn next<S, A, F>(&self, accept: impl Fn() -> F) -> Option<(S, A)>
     where
         F: Future<Output = io::Result<(S, A)>>,
     {
         loop {
             let accepted = tokio::select! {
-                () = self.connection.shutdown.cancelled() => return None,
+                () = self.shutdown.cancelled() => return None,
                 accepted = accept() => accepted,
             };
             match accepted {
@@ -208,47 +230,52 @@ impl Acceptor {
         }
     }
 
-    async fn place<S>(&self, shares: &Arc<Shares>, mut stream: S, peer: Peer)
+    fn tls_for(&self, origin: Origin) -> Option<&Arc<ServerCredentials>> {
+        self.credentials.as_ref().filter(|_| matches!(origin, Origin::Remote(_)))
+    }
+
+    async fn admit<S>(self: &Arc<Self>, mut stream: S, origin: Origin)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(place) = shares.take(peer.client()) else {
-            // A fresh socket's buffer takes this at once. If not, the client learns nothing; nor does one
-            // that wants TLS, which takes more than one word.
-            if self.credentials.is_none() || matches!(peer.0, Caller::Local(_)) {
-                let _ = timeout(Duration::from_millis(10), stream.write_all(FULL)).await;
+        let Some(slot) = self.admission.admit(origin) else {
+            // If the buffer does not take it, the client learns nothing; nor does one that expects TLS, which takes
+            // more than one message.
+            if self.tls_for(origin).is_none() {
+                let refusal = stream.write_all(self.protocol.refusal());
+                let _ = timeout(REFUSAL_TIMEOUT, refusal).await;
             }
             return;
         };
-        let acceptor = self.clone();
+        let acceptor = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let Some(shed) = acceptor.serve(stream, peer, &place).await {
-                acceptor.connections.sheds.count(shed);
+            if let Some(shed) = acceptor.serve(stream, origin, &slot).await {
+                acceptor.admission.count(shed);
             }
         });
     }
 
-    async fn serve<S>(&self, stream: S, peer: Peer, place: &Place) -> Option<Shed>
+    async fn serve<S>(&self, stream: S, origin: Origin, slot: &Slot) -> Option<Shed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Impatient::new(stream, self.write_timeout);
-        let tls = self.credentials.as_ref().filter(|_| matches!(peer.0, Caller::Remote(_)));
-        let Some(credentials) = tls else {
-            // In a box of its own: within the task it would take its room twice, where it is made and where it is
-            // waited for, and there may be many thousands.
-            return Box::pin(self.connection.clone().serve(stream, peer, place)).await;
+        let stream = WriteTimeout::new(stream, self.timeouts.write);
+        let protocol = Arc::clone(&self.protocol);
+        let Some(credentials) = self.tls_for(origin) else {
+            // In a box of its own: within the task the future would take its room twice, where it is made and where
+            // it is waited for, and there may be many thousands of connections.
+            return Box::pin(protocol.serve(stream, origin, slot)).await;
         };
-        let handshake = timeout(self.handshake_timeout, credentials.acceptor().accept(stream));
+        let acceptor = credentials.current().acceptor();
         let accepted = tokio::select! {
-            accepted = handshake => accepted,
-            () = place.lost() => return Some(Shed::Crowded),
-            () = self.connection.shutdown.cancelled() => return None,
+            accepted = timeout(self.timeouts.handshake, acceptor.accept(stream)) => accepted,
+            () = slot.lost() => return Some(Shed::Crowded),
+            () = self.shutdown.cancelled() => return None,
         };
         match accepted {
-            Ok(Ok(stream)) => Box::pin(self.connection.clone().serve(stream, peer, place)).await,
+            Ok(Ok(stream)) => Box::pin(protocol.serve(stream, origin, slot)).await,
             Ok(Err(error)) => {
-                tracing::debug!(%error, ?peer, "no TLS with a client of the API");
+                tracing::debug!(%error, ?origin, "a TLS handshake failed");
                 Some(Shed::Handshake)
             }
             Err(_) => Some(Shed::Handshake),
@@ -256,33 +283,20 @@ impl Acceptor {
     }
 }
 
-/// Has the kernel find out when the other end is gone without a word: what it leaves unacknowledged for as
-/// long as a write may take ends the connection, and so does silence to probes while nothing is sent.
-fn watch_over(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+/// Has the kernel find out when the other end is gone without a word: octets that stay unacknowledged for as long as a
+/// write may take end the connection, and so do unanswered keepalive probes while nothing is sent.
+fn watch_over(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     // Answers are written whole; waiting for more to fill a packet would only delay them.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(patience))?;
+    socket.set_tcp_user_timeout(Some(write_timeout))?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
-            .with_time(PROBE_AFTER)
-            .with_interval(PROBE_INTERVAL)
-            .with_retries(PROBES),
+            .with_time(KEEPALIVE_DELAY)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(MAX_KEEPALIVE_PROBES),
     )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_kernel_is_told_to_give_up_on_hosts_that_are_gone() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        watch_over(&stream, Duration::from_secs(20)).unwrap();
-        let socket = SockRef::from(&stream);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_AFTER);
-    }
-}
+mod tests;

@@ -1,17 +1,13 @@
-//! Metrics in OpenMetrics form: what the agent counts, and what it reads when it is asked.
+//! Metrics in OpenMetrics form: what a process counts, and what it reads when it is asked.
 //!
 //! Parts that count as they go register their counters ([`Observer::register`]); parts that already know
 //! their state implement [`Collect`] and are read at each scrape. Every name begins with `dunlin_` and ends
 //! with its unit. Labels are bounded: never an instance id, a key, or anything a client may choose.
 
-mod agent;
-mod certificate;
-mod cluster;
-mod dns;
 mod process;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -19,35 +15,30 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::Shared;
-pub use certificate::Certificate;
-pub(crate) use cluster::Cluster;
-pub use dns::Dns;
-
 /// What the text of [`Observer::scrape`] is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A part of the agent that tells its state when it is asked.
+/// A part of the process that tells its state when it is asked.
 ///
 /// `collect` runs on the thread that answers the scrape: it must be quick and must not wait.
 pub trait Collect: fmt::Debug + Send + Sync + 'static {
-    /// Tells the state.
+    /// Writes the state into the sink.
     fn collect(&self, sink: &mut Sink<'_>);
 }
 
 /// Whether a value only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows; its name gets the suffix `_total`.
+    /// A number that only grows; its name gets the suffix `_total`.
     Counter,
-    /// It goes up and down.
+    /// A number that goes up and down.
     Gauge,
 }
 
 /// One metric: its name (without `dunlin_`, unit and `_total`) and what it means.
 #[derive(Debug, Clone)]
 pub struct Metric {
-    /// The name.
+    /// The name, without what is added to it.
     pub name: &'static str,
     /// What it means, in a sentence without a full stop.
     pub help: &'static str,
@@ -134,19 +125,18 @@ impl Kind {
     }
 }
 
-/// All metrics of one agent.
+/// All metrics of one process.
 #[derive(Debug)]
 pub struct Observer {
     registry: Mutex<Registry>,
 }
 
 impl Observer {
-    /// Metrics of the process, the catalog, watchers and events; further parts add theirs.
+    /// What the kernel knows of the process; its parts add theirs.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new() -> Self {
         let observer = Self { registry: Mutex::new(Registry::with_prefix("dunlin")) };
         observer.collect(process::Process::new());
-        observer.collect(agent::Agent::new(shared));
         observer
     }
 
@@ -173,6 +163,12 @@ impl Observer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
         // The registry is only added to; a panic of a part while encoding leaves it whole.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -212,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_part_is_read_at_each_scrape() {
-        let observer = Observer { registry: Mutex::new(Registry::with_prefix("dunlin")) };
+        let observer = Observer::new();
         observer.collect(Kettle);
         let text = observer.scrape().unwrap();
         for line in [

@@ -1,15 +1,15 @@
-//! TLS on the API's TCP listener: the certificate in use, replaced as a whole when its files change.
+//! TLS for a server whose clients are anybody's programs: a certificate with its key, and what is asked of clients,
+//! read from files and replaced as a whole when these change.
 //!
-//! Unlike streams between agents, clients are anybody's programs: TLS 1.2 is taken too, and a client shows
-//! a certificate only if the settings ask for one.
+//! TLS 1.2 is accepted too, and a client shows a certificate only if the settings ask for one. Streams between agents
+//! are stricter and judge certificates by rules of their own; they can share [`Reloadable`], [`certificates`] and
+//! [`private_key`].
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
-use dunlin_core::config::ApiTls;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,137 +17,132 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
-use zeroize::Zeroizing;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::net::tls::{Certificate, ending};
-use crate::watched::{self, Reload};
+use crate::{FileContents, Reloadable, Source};
 
-/// Why certificates cannot be used. What was in use stays so.
+/// Why a file of certificates or keys cannot be used.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
-pub struct ApiTlsError {
-    path: PathBuf,
-    problem: String,
+pub struct TlsFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
 }
 
-fn wrong(path: &Path, problem: impl ToString) -> ApiTlsError {
-    ApiTlsError { path: path.to_owned(), problem: problem.to_string() }
+fn wrong(path: &Path, problem: impl ToString) -> TlsFileError {
+    TlsFileError { path: path.to_owned(), problem: problem.to_string() }
 }
 
-/// The API's certificate and what is asked of clients.
+/// The files of a server's certificate, and the protocols it speaks.
+#[derive(Debug, Clone)]
+pub struct ServerFiles {
+    /// The chain in PEM form, the server's own certificate first.
+    pub cert: PathBuf,
+    /// The private key in PEM form.
+    pub key: PathBuf,
+    /// The authorities in PEM form, one of which has to have signed a client's certificate; without this file, no
+    /// client is asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// The application protocols on offer, the preferred one first (RFC 7301).
+    pub alpn: &'static [&'static [u8]],
+}
+
+/// A server's TLS, kept up to date.
+pub type ServerCredentials = Reloadable<ServerFiles>;
+
+/// What a server's files hold.
 #[derive(Debug)]
-pub struct ApiCredentials {
-    files: ApiTls,
-    current: ArcSwap<Loaded>,
-}
-
-#[derive(Debug)]
-struct Loaded {
-    sum: Vec<u8>,
-    key_mode: u32,
-    not_after: Option<SystemTime>,
+pub struct ServerTls {
     config: Arc<ServerConfig>,
+    /// The end of the certificate's validity; `None` if it could not be read.
+    pub not_after: Option<SystemTime>,
+    /// The permissions of the key's file.
+    pub key_mode: u32,
 }
 
-impl ApiCredentials {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// When one cannot be read, does not hold what it should, or they do not fit together.
-    pub fn load(files: ApiTls) -> Result<Self, ApiTlsError> {
-        let current = ArcSwap::from_pointee(Loaded::read(&files)?);
-        Ok(Self { files, current })
-    }
-
-    /// What accepts connections now.
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.current.load().config))
-    }
-
-    /// What to say when every user of this host can read the key.
+impl ServerTls {
+    /// Accepts connections with this certificate.
     #[must_use]
-    pub fn exposed_key(&self) -> Option<String> {
-        let (path, mode) = (self.files.key.display(), self.current.load().key_mode);
-        (mode & 0o007 != 0)
-            .then(|| format!("every user of this host can read {path} (mode {mode:o})"))
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.config))
     }
 }
 
-impl Loaded {
-    fn read(files: &ApiTls) -> Result<Self, ApiTlsError> {
-        let read = |path: &Path| watched::read(path).map_err(|e| wrong(path, e));
-        let (cert, _) = read(&files.cert)?;
-        let (key, key_mode) = read(&files.key)?;
-        let key = Zeroizing::new(key);
-        let client_ca =
-            files.client_ca.as_deref().map(|path| read(path).map(|(pem, _)| (path, pem)));
-        let client_ca = client_ca.transpose()?;
-        let mut context = digest::Context::new(&digest::SHA256);
-        for part in [&cert, &*key].into_iter().chain(client_ca.as_ref().map(|(_, pem)| pem)) {
-            context.update(&part.len().to_be_bytes());
-            context.update(part);
-        }
-        let chain = certificates(&files.cert, &cert)?;
-        let not_after = Certificate::read(&chain[0]).map(|c| c.not_after);
-        let private = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-            wrong(&files.key, "holds no whole private key in PEM form (BEGIN PRIVATE KEY)")
-        })?;
+impl Source for ServerFiles {
+    type Value = ServerTls;
+    type Error = TlsFileError;
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let Self { cert, key, client_ca, .. } = self;
+        [Some(cert), Some(key), client_ca.as_ref()].into_iter().flatten().cloned().collect()
+    }
+
+    fn unreadable(&self, path: &Path, error: &io::Error) -> TlsFileError {
+        wrong(path, error)
+    }
+
+    fn parse(&self, files: &[FileContents]) -> Result<ServerTls, TlsFileError> {
+        let [cert, key, client_ca @ ..] = files else {
+            unreachable!("the files are those of `paths`: a certificate and a key at least")
+        };
+        let chain = certificates(cert)?;
+        let not_after = not_after(&chain[0]);
+        let private = private_key(key)?;
         let provider = Arc::new(default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|e| wrong(&files.cert, e))?;
+            .map_err(|e| wrong(&cert.path, e))?;
         let builder = match client_ca {
-            None => builder.with_no_client_auth(),
-            Some((path, pem)) => {
+            [] => builder.with_no_client_auth(),
+            [ca, ..] => {
                 let mut roots = RootCertStore::empty();
-                for authority in certificates(path, &pem)? {
-                    roots.add(authority).map_err(|e| wrong(path, e))?;
+                for authority in certificates(ca)? {
+                    roots.add(authority).map_err(|e| wrong(&ca.path, e))?;
                 }
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|e| wrong(path, e))?)
+                builder.with_client_cert_verifier(verifier.map_err(|e| wrong(&ca.path, e))?)
             }
         };
         let mut config = builder.with_single_cert(chain, private).map_err(|error| {
             if let rustls::Error::InconsistentKeys(_) = error {
-                return wrong(&files.key, format!("is not the key of {}", files.cert.display()));
+                return wrong(&key.path, format!("is not the key of {}", cert.path.display()));
             }
-            wrong(&files.cert, error)
+            wrong(&cert.path, error)
         })?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let sum = context.finish().as_ref().to_vec();
-        Ok(Self { sum, key_mode, not_after, config: Arc::new(config) })
+        config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(ServerTls { config: Arc::new(config), not_after, key_mode: key.mode })
     }
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ApiTlsError> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let read = read.map_err(|_| wrong(path, "is not whole, or not in PEM form"))?;
+/// The certificates of a file in PEM form, at least one.
+///
+/// # Errors
+/// When there is none, or something in the file is cut short.
+pub fn certificates(file: &FileContents) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.octets).collect();
+    let read = read.map_err(|_| wrong(&file.path, "is not whole, or not in PEM form"))?;
     if read.is_empty() {
-        return Err(wrong(path, "holds no certificate in PEM form (BEGIN CERTIFICATE)"));
+        let problem = "holds no certificate in PEM form (BEGIN CERTIFICATE)";
+        return Err(wrong(&file.path, problem));
     }
     Ok(read)
 }
 
-impl Reload for ApiCredentials {
-    const WHAT: &str = "certificate of the API";
+/// The private key of a file in PEM form.
+///
+/// # Errors
+/// When there is none.
+pub fn private_key(file: &FileContents) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    PrivateKeyDer::from_pem_slice(&file.octets).map_err(|_| {
+        wrong(&file.path, "holds no whole private key in PEM form (BEGIN PRIVATE KEY)")
+    })
+}
 
-    fn files(&self) -> Vec<PathBuf> {
-        let ApiTls { cert, key, client_ca } = &self.files;
-        [Some(cert), Some(key), client_ca.as_ref()].into_iter().flatten().cloned().collect()
-    }
-
-    fn reload(&self) -> Result<bool, String> {
-        let new = Loaded::read(&self.files).map_err(|e| e.to_string())?;
-        if new.sum == self.current.load().sum {
-            return Ok(false);
-        }
-        self.current.store(Arc::new(new));
-        Ok(true)
-    }
-
-    fn doubt(&self) -> Option<String> {
-        let not_after = self.current.load().not_after?;
-        ending(&not_after, SystemTime::now())
-    }
+fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

@@ -1,7 +1,7 @@
-//! Streams whose other end must take what it is sent.
+//! A stream whose other end must take what it is sent.
 //!
-//! A client that stops reading would hold its connection, and what is written for it, for as long as it
-//! likes. One that takes nothing at all for some time loses the connection.
+//! A client that stops reading would hold its connection, and the octets written for it, for as long as it likes. With
+//! this wrapper, a client that takes nothing at all for some time loses the connection.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -14,16 +14,17 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream that fails with [`Stalled`] when a write makes no progress for some time.
 #[derive(Debug)]
-pub(super) struct Impatient<S> {
+pub struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
-    /// Runs while a write waits; there is none for all those that do not.
+    limit: Duration,
+    /// Runs while a write waits; streams that do not wait have no timer.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-/// The other end takes nothing.
+/// The error of a write that the other end did not take in time, within an [`io::Error`] of the kind
+/// [`TimedOut`](io::ErrorKind::TimedOut).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stalled;
+pub struct Stalled;
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,9 +34,10 @@ impl fmt::Display for Stalled {
 
 impl std::error::Error for Stalled {}
 
-impl<S> Impatient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+impl<S> WriteTimeout<S> {
+    /// Wraps a stream. `limit` is the longest that a write may wait without any progress.
+    pub fn new(stream: S, limit: Duration) -> Self {
+        Self { stream, limit, waiting: None }
     }
 
     fn judge<T>(
@@ -47,14 +49,14 @@ impl<S> Impatient<S> {
             self.waiting = None;
             return written;
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let limit = self.limit;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(waiting.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Stalled)))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -64,7 +66,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -89,7 +91,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        // Sockets have nothing to flush, so this must not end what a write began to count.
+        // Sockets have nothing to flush, so a successful flush must not reset the timer that a write started.
         if self.waiting.is_some() && flushed.is_ready() {
             return flushed;
         }
@@ -109,10 +111,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_for_the_whole_time_is_given_up_and_a_slow_one_is_not() {
+    async fn a_client_that_takes_nothing_for_the_whole_time_is_given_up_and_a_slow_one_is_not() {
         let (near, mut far) = duplex(16);
-        let patience = Duration::from_secs(30);
-        let mut stream = Impatient::new(near, patience);
+        let limit = Duration::from_secs(30);
+        let mut stream = WriteTimeout::new(near, limit);
         let writing = tokio::spawn(async move {
             let result = stream.write_all(&[0; 64]).await;
             (result, stream)
@@ -120,7 +122,7 @@ mod tests {
         let mut taken = [0; 16];
         for _ in 0..3 {
             // pause: the clock is the test's own.
-            sleep(patience - Duration::from_secs(1)).await;
+            sleep(limit - Duration::from_secs(1)).await;
             far.read_exact(&mut taken).await.unwrap();
         }
         let (result, mut stream) = writing.await.unwrap();
@@ -129,6 +131,6 @@ mod tests {
         let before = tokio::time::Instant::now();
         let error = stream.write_all(&[0; 1]).await.unwrap_err();
         assert!(error.get_ref().is_some_and(|e| e.is::<Stalled>()), "{error}");
-        assert_eq!(before.elapsed(), patience);
+        assert_eq!(before.elapsed(), limit);
     }
 }

@@ -1,25 +1,24 @@
-//! Connections that the agent ends by itself, counted by what was wrong with them.
+//! Connections that the server ends by itself, counted by what was wrong with them.
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::stall::Stalled;
-use crate::observe::{Collect, Metric, Sink, number};
+use crate::Stalled;
+use crate::metrics::{Metric, Sink, number};
 
-/// Why a connection was ended.
+/// Why the server ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shed {
-    /// No whole request came in time, at its beginning or after another.
+pub enum Shed {
+    /// No whole request came in time, at the beginning or after another one.
     Idle,
-    /// Its client took nothing of an answer for too long.
+    /// The client took nothing of an answer for too long.
     Stalled,
-    /// Its client's host does not acknowledge anything any more.
+    /// The client's host does not acknowledge anything any more.
     Vanished,
-    /// TLS did not come about.
+    /// The TLS handshake failed or took too long.
     Handshake,
-    /// Its place went to a client with fewer connections.
+    /// The connection's slot went to a client with fewer connections.
     Crowded,
 }
 
@@ -37,26 +36,20 @@ impl Shed {
         }
     }
 
-    /// What an error of a connection means; `None` when its client ended it.
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout) {
-                return Some(Self::Idle);
-            }
-            if let Some(error) = error.downcast_ref::<io::Error>()
-                && error.kind() == io::ErrorKind::TimedOut
-            {
-                let is_stall = error.get_ref().is_some_and(|inner| inner.is::<Stalled>());
-                return Some(if is_stall { Self::Stalled } else { Self::Vanished });
-            }
-            cause = error.source();
+    /// What an error of a stream means; `None` when the client ended the connection, or the error is not the
+    /// stream's.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        let error = error.downcast_ref::<io::Error>()?;
+        if error.kind() != io::ErrorKind::TimedOut {
+            return None;
         }
-        None
+        let is_stall = error.get_ref().is_some_and(|inner| inner.is::<Stalled>());
+        Some(if is_stall { Self::Stalled } else { Self::Vanished })
     }
 }
 
-/// How many there were of each.
+/// The number of connections that were ended for each reason.
 #[derive(Debug, Default)]
 pub(super) struct Sheds([AtomicU64; Shed::ALL.len()]);
 
@@ -66,16 +59,10 @@ impl Sheds {
             self.0[at].fetch_add(1, Ordering::Relaxed);
         }
     }
-}
 
-#[derive(Debug)]
-pub(super) struct ShownSheds(pub(super) Arc<Sheds>);
-
-impl Collect for ShownSheds {
-    fn collect(&self, sink: &mut Sink<'_>) {
-        let shed = Metric::counter("http_connections_shed", "Connections ended by the agent");
-        let counts = Shed::ALL.iter().zip(&self.0.0);
+    pub(super) fn collect(&self, metric: &Metric, sink: &mut Sink<'_>) {
+        let counts = Shed::ALL.iter().zip(&self.0);
         let value = |counter: &AtomicU64| number(counter.load(Ordering::Relaxed));
-        sink.values(&shed, counts.map(|(s, n)| ([("reason", s.as_str())], value(n))));
+        sink.values(metric, counts.map(|(s, n)| ([("reason", s.as_str())], value(n))));
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Of this process, which counts as started now.
     pub(super) fn new() -> Self {
         Self { started: Instant::now(), started_at: SystemTime::now() }
     }

@@ -1,4 +1,4 @@
-//! The agent itself: where to begin, how it fares, its metrics, its API described.
+//! The agent itself: where to begin, its state, its metrics, its API described.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
+use dunlin_shell::metrics::CONTENT_TYPE;
 
 use super::problem::Problem;
 use super::{App, encoded_json, json, present, read};
-use crate::observe;
 
 const INDEX: &str = "\
 Dunlin agent.
@@ -24,7 +24,7 @@ GET /metrics                   OpenMetrics
 GET /api/openapi.json          every call, described
 ";
 
-/// Tells whoever opens the address where to go.
+/// Tells people that open the address where to go.
 pub(super) async fn index() -> &'static str {
     INDEX
 }
@@ -109,7 +109,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
     let text = app.observer.scrape().map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
     })?;
-    let content_type = HeaderValue::from_static(observe::CONTENT_TYPE);
+    let content_type = HeaderValue::from_static(CONTENT_TYPE);
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 

@@ -20,14 +20,14 @@ const CHUNK_OCTETS: usize = 16 << 10;
 /// One service as it is to be told.
 #[derive(Debug)]
 pub(super) enum State {
-    /// It is there.
+    /// The service is there.
     Present(Arc<ServiceView>),
-    /// It is not, since this index.
+    /// The service is not there, since this index.
     Absent(ServiceName, u64),
 }
 
 impl State {
-    /// When it came to be so.
+    /// The index since which it is so.
     pub(super) fn index(&self) -> u64 {
         match self {
             Self::Present(service) => service.index,
@@ -35,7 +35,7 @@ impl State {
         }
     }
 
-    /// Of what service.
+    /// The service's name.
     pub(super) fn name(&self) -> &ServiceName {
         match self {
             Self::Present(service) => &service.name,
@@ -70,9 +70,9 @@ impl State {
 pub(super) struct Batch {
     states: Peekable<std::vec::IntoIter<State>>,
     form: Form,
-    /// Comes before the first state, until it was taken.
+    /// What comes before the first state, until it was taken.
     head: Vec<u8>,
-    /// Comes after the last state, until it was taken.
+    /// What comes after the last state, until it was taken.
     tail: &'static [u8],
 }
 

@@ -1,9 +1,9 @@
-//! Services as bytes, encoded once for all who want the same.
+//! Services as bytes, encoded once for all clients that want the same.
 //!
 //! Ten thousand watchers of one service, and every lookup until it changes again, share one encoding. An
 //! entry holds the very view it was made from, so it can never be taken for another's. Not more than two
 //! generations of entries are kept: when the young one is full it becomes the old one, whose entries
-//! go unless somebody asks for them meanwhile.
+//! go unless a client asks for them meanwhile.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,9 +18,9 @@ use super::filter::Filter;
 use super::present;
 
 /// Entries of one generation.
-const ENTRIES: usize = 4096;
-/// Octets of one generation's encodings; a single larger one is kept alone.
-const OCTETS: usize = 32 << 20;
+const MAX_ENTRIES: usize = 4096;
+/// Octets of the encodings of one generation; a single larger one is kept alone.
+const MAX_OCTETS: usize = 32 << 20;
 
 /// A service as bytes: a whole `change` event, of which the JSON is a part.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Generations {
         if let Some(replaced) = self.young.insert(key, encoded) {
             self.young_octets -= replaced.event.len();
         }
-        if self.young.len() >= ENTRIES || self.young_octets >= OCTETS {
+        if self.young.len() >= MAX_ENTRIES || self.young_octets >= MAX_OCTETS {
             self.old = std::mem::take(&mut self.young);
             self.young_octets = 0;
         }

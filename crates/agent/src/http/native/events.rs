@@ -9,16 +9,15 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use dunlin_api as api;
+use dunlin_shell::{Origin, Slot};
 use futures_util::stream;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::sleep;
 
 use super::App;
-use super::authorize::Peer;
 use super::problem::Problem;
 use super::read;
 use super::watch::{KEEP_ALIVE, event_stream, last_event_id};
-use crate::shares::Place;
 
 /// What happened, and what happens.
 #[utoipa::path(
@@ -37,7 +36,7 @@ use crate::shares::Place;
 )]
 pub(super) async fn follow_events(
     State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
+    Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -50,13 +49,13 @@ pub(super) async fn follow_events(
             _ => return Err(read::unknown_parameter(&name, "known is follow")),
         };
     }
-    let Some(place) = app.event_streams.take(peer.client()) else {
+    let Some(slot) = app.event_streams.take(origin.client()) else {
         return Err(Problem::busy("there are too many readers of events"));
     };
     let (past, news) = app.handle.shared().events.follow(0);
     let (missed, past) = after(past.into(), last_event_id(&headers));
     let news = is_following.then_some(news);
-    let reader = Reader { app, past, news, missed, place };
+    let reader = Reader { app, past, news, missed, slot };
     let chunks = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), reader))
@@ -83,7 +82,7 @@ struct Reader {
     past: VecDeque<Arc<api::Event>>,
     news: Option<broadcast::Receiver<Arc<api::Event>>>,
     missed: u64,
-    place: Place,
+    slot: Slot,
 }
 
 impl Reader {
@@ -104,7 +103,7 @@ impl Reader {
                 Err(RecvError::Closed) => None,
             },
             () = self.app.closing.cancelled() => None,
-            () = self.place.lost() => None,
+            () = self.slot.lost() => None,
             () = sleep(self.app.limits.keep_alive) => Some(KEEP_ALIVE),
         }
     }

@@ -1,30 +1,30 @@
-//! Which instances of a service a client wants.
+//! The instances of a service that a client wants.
 
 use dunlin_core::catalog::{Endpoint, ServiceView};
 use dunlin_core::model::{Health, ZoneName, limits};
 
 use super::problem::Problem;
 
-/// Which health a client wants.
+/// The health that a client wants instances to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) enum Wanted {
-    /// Those that answers hold: healthy ones, and those that guard or panic mode put there.
+    /// Instances that answers hold: healthy ones, and those that guard or panic mode put there.
     #[default]
     Healthy,
-    /// Those without any complaint.
+    /// Instances without any complaint.
     Passing,
-    /// All that are registered.
+    /// All instances that are registered.
     Any,
 }
 
-/// Which instances a client wants. The default is what lookups answer: all healthy ones of all zones.
+/// The instances that a client wants. The default is what lookups answer: all healthy ones of all zones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Filter {
-    /// One zone alone, or all.
+    /// One zone alone, or all zones.
     pub(super) zone: Option<ZoneName>,
-    /// With which health.
+    /// Instances of this health.
     pub(super) wanted: Wanted,
-    /// How many at most, nearest first.
+    /// The greatest number of instances, nearest first.
     pub(super) limit: Option<usize>,
     /// Tags that an instance must have, sorted.
     tags: Vec<String>,

@@ -9,14 +9,14 @@ use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Interest};
 use dunlin_core::model::ServiceName;
+use dunlin_shell::Origin;
 use tokio::time::{Instant, sleep_until};
 
-use super::authorize::Peer;
 use super::filter::Filter;
-use super::measure::Waited;
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, encoded_json};
+use crate::http::server::Waited;
 
 /// The catalog's index at the moment of the answer, also when there is no service to carry one.
 const INDEX_HEADER: HeaderName = HeaderName::from_static("dunlin-index");
@@ -48,7 +48,7 @@ const PARAMETERS: &str = "known are zone, health, tag, limit, index and wait";
 )]
 pub(super) async fn lookup_service(
     State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
+    Extension(origin): Extension<Origin>,
     Segments(name): Segments<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -60,7 +60,7 @@ pub(super) async fn lookup_service(
     };
     // It lies in what the connection has read, which would be kept as long as it is.
     drop(uri);
-    let view = wait(&app, peer, &name, index, wish.wait).await?;
+    let view = wait(&app, origin, &name, index, wish.wait).await?;
     let mut response = answer(&app, &view, &name, &wish.filter);
     response.extensions_mut().insert(Waited);
     Ok(response)
@@ -119,7 +119,7 @@ fn answer(app: &App, view: &CatalogView, name: &ServiceName, filter: &Filter) ->
 /// The view once it differs for the service from what the client knows, or as it is when time is up.
 async fn wait(
     app: &App,
-    peer: Peer,
+    origin: Origin,
     name: &ServiceName,
     index: u64,
     wait: Duration,
@@ -127,18 +127,18 @@ async fn wait(
     let shared = app.handle.shared();
     let deadline = Instant::now() + wait;
     let watcher = shared.watchers.watch(Interest::Services(vec![name.clone()]));
-    let mut place = None;
+    let mut slot = None;
     loop {
         let view = shared.view.load_full();
         if has_news(&view, name, index) || Instant::now() >= deadline {
             return Ok(view);
         }
         let too_many = || Err(Problem::busy("there are too many watches and long polls"));
-        place = place.or_else(|| app.watches.take(peer.client()));
-        let (Some(watcher), Some(place)) = (&watcher, &place) else { return too_many() };
+        slot = slot.or_else(|| app.watches.take(origin.client()));
+        let (Some(watcher), Some(slot)) = (&watcher, &slot) else { return too_many() };
         tokio::select! {
             () = watcher.changed() => {}
-            () = place.lost() => return too_many(),
+            () = slot.lost() => return too_many(),
             () = sleep_until(deadline) => {}
             () = app.closing.cancelled() => return Ok(shared.view.load_full()),
         }
@@ -153,7 +153,7 @@ fn has_news(view: &CatalogView, name: &ServiceName, index: u64) -> bool {
     }
     match view.service(name) {
         Some(service) => service.index > index,
-        // Who knows nothing waits for the service to come.
+        // A client that knows nothing waits for the service to come.
         None if index == 0 => false,
         None => match view.removed_since(index) {
             Some(mut removed) => removed.any(|(_, removed)| removed == name),

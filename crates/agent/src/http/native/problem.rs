@@ -1,4 +1,4 @@
-//! Why a request was not carried out, as its sender reads it: a status, what was wrong, what would be right.
+//! Why a request was not carried out, as its client reads it: a status, what was wrong, what would be right.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -92,7 +92,7 @@ pub(super) async fn put_provider(
                 .hint("PUT /api/instances/ID registers single instances"));
         }
     }
-    let (set, _slot) = read::large_body::<api::ProviderSet>(&app, request).await?;
+    let (set, _slot) = read::body_and_slot::<api::ProviderSet>(&app, request).await?;
     let ttl = set.ttl.as_deref().map(time_to_live).transpose()?;
     let instances = registrations(&app, set.instances, &provider)?;
     let put = |reply| Command::PutProvider { provider, instances, ttl, reply };

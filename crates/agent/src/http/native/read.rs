@@ -1,28 +1,23 @@
-//! Reads what clients send: path segments, queries, bodies. Everything has a limit and a deadline, and what
-//! is wrong with it is said in one sentence that names the place.
+//! Reads what clients send: path segments, queries, JSON bodies. What is wrong with it is said in one sentence that
+//! names the place.
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dunlin_core::model::{ServiceName, ZoneName};
-use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, timeout_at};
 
+use super::App;
 use super::filter::{Filter, Wanted};
 use super::problem::Problem;
-use super::{App, BODY_OCTETS, PROVIDER_BODY_OCTETS};
 
-/// The longest that a body which is too large is still read, so that its sender gets to see the answer.
-const DISCARD_OCTETS: usize = 64 << 20;
 /// Bodies above this are parsed off the threads that answer lookups.
-const PARSE_INLINE_OCTETS: usize = 256 << 10;
+const MAX_INLINE_OCTETS: usize = 256 << 10;
 
 /// The variable parts of a path.
 pub(super) struct Segments<T>(pub(super) T);
@@ -125,20 +120,20 @@ pub(super) async fn body<T>(app: &App, request: Request) -> Result<T, Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    let (bytes, _slot) = raw_body(app, request, BODY_OCTETS).await?;
+    let (bytes, _slot) = raw_body(app, request).await?;
     parse_whole(bytes).await
 }
 
-/// Reads a JSON body that may be large. The slot is to be kept until the request is answered: what was read
+/// Reads a JSON body that may be large. The caller keeps the slot until the request is answered: what was read
 /// lives as long, and waits for a driver that may be slow.
-pub(super) async fn large_body<T>(
+pub(super) async fn body_and_slot<T>(
     app: &App,
     request: Request,
 ) -> Result<(T, SemaphorePermit<'_>), Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    let (bytes, slot) = raw_body(app, request, PROVIDER_BODY_OCTETS).await?;
+    let (bytes, slot) = raw_body(app, request).await?;
     Ok((parse_whole(bytes).await?, slot))
 }
 
@@ -149,7 +144,7 @@ where
     if bytes.is_empty() {
         return Err(Problem::bad("body: it is empty").hint("send a JSON object"));
     }
-    if bytes.len() <= PARSE_INLINE_OCTETS {
+    if bytes.len() <= MAX_INLINE_OCTETS {
         return parse(&bytes);
     }
     let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
@@ -163,7 +158,7 @@ pub(super) async fn optional_body<T>(app: &App, request: Request) -> Result<Opti
 where
     T: DeserializeOwned,
 {
-    let (bytes, _slot) = raw_body(app, request, BODY_OCTETS).await?;
+    let (bytes, _slot) = raw_body(app, request).await?;
     if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some) }
 }
 
@@ -172,7 +167,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let at = error.valid_up_to();
         Problem::bad(format!("body: not UTF-8 at octet {at}")).hint("JSON is UTF-8 (RFC 8259)")
     })?;
-    // serde would also take a list of the fields' values in their order; nobody means that.
+    // serde would also take a list of the fields' values in their order, which no client means.
     if text.trim_start().starts_with('[') {
         return Err(Problem::bad("body: a list").hint("send a JSON object"));
     }
@@ -188,69 +183,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-async fn raw_body(
-    app: &App,
-    request: Request,
-    most: usize,
-) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
-    let (parts, body) = request.into_parts();
-    require_json(&parts.headers)?;
-    let slots = if most > BODY_OCTETS { &app.large_bodies } else { &app.bodies };
-    let Ok(Ok(slot)) = tokio::time::timeout(app.limits.queue_timeout, slots.acquire()).await else {
-        return Err(Problem::busy("too many request bodies are being read"));
-    };
-    let deadline = Instant::now() + app.limits.body_timeout;
-    match timeout_at(deadline, collect(&parts.headers, body, most)).await {
-        Ok(read) => read.map(|bytes| (bytes, slot)),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("body: not complete after {:?}", app.limits.body_timeout),
-        )
-        .hint("nothing was changed; send the whole body at once")),
-    }
-}
-
-async fn collect(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Bytes, Problem> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
-    let declared: usize = declared.and_then(|v| v.parse().ok()).unwrap_or(0);
-    if declared > most {
-        // Whoever asks first (`Expect: 100-continue`) need not send anything.
-        if !headers.contains_key(header::EXPECT) {
-            discard(&mut body).await;
-        }
-        return Err(too_large(most));
-    }
-    let mut bytes = BytesMut::with_capacity(declared);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            let error = Problem::bad(format!("body: it could not be read: {error}"));
-            error.hint("the body ends before its declared length, or its framing is wrong")
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > most {
-            discard(&mut body).await;
-            return Err(too_large(most));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
-}
-
-/// Reads on without keeping anything. A sender that is still writing when the connection closes would
-/// get a reset instead of the answer.
-async fn discard(body: &mut Body) {
-    let mut read = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, Bytes::len);
-        if read > DISCARD_OCTETS {
-            return;
-        }
-    }
-}
-
-fn too_large(most: usize) -> Problem {
-    let error = format!("body: larger than {} MiB", most >> 20);
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error).hint("nothing was changed")
+async fn raw_body(app: &App, request: Request) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
+    require_json(request.headers())?;
+    Ok(app.bodies.read(request).await?)
 }
 
 /// Bodies are JSON. What `curl -d` says by itself is let through, as is saying nothing.

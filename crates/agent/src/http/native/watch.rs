@@ -16,20 +16,19 @@ use bytes::Bytes;
 use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Interest, ServiceView};
 use dunlin_core::model::ServiceName;
+use dunlin_shell::{Origin, Slot};
 use futures_util::stream;
 use tokio::time::sleep;
 
 use super::App;
-use super::authorize::Peer;
 use super::batch::{Batch, State};
 use super::filter::Filter;
 use super::problem::Problem;
 use super::read::{self, Segments};
 use crate::Watcher;
-use crate::shares::Place;
 
 /// Services that one watch may name.
-const NAMES: usize = 1024;
+const MAX_NAMES: usize = 1024;
 pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Watch one service.
@@ -53,7 +52,7 @@ pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 )]
 pub(super) async fn watch_service(
     With(app): With<Arc<App>>,
-    Extension(peer): Extension<Peer>,
+    Extension(origin): Extension<Origin>,
     Segments(name): Segments<String>,
     headers: HeaderMap,
     uri: Uri,
@@ -66,7 +65,7 @@ pub(super) async fn watch_service(
             return Err(read::unknown_parameter(&parameter, known));
         }
     }
-    start(app, peer, Wish::One(name), filter, &headers)
+    start(app, origin, Wish::One(name), filter, &headers)
 }
 
 /// Watch several services, or all.
@@ -90,7 +89,7 @@ pub(super) async fn watch_service(
 )]
 pub(super) async fn watch_services(
     With(app): With<Arc<App>>,
-    Extension(peer): Extension<Peer>,
+    Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -105,12 +104,12 @@ pub(super) async fn watch_services(
     }
     names.sort_unstable();
     names.dedup();
-    if names.len() > NAMES {
-        return Err(Problem::bad(format!("query: {} services; at most {NAMES}", names.len()))
+    if names.len() > MAX_NAMES {
+        return Err(Problem::bad(format!("query: {} services; at most {MAX_NAMES}", names.len()))
             .hint("without parameters a watch tells of all services"));
     }
     let wish = if names.is_empty() { Wish::All } else { Wish::Some(names) };
-    start(app, peer, wish, filter, &headers)
+    start(app, origin, wish, filter, &headers)
 }
 
 /// An answer that is a stream of events.
@@ -131,12 +130,12 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<u64> {
 
 fn start(
     app: Arc<App>,
-    peer: Peer,
+    origin: Origin,
     wish: Wish,
     filter: Filter,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let Some(place) = app.watches.take(peer.client()) else {
+    let Some(slot) = app.watches.take(origin.client()) else {
         return Err(Problem::busy("there are too many watches and long polls"));
     };
     let shared = app.handle.shared();
@@ -153,7 +152,7 @@ fn start(
     let resumable = |id: &u64| *id <= view.index() && view.removed_since(*id).is_some();
     let told = last_event_id(headers).filter(resumable);
     drop(view);
-    let watch = Watch { app, place, watcher, wish, filter, told, batch: Batch::default() };
+    let watch = Watch { app, slot, watcher, wish, filter, told, batch: Batch::default() };
     let chunks = stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), watch))
@@ -161,7 +160,7 @@ fn start(
     Ok(event_stream(Body::from_stream(chunks)))
 }
 
-/// Which services a watch tells of.
+/// The services that a watch tells of.
 #[derive(Debug)]
 enum Wish {
     One(ServiceName),
@@ -172,7 +171,7 @@ enum Wish {
 /// One client's watch.
 struct Watch {
     app: Arc<App>,
-    place: Place,
+    slot: Slot,
     watcher: Watcher,
     wish: Wish,
     filter: Filter,
@@ -182,7 +181,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next piece to send; none when the agent stops, or the place goes to another client.
+    /// The next piece to send; none when the agent stops, or the slot goes to another client.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(chunk) = self.batch.next(&self.app.encodings, &self.filter) {
@@ -197,7 +196,7 @@ impl Watch {
             tokio::select! {
                 () = self.watcher.changed() => {}
                 () = self.app.closing.cancelled() => {}
-                () = self.place.lost() => return None,
+                () = self.slot.lost() => return None,
                 () = sleep(self.app.limits.keep_alive) => return Some(KEEP_ALIVE),
             }
         }

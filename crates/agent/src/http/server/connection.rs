@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2, whichever its client begins with, ended when it idles or the agent stops.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,6 +12,8 @@ use axum::body::Body;
 use axum::http::Version;
 use axum::response::Response;
 use bytes::Bytes;
+use dunlin_shell::listen::{Ending, Serve, Shed};
+use dunlin_shell::{Origin, Slot};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,74 +21,77 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
-use super::Limits;
-use super::authorize::Peer;
 use super::preface::Begun;
-use super::shed::Shed;
-use crate::shares::Place;
+use crate::http::limits::Limits;
 
 /// Octets of a request's head, and of an answer's body that a slow client makes us hold. A watch of a
 /// thousand services has to name them all in its head.
-const BUFFER_OCTETS: usize = 128 << 10;
+const MAX_BUFFER_OCTETS: usize = 128 << 10;
 /// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 256;
 /// Octets of answers that are held for a slow stream of HTTP/2.
-const STREAM_BUFFER_OCTETS: usize = 64 << 10;
+const MAX_STREAM_BUFFER_OCTETS: usize = 64 << 10;
 /// Octets that an HTTP/2 client may send ahead, on one stream and on all together.
 const STREAM_WINDOW_OCTETS: u32 = 256 << 10;
 const CONNECTION_WINDOW_OCTETS: u32 = 1 << 20;
 /// How often an HTTP/2 client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const PING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How connections are served; one for all of them.
-pub(super) struct Connection {
+/// How connections are served; one value for all of them.
+pub(in crate::http) struct Connection {
     router: Router,
     http1: Builder<TokioExecutor>,
     http2: Builder<TokioExecutor>,
     idle_timeout: Duration,
-    pub(super) shutdown: CancellationToken,
-    /// Cuts off what has not ended in time.
-    pub(super) abort: CancellationToken,
+    ending: Ending,
+    refusal: &'static [u8],
 }
 
 impl Connection {
-    pub(super) fn new(router: Router, limits: &Limits, shutdown: CancellationToken) -> Self {
+    /// Serves these calls. `refusal` is the whole answer, head and body, to a connection that is one too many.
+    pub(in crate::http) fn new(
+        router: Router,
+        limits: &Limits,
+        ending: Ending,
+        refusal: &'static [u8],
+    ) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
             // Runs from the end of the last request, so it ends idle connections as well.
             .header_read_timeout(limits.idle_timeout)
-            .max_buf_size(BUFFER_OCTETS);
+            .max_buf_size(MAX_BUFFER_OCTETS);
         http.http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(u32::try_from(BUFFER_OCTETS).unwrap_or(u32::MAX))
-            .max_send_buf_size(STREAM_BUFFER_OCTETS)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(MAX_BUFFER_OCTETS).unwrap_or(u32::MAX))
+            .max_send_buf_size(MAX_STREAM_BUFFER_OCTETS)
             .initial_stream_window_size(STREAM_WINDOW_OCTETS)
             .initial_connection_window_size(CONNECTION_WINDOW_OCTETS)
             .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL);
-        let (idle_timeout, abort) = (limits.idle_timeout, CancellationToken::new());
+            .keep_alive_timeout(PING_TIMEOUT);
         let (http1, http2) = (http.clone().http1_only(), http.http2_only());
-        Self { router, http1, http2, idle_timeout, shutdown, abort }
+        Self { router, http1, http2, idle_timeout: limits.idle_timeout, ending, refusal }
+    }
+}
+
+impl Serve for Connection {
+    fn refusal(&self) -> &[u8] {
+        self.refusal
     }
 
-    /// Serves one connection until either side ends it, or its place is lost; why, if it was not its client.
-    pub(super) async fn serve<S>(
-        self: Arc<Self>,
-        stream: S,
-        peer: Peer,
-        place: &Place,
-    ) -> Option<Shed>
+    async fn serve<S>(self: Arc<Self>, stream: S, origin: Origin, slot: &Slot) -> Option<Shed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, http1, http2, idle_timeout, shutdown, abort } = &*self;
+        let Self { router, http1, http2, idle_timeout, ending, refusal: _ } = &*self;
+        let Ending { shutdown, abort } = ending;
         let begun = tokio::select! {
             begun = Begun::read(stream) => begun.ok()?,
-            () = place.lost() => return Some(Shed::Crowded),
+            () = slot.lost() => return Some(Shed::Crowded),
             () = shutdown.cancelled() => return None,
             () = sleep(*idle_timeout) => return Some(Shed::Idle),
         };
@@ -93,7 +99,7 @@ impl Connection {
         let router = TowerToHyperService::new(router.clone());
         let seen = Arc::clone(&activity);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(origin);
             let tracked = (request.version() == Version::HTTP_2).then(|| Open::new(&seen));
             seen.begun.fetch_add(1, Ordering::Relaxed);
             let answer = router.call(request.map(Body::new));
@@ -113,11 +119,11 @@ impl Connection {
             tokio::select! {
                 ended = connection.as_mut() => {
                     let error = ended.err()?;
-                    let shed = Shed::of(&*error);
+                    let shed = shed_of(&*error);
                     tracing::debug!(error, ?shed, "a connection ended");
                     return shed;
                 }
-                () = place.lost() => return Some(Shed::Crowded),
+                () = slot.lost() => return Some(Shed::Crowded),
                 () = shutdown.cancelled(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
@@ -139,7 +145,22 @@ impl Connection {
     }
 }
 
-/// What a connection's requests are doing.
+/// What an error of a connection means; `None` when its client ended it.
+fn shed_of(error: &(dyn Error + 'static)) -> Option<Shed> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout) {
+            return Some(Shed::Idle);
+        }
+        if let Some(shed) = Shed::of(error) {
+            return Some(shed);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The state of a connection's requests, to tell idle and stalled connections from busy ones.
 #[derive(Debug, Default)]
 struct Activity {
     begun: AtomicU64,
@@ -187,7 +208,7 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request of HTTP/2 that is being answered.
 struct Open {
     activity: Arc<Activity>,
     is_parked: bool,

@@ -1,4 +1,4 @@
-//! Which version of HTTP a client begins with, told by its first octets (RFC 9113 §3.4).
+//! Tells by the first octets of a connection which version of HTTP its client speaks (RFC 9113 §3.4).
 //!
 //! The octets are given back together with those that follow them: hyper keeps a buffer of twice the size for a
 //! connection whose first read was short, and ten thousand watches have ten thousand buffers.
@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// What an HTTP/2 client sends before all else.
+/// The octets with which every HTTP/2 client begins.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream of which the first octets were looked at, and will be read once more.
+/// A stream whose first octets were looked at, and will be read once more.
 #[derive(Debug)]
 pub(super) struct Begun<S> {
     stream: S,
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
 
-    /// What is told of a client that sends these pieces one after the other, and what is read then.
+    /// Whether a client that sends these pieces one after the other is taken for HTTP/2, and what is read from it.
     async fn told(pieces: &[&[u8]]) -> (bool, Vec<u8>) {
         let (mut client, server) = tokio::io::duplex(64);
         let send = async {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_stops_within_the_preface_or_leaves_it_is_no_http2_client() {
+    async fn a_client_that_stops_within_the_preface_or_leaves_it_does_not_speak_http2() {
         for octets in
             [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", b"PRI * HTTP/2.0\r\n\r\nSM\r\nX"]
         {

@@ -2,35 +2,47 @@
 //!
 //! A hostile site can let its own name resolve to 127.0.0.1 and then talk to whatever listens there as if it
 //! were itself, with the site's name in `Host`. While the API listens on loopback alone, only names that no
-//! stranger can own are taken: addresses, single labels such as `localhost`, and names in the agent's domain.
+//! stranger can own are accepted: addresses, single labels such as `localhost`, and names in the agent's domain.
 //! An API that listens beyond loopback is reached by names that only its operator knows.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::Request;
+use axum::http::header;
 use axum::http::uri::Authority;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 
-use super::App;
-use super::problem::Problem;
+use super::{Reason, Refusal};
 
-/// Refuses a `Host` that a stranger may own.
-pub(super) fn refusal(app: &App, request: &Request) -> Option<Response> {
-    let identity = &app.handle.shared().identity;
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let authority = request.uri().authority().cloned();
-    let authority = authority.or_else(|| named.and_then(|host| host.parse::<Authority>().ok()));
-    let is_trusted = authority.is_none_or(|a| is_own(a.host(), &identity.domain));
-    if is_trusted || !identity.api.ip().is_loopback() {
-        return None;
-    }
-    let error = "the API on loopback does not answer to this host name";
-    let hint = "ask for 127.0.0.1 or localhost; pages of other sites may not speak to the agent";
-    Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, error).hint(hint).into_response())
+/// The names by which this host is asked.
+#[derive(Debug, Clone)]
+pub(in crate::http) struct OwnNames {
+    domain: String,
+    is_on_loopback: bool,
 }
 
-/// Whether nobody else can make this name resolve to where they like.
+impl OwnNames {
+    /// Of an API that listens here, and of an agent that answers for this domain.
+    pub(in crate::http) fn new(domain: String, listen: SocketAddr) -> Self {
+        Self { domain, is_on_loopback: listen.ip().is_loopback() }
+    }
+
+    /// Refuses a `Host` that a stranger may own.
+    pub(super) fn refusal(&self, request: &Request) -> Option<Refusal> {
+        let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = request.uri().authority().cloned();
+        let authority = authority.or_else(|| named.and_then(|host| host.parse::<Authority>().ok()));
+        let is_trusted = authority.is_none_or(|a| is_own(a.host(), &self.domain));
+        if is_trusted || !self.is_on_loopback {
+            return None;
+        }
+        let error = "the API on loopback does not answer to this host name";
+        let hint =
+            "ask for 127.0.0.1 or localhost; pages of other sites may not speak to the agent";
+        Some(Refusal::new(Reason::ForeignHost, error, hint))
+    }
+}
+
+/// Whether no stranger can make this name resolve to an address of the stranger's choice.
 fn is_own(host: &str, domain: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -40,11 +52,11 @@ fn is_own(host: &str, domain: &str) -> bool {
 }
 
 #[cfg(test)]
-mod unit {
+mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_no_stranger_can_own_are_taken() {
+    fn only_names_that_no_stranger_can_own_are_accepted() {
         for own in
             ["127.0.0.1", "[::1]", "localhost", "LOCALHOST.", "web-1", "n1.node.dunlin.internal"]
         {
