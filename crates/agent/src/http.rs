@@ -2,7 +2,7 @@
 //!
 //! `server` is the machinery that all calls share: connections, the gate in front of each call, rights, measures,
 //! bodies. `native` is Dunlin's own API. A dialect adds routes, each behind the gate with a declaration of what it
-//! needs ([`server::Call`]), and costs no line in `server`. The same routes are served over TCP and over the local
+//! needs (`server::Call`), and costs no line in `server`. The same routes are served over TCP and over the local
 //! socket, with HTTP/1.1 and HTTP/2 (prior knowledge) on each.
 //!
 //! Always holds: a slow client costs one connection's buffers and no queue; every wait has an end.
