@@ -1,7 +1,7 @@
-//! Who may do what over the API: what a caller is granted, and what grants it.
+//! Rights over the API: what a caller may do, and what gives it that.
 //!
 //! A caller comes over TCP, with a token or without, or over the local socket as a user of this host.
-//! [`Access::grant`] makes a [`Grant`] of that. Reading and administering are judged by the call alone, at
+//! [`Access::grant`] makes a [`Grant`] of the caller's [`Origin`] and [`Credential`]. Reading and administering are judged by the call alone, at
 //! the edge; whether a service may be registered is judged by the driver, which alone knows what a
 //! statement replaces. Nothing here knows HTTP.
 
@@ -10,41 +10,32 @@ mod grant;
 mod scope;
 mod token;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dunlin_core::config::{ApiConfig, SocketUsers};
+use dunlin_shell::Origin;
 
 pub use file::{SharedTokens, TokensError};
 pub use grant::Grant;
 pub use scope::{Scope, ScopeError};
 pub use token::{BadTokens, NewToken, Tokens};
 
-/// Where a caller is.
+/// What a caller shows to say who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// Behind the network; certificates were checked before it could say anything.
-    Remote(SocketAddr),
-    /// On this host, as this user.
-    Local(u32),
-}
-
-/// What a caller showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown<'a> {
-    /// Nothing.
-    Nothing,
-    /// A token.
+pub enum Credential<'a> {
+    /// The caller shows nothing.
+    None,
+    /// The caller shows a token.
     Token(&'a str),
-    /// Something that is not a token.
+    /// The caller shows something that is not a token.
     Other,
 }
 
-/// The token is none that is known.
+/// A credential was shown that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownToken;
 
-/// The rules of one agent.
+/// The rules of one agent: what a caller may do.
 #[derive(Debug, Clone)]
 pub struct Access {
     tokens: Option<Arc<SharedTokens>>,
@@ -53,35 +44,35 @@ pub struct Access {
     own: u32,
 }
 
-/// Root, as whom everything is allowed.
+/// The user id of root, who may do everything.
 const ROOT: u32 = 0;
 
 impl Access {
-    /// As the settings say. `own` is the user that the agent runs as.
+    /// The rules of a configuration. `own` is the user id that the agent runs as.
     #[must_use]
     pub fn new(config: &ApiConfig, tokens: Option<Arc<SharedTokens>>, own: u32) -> Self {
         Self { tokens, socket_users: config.socket_users, own }
     }
 
-    /// What a caller may do. Without a file of tokens, what was shown says nothing.
+    /// What a caller may do. Without a file of tokens, credentials are not looked at.
     ///
     /// # Errors
-    /// When a token was shown and is not known, so that its owner does not get less without a word.
-    pub fn grant(&self, caller: Caller, shown: Shown<'_>) -> Result<Grant, UnknownToken> {
-        let by_place = match caller {
-            Caller::Remote(_) if self.tokens.is_some() => Grant::nothing(),
-            Caller::Remote(_) => Grant::everything(),
-            Caller::Local(user) if user == ROOT || user == self.own => Grant::everything(),
-            Caller::Local(_) => match self.socket_users {
+    /// When a credential was shown and is not known, so that its owner does not get less without a word.
+    pub fn grant(&self, origin: Origin, shown: Credential<'_>) -> Result<Grant, UnknownToken> {
+        let by_place = match origin {
+            Origin::Remote(_) if self.tokens.is_some() => Grant::nothing(),
+            Origin::Remote(_) => Grant::everything(),
+            Origin::Local(user) if user == ROOT || user == self.own => Grant::everything(),
+            Origin::Local(_) => match self.socket_users {
                 SocketUsers::Admin => Grant::everything(),
                 SocketUsers::Read => Grant::reading(),
             },
         };
         let Some(tokens) = &self.tokens else { return Ok(by_place) };
         match shown {
-            Shown::Nothing => Ok(by_place),
-            Shown::Other => Err(UnknownToken),
-            Shown::Token(token) => {
+            Credential::None => Ok(by_place),
+            Credential::Other => Err(UnknownToken),
+            Credential::Token(token) => {
                 tokens.current().find(token).map(|g| g.or(by_place)).ok_or(UnknownToken)
             }
         }
@@ -96,12 +87,12 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
 
-    const REMOTE: Caller =
-        Caller::Remote(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1));
+    const REMOTE: Origin =
+        Origin::Remote(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1));
 
     fn access(users: SocketUsers, tokens: Option<&str>) -> Access {
         let config = ApiConfig { socket_users: users, ..ApiConfig::default() };
@@ -114,11 +105,11 @@ mod tests {
         let access = access(SocketUsers::Read, None);
         for (caller, is_admin) in [
             (REMOTE, true),
-            (Caller::Local(0), true),
-            (Caller::Local(5380), true),
-            (Caller::Local(7), false),
+            (Origin::Local(0), true),
+            (Origin::Local(5380), true),
+            (Origin::Local(7), false),
         ] {
-            let grant = access.grant(caller, Shown::Token("whatever")).unwrap();
+            let grant = access.grant(caller, Credential::Token("whatever")).unwrap();
             assert!(grant.may_read());
             assert_eq!(grant.may_administer(), is_admin, "{caller:?}");
         }
@@ -129,15 +120,18 @@ mod tests {
         let token = NewToken::generate().unwrap();
         let scopes = [Scope::parse("register:web").unwrap()];
         let access = access(SocketUsers::Read, Some(&token.entry("deploy", &scopes)));
-        assert!(!access.grant(REMOTE, Shown::Nothing).unwrap().may_read());
-        assert_eq!(access.grant(REMOTE, Shown::Token("dunlin_guess")), Err(UnknownToken));
-        assert_eq!(access.grant(Caller::Local(7), Shown::Other), Err(UnknownToken));
-        for caller in [REMOTE, Caller::Local(7)] {
-            let grant = access.grant(caller, Shown::Token(token.secret())).unwrap();
+        assert!(!access.grant(REMOTE, Credential::None).unwrap().may_read());
+        assert_eq!(access.grant(REMOTE, Credential::Token("dunlin_guess")), Err(UnknownToken));
+        assert_eq!(access.grant(Origin::Local(7), Credential::Other), Err(UnknownToken));
+        for caller in [REMOTE, Origin::Local(7)] {
+            let grant = access.grant(caller, Credential::Token(token.secret())).unwrap();
             assert!(grant.may_read() && grant.may_register_some() && !grant.may_administer());
         }
         assert!(
-            access.grant(Caller::Local(0), Shown::Token(token.secret())).unwrap().may_administer()
+            access
+                .grant(Origin::Local(0), Credential::Token(token.secret()))
+                .unwrap()
+                .may_administer()
         );
     }
 }

@@ -28,6 +28,7 @@ use std::{io, thread};
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::dns::Settings;
+use dunlin_shell::FairLimit;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
@@ -41,7 +42,6 @@ use self::streams::Streams;
 #[doc(hidden)]
 pub use self::worker::Bare;
 use self::worker::Shared;
-use crate::shares::Shares;
 
 /// Tries to find a port that is free for both UDP and TCP, when asked for any.
 const ANY_PORT_TRIES: usize = 16;
@@ -208,7 +208,7 @@ impl Server {
         };
         let streams = Streams {
             shared,
-            connections: Shares::new(limits.tcp_connections),
+            connections: FairLimit::new(limits.tcp_connections),
             idle: limits.tcp_idle,
             tasks: server.tasks.clone(),
             stop: server.stop.clone(),

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::host::{Answer, Permitted, Registry, Request, RequestError};
 use dunlin_core::model::{NodeId, NodeName, ZoneName};
+pub use dunlin_shell::Problems;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::EventLog;
@@ -40,33 +41,6 @@ pub struct Identity {
     pub services_dir: PathBuf,
     /// When the agent started.
     pub started: Instant,
-}
-
-/// What is wrong right now, by what it concerns; for `status`, `readyz` and `doctor`.
-#[derive(Debug, Default)]
-pub struct Problems(Mutex<BTreeMap<String, String>>);
-
-impl Problems {
-    /// Notes a problem, or replaces what was noted under the same subject.
-    pub fn set(&self, subject: &str, problem: String) {
-        self.lock().insert(subject.to_owned(), problem);
-    }
-
-    /// Forgets it.
-    pub fn clear(&self, subject: &str) {
-        self.lock().remove(subject);
-    }
-
-    /// All of them, `subject: problem`.
-    #[must_use]
-    pub fn list(&self) -> Vec<String> {
-        self.lock().iter().map(|(subject, problem)| format!("{subject}: {problem}")).collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
-        // No code panics while holding it; if one did, the map would still be whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What is measured of one other node.

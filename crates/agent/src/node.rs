@@ -17,6 +17,8 @@ use dunlin_core::dns::Domain;
 use dunlin_core::gossip::{MembershipSettings, Peer};
 use dunlin_core::host::{Host, HostSettings, known_members};
 use dunlin_core::model::{NodeId, NodeName, NodePhase, NodeRow};
+use dunlin_shell::metrics::Observer;
+use dunlin_shell::{Nudge, systemd};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -30,15 +32,13 @@ use crate::dns;
 use crate::driver::{Driver, Queues, StartError, moment};
 use crate::handle::{Handle, Identity, Shared};
 use crate::http;
+use crate::inherited::Inherited;
 use crate::net;
 use crate::net::fence::Fence;
 use crate::net::tls::{SharedCredentials, TlsError};
-use crate::observe::Observer;
 use crate::providers::files::ServicesFolder;
 use crate::store::{Store, StoreError};
-use crate::systemd::{self, Inherited};
 use crate::watchdog::{self, Watchdog};
-use crate::watched::Nudge;
 
 /// Watches and long polls at a time. More than the API grants, since one that lost its place to another client
 /// ends a moment after that has begun.
@@ -418,7 +418,7 @@ fn observer(
     credentials: Option<&Arc<SharedCredentials>>,
     dns: Option<&dns::Server>,
 ) -> Arc<Observer> {
-    let observer = Observer::new(Arc::clone(shared));
+    let observer = crate::observe::observer(Arc::clone(shared));
     if let Some(cluster) = net {
         observer.collect(crate::observe::Cluster::new(Arc::clone(&cluster.context)));
     }

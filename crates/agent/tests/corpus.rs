@@ -17,6 +17,8 @@ mod config;
 mod dns_names;
 #[path = "../../../fuzz/targets/dns_question.rs"]
 mod dns_question;
+#[path = "../../../fuzz/targets/host_table.rs"]
+mod host_table;
 #[path = "../../../fuzz/targets/http_bodies.rs"]
 mod http_bodies;
 #[path = "../../../fuzz/targets/local_frames.rs"]
@@ -75,6 +77,7 @@ targets![
     config,
     dns_names,
     dns_question,
+    host_table,
     http_bodies,
     local_frames,
     names,

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_agent::providers::translate;
-use dunlin_agent::systemd::Inherited;
-use dunlin_agent::{Node, NodeError, NodeSettings, last_known};
+use dunlin_agent::{Inherited, Node, NodeError, NodeSettings, last_known};
 use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Interest, Scope};
 use dunlin_core::config::Config;

@@ -1,17 +1,15 @@
 //! The file of tokens, kept up to date.
 
+use std::io;
 use std::path::{Path, PathBuf};
-
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
+use dunlin_shell::{FileContents, Reload, Reloadable, Source, open_to_all};
 use thiserror::Error;
 
 use super::token::{BadTokens, Tokens};
-use crate::watched::{self, Reload};
 
-/// Why a file of tokens cannot be used. What was in use stays so.
+/// Why a file of tokens cannot be used. The tokens in use stay so.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
 pub struct TokensError {
@@ -21,14 +19,13 @@ pub struct TokensError {
 
 /// The tokens in use, replaced as a whole when the file changes.
 #[derive(Debug)]
-pub struct SharedTokens {
-    path: PathBuf,
-    current: ArcSwap<Loaded>,
-}
+pub struct SharedTokens(Reloadable<TokensFile>);
+
+#[derive(Debug)]
+struct TokensFile(PathBuf);
 
 #[derive(Debug, Default)]
 struct Loaded {
-    sum: Vec<u8>,
     mode: u32,
     tokens: Arc<Tokens>,
 }
@@ -39,45 +36,59 @@ impl SharedTokens {
     /// # Errors
     /// When it cannot be read, is not right, or every user of the host may write it.
     pub fn load(path: &Path) -> Result<Self, TokensError> {
-        let loaded = Loaded::read(path)?;
-        Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(loaded) })
+        Reloadable::load(TokensFile(path.to_owned())).map(Self)
     }
 
     #[cfg(test)]
     pub(crate) fn fixed(tokens: Tokens) -> Self {
         let loaded = Loaded { tokens: Arc::new(tokens), ..Loaded::default() };
-        Self { path: PathBuf::new(), current: ArcSwap::from_pointee(loaded) }
+        Self(Reloadable::with_value(TokensFile(PathBuf::new()), loaded))
     }
 
-    /// The newest ones.
+    /// The tokens in use.
     #[must_use]
     pub fn current(&self) -> Arc<Tokens> {
-        Arc::clone(&self.current.load().tokens)
+        Arc::clone(&self.0.current().tokens)
     }
 
-    /// What to say when every user of this host can read the file. Its sums give no token away, yet tell who
+    /// A warning when every user of this host can read the file. Its sums give no token away, yet tell who
     /// may do what.
     #[must_use]
     pub fn exposed(&self) -> Option<String> {
-        let (path, mode) = (self.path.display(), self.current.load().mode);
-        (mode & 0o004 != 0)
-            .then(|| format!("every user of this host can read {path} (mode {mode:o})"))
+        open_to_all(&self.0.source().0, self.0.current().mode, 0o004)
     }
 }
 
-impl Loaded {
-    fn read(path: &Path) -> Result<Self, TokensError> {
-        let wrong = |problem: String| TokensError { path: path.to_owned(), problem };
-        let (octets, mode) = watched::read(path).map_err(|e| wrong(e.to_string()))?;
+impl TokensFile {
+    fn wrong(&self, problem: impl ToString) -> TokensError {
+        TokensError { path: self.0.clone(), problem: problem.to_string() }
+    }
+}
+
+impl Source for TokensFile {
+    type Value = Loaded;
+    type Error = TokensError;
+
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.clone()]
+    }
+
+    fn unreadable(&self, _: &Path, error: &io::Error) -> TokensError {
+        self.wrong(error)
+    }
+
+    fn parse(&self, files: &[FileContents]) -> Result<Loaded, TokensError> {
+        let [FileContents { octets, mode, .. }] = files else {
+            unreachable!("`paths` names one file")
+        };
         if mode & 0o002 != 0 {
             let problem =
                 format!("every user of this host can write it (mode {mode:o}); chmod 640");
-            return Err(wrong(problem));
+            return Err(self.wrong(problem));
         }
-        let text = std::str::from_utf8(&octets).map_err(|_| wrong("is not UTF-8".to_owned()))?;
-        let tokens = Tokens::parse(text).map_err(|e: BadTokens| wrong(e.to_string()))?;
-        let sum = digest::digest(&digest::SHA256, &octets).as_ref().to_vec();
-        Ok(Self { sum, mode, tokens: Arc::new(tokens) })
+        let text = std::str::from_utf8(octets).map_err(|_| self.wrong("is not UTF-8"))?;
+        let tokens = Tokens::parse(text).map_err(|e: BadTokens| self.wrong(e))?;
+        Ok(Loaded { mode: *mode, tokens: Arc::new(tokens) })
     }
 }
 
@@ -85,14 +96,11 @@ impl Reload for SharedTokens {
     const WHAT: &str = "tokens";
 
     fn files(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
+        self.0.source().paths()
     }
 
     fn reload(&self) -> Result<bool, String> {
-        let new = Loaded::read(&self.path).map_err(|e| e.to_string())?;
-        let is_new = new.sum != self.current.load().sum;
-        self.current.store(Arc::new(new));
-        Ok(is_new)
+        self.0.reload().map_err(|error| error.to_string())
     }
 
     /// That the file can be read is a matter for the log and for `dunlin doctor`, no problem of the agent.

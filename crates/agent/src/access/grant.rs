@@ -7,7 +7,7 @@ use dunlin_core::model::ServiceName;
 
 use super::scope::{Prefix, Scope};
 
-/// What one caller may do; cheap to clone.
+/// What one caller may do. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     reads: bool,
@@ -16,19 +16,19 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Of whom nothing is known.
+    /// Nothing is allowed: the grant of an unknown caller.
     #[must_use]
     pub fn nothing() -> Self {
         Self { reads: false, administers: false, registers: Arc::default() }
     }
 
-    /// Look up and watch.
+    /// Lookups, watches and the agent's state are allowed.
     #[must_use]
     pub fn reading() -> Self {
         Self { reads: true, ..Self::nothing() }
     }
 
-    /// Everything.
+    /// Everything is allowed.
     #[must_use]
     pub fn everything() -> Self {
         Self { reads: true, administers: true, registers: Arc::default() }
@@ -48,7 +48,7 @@ impl Grant {
         }
     }
 
-    /// What either allows, where at most one of them names services.
+    /// Everything that one of the two grants allows. At most one of them names services.
     #[must_use]
     pub(super) fn or(self, other: Self) -> Self {
         let registers = if self.registers.is_empty() { other.registers } else { self.registers };

@@ -1,4 +1,4 @@
-//! What a token is good for.
+//! The scopes of tokens: what a token allows its owner.
 
 use std::fmt;
 
@@ -12,20 +12,20 @@ pub enum Scope {
     Read,
     /// State instances of some services: register, deregister, maintenance, drain, checks, providers.
     Register(Prefix),
-    /// Everything.
+    /// Do everything.
     Admin,
 }
 
-/// Which services.
+/// The services that a token may register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prefix {
-    /// All, written `*`.
+    /// All services, written `*`.
     Any,
-    /// Those whose first labels are these: `web` is for `web` and `web.shop`, not for `web2`.
+    /// Services whose first labels are these: `web` is for `web` and `web.shop`, not for `web2`.
     Labels(ServiceName),
 }
 
-/// Why a text is no scope.
+/// A text that is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{text:?} is not a scope; known are read, register:PREFIX (first labels of services, or *) and admin"
@@ -35,7 +35,7 @@ pub struct ScopeError {
 }
 
 impl Prefix {
-    /// Whether a service is one of them.
+    /// Whether a service is among them.
     #[must_use]
     pub fn includes(&self, service: &ServiceName) -> bool {
         match self {
@@ -52,7 +52,7 @@ impl Scope {
     /// Parses a scope as it stands in the file.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the text is not a scope.
     pub fn parse(text: &str) -> Result<Self, ScopeError> {
         let wrong = || ScopeError { text: text.chars().take(128).collect() };
         match (text, text.strip_prefix("register:")) {

@@ -1,7 +1,7 @@
-//! Tokens: how they are made, and how they are known again without being kept.
+//! Tokens: how they are made, and how they are recognised without being stored.
 //!
 //! A token is 256 random bits, so its plain SHA-256 gives away nothing and needs no salt. The file holds
-//! these sums alone; who reads the file can use none of the tokens.
+//! these sums alone, so reading the file does not allow anybody to use a token.
 
 use std::fmt::Write;
 
@@ -19,11 +19,11 @@ const MARK: &str = "dunlin_";
 /// Random octets of a token.
 const OCTETS: usize = 32;
 /// Tokens of one file. Each request with a token is compared with all.
-const MOST_TOKENS: usize = 1024;
+const MAX_TOKENS: usize = 1024;
 /// Octets of a token that a caller shows.
-const MOST_SHOWN_OCTETS: usize = 512;
+const MAX_SHOWN_OCTETS: usize = 512;
 /// Octets of a token's name.
-const MOST_NAME_OCTETS: usize = 128;
+const MAX_NAME_OCTETS: usize = 128;
 
 /// Why a file of tokens is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -31,21 +31,21 @@ pub enum BadTokens {
     /// It is not TOML, or has other keys.
     #[error("{}", .0.trim_end())]
     Syntax(String),
-    /// There are too many.
-    #[error("{0} tokens; at most {MOST_TOKENS} are allowed")]
+    /// There are more tokens than the limit.
+    #[error("{0} tokens; at most {MAX_TOKENS} are allowed")]
     TooMany(usize),
     /// A name is empty, too long, or there twice.
-    #[error("token {0:?}: a name has 1 to {MOST_NAME_OCTETS} octets and is there once")]
+    #[error("token {0:?}: a name has 1 to {MAX_NAME_OCTETS} octets and is there once")]
     Name(String),
-    /// A sum is none.
+    /// A sum is not one of SHA-256.
     #[error(
         "token {0:?}: sha256 is not 64 hexadecimal digits; `dunlin token create` prints what belongs there"
     )]
     Sum(String),
-    /// A scope is none, or there is none at all.
+    /// A scope is not known.
     #[error("token {name:?}: {error}")]
     Scope {
-        /// Whose.
+        /// The token's name.
         name: String,
         /// What is wrong with it.
         error: ScopeError,
@@ -87,15 +87,15 @@ impl Tokens {
     /// The first thing that is wrong; nothing of the file is taken then.
     pub fn parse(text: &str) -> Result<Self, BadTokens> {
         let file: File = toml::from_str(text).map_err(|e| BadTokens::Syntax(e.to_string()))?;
-        if file.token.len() > MOST_TOKENS {
+        if file.token.len() > MAX_TOKENS {
             return Err(BadTokens::TooMany(file.token.len()));
         }
         let mut names: Vec<&str> = file.token.iter().map(|entry| &*entry.name).collect();
         names.sort_unstable();
-        let is_bad = |name: &&str| name.is_empty() || name.len() > MOST_NAME_OCTETS;
+        let is_bad = |name: &&str| name.is_empty() || name.len() > MAX_NAME_OCTETS;
         let twice = names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
         if let Some(name) = names.iter().find(|n| is_bad(n)).copied().or(twice) {
-            return Err(BadTokens::Name(name.chars().take(MOST_NAME_OCTETS).collect()));
+            return Err(BadTokens::Name(name.chars().take(MAX_NAME_OCTETS).collect()));
         }
         file.token.iter().map(Token::read).collect::<Result<_, _>>().map(Self)
     }
@@ -104,7 +104,7 @@ impl Tokens {
     /// whichever it is.
     #[must_use]
     pub fn find(&self, shown: &str) -> Option<Grant> {
-        if shown.len() > MOST_SHOWN_OCTETS {
+        if shown.len() > MAX_SHOWN_OCTETS {
             return None;
         }
         let sum = digest::digest(&digest::SHA256, shown.as_bytes());
@@ -117,13 +117,13 @@ impl Tokens {
         found.cloned()
     }
 
-    /// How many there are.
+    /// The number of tokens.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none, so that nobody gets in.
+    /// Whether there are no tokens, so that no caller gets in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -147,10 +147,10 @@ impl Token {
 pub struct NewToken(String);
 
 impl NewToken {
-    /// Makes one of the system's random numbers.
+    /// Makes a token of the system's random numbers.
     ///
     /// # Errors
-    /// When the system has none.
+    /// When the system has no random numbers.
     pub fn generate() -> std::io::Result<Self> {
         let mut octets = [0; OCTETS];
         let filled = SystemRandom::new().fill(&mut octets);
@@ -242,8 +242,8 @@ mod tests {
             assert!(error.contains(said), "{said}\n{error}");
         }
         let many: String =
-            (0..=MOST_TOKENS).map(|n| token(&n.to_string(), &sum, "[\"read\"]")).collect();
-        assert_eq!(Tokens::parse(&many).unwrap_err(), BadTokens::TooMany(MOST_TOKENS + 1));
+            (0..=MAX_TOKENS).map(|n| token(&n.to_string(), &sum, "[\"read\"]")).collect();
+        assert_eq!(Tokens::parse(&many).unwrap_err(), BadTokens::TooMany(MAX_TOKENS + 1));
         assert!(Tokens::parse("").unwrap().is_empty(), "which lets nobody in");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::dns::{HEADER_OCTETS, Outcome, Shuffler, Transport, respond};
+use dunlin_shell::FairLimit;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -19,7 +20,6 @@ use super::forward::{Job, ReplyTo, failure};
 use super::random_seed;
 use super::stats::add;
 use super::worker::Shared;
-use crate::shares::Shares;
 
 /// Octets read ahead; a few pipelined questions.
 const READ_AHEAD_OCTETS: usize = 1024;
@@ -32,15 +32,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct Streams {
     pub(super) shared: Arc<Shared>,
-    pub(super) connections: Arc<Shares>,
+    pub(super) connections: Arc<FairLimit>,
     pub(super) idle: Duration,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
 impl Streams {
-    /// Accepts until cancelled. At the limit, whoever has the most streams loses the newest to one who has
-    /// fewer; else new streams are closed at once.
+    /// Accepts until cancelled. At the limit, the client with the most streams loses the newest to a client with
+    /// fewer; otherwise new streams are closed at once.
     pub(super) async fn listen(self, listener: TcpListener) {
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             let (stream, peer) = match accepted {
@@ -52,7 +52,7 @@ impl Streams {
                 }
             };
             let counters = self.shared.stats.shared();
-            let Some(place) = self.connections.take(peer.ip().into()) else {
+            let Some(slot) = self.connections.take(peer.ip().into()) else {
                 add(&counters.tcp_refused, 1);
                 continue;
             };
@@ -61,7 +61,7 @@ impl Streams {
             self.tasks.spawn(async move {
                 // Counted before the stream is closed, for whoever looks when it is.
                 let displaced = async {
-                    place.lost().await;
+                    slot.lost().await;
                     add(&this.shared.stats.shared().tcp_displaced, 1);
                 };
                 let served = async {

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod dialect;
 mod routes;
 mod server;
 mod tls;
@@ -28,6 +29,7 @@ use dunlin_core::model::{
     effective_health,
 };
 use dunlin_core::replica::Departure;
+use dunlin_shell::metrics::Observer;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -38,7 +40,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ApiCredentials, Front, Limits, Server, serve};
 use crate::access::Access;
-use crate::observe::Observer;
 use crate::{Command, Handle, Identity, Reply, Shared};
 
 /// No test waits longer than this for anything.
@@ -370,6 +371,21 @@ impl Fixture {
     }
 
     fn fronted(limits: Limits, access: Access, credentials: Option<Arc<ApiCredentials>>) -> Self {
+        Self::served_by(serve, limits, access, credentials)
+    }
+
+    fn served_by(
+        serve: impl FnOnce(
+            Front,
+            Handle,
+            Arc<Observer>,
+            Limits,
+            CancellationToken,
+        ) -> std::io::Result<Server>,
+        limits: Limits,
+        access: Access,
+        credentials: Option<Arc<ApiCredentials>>,
+    ) -> Self {
         let world = World::new();
         let (commands, mut queue) = mpsc::channel(64);
         let driver = Arc::clone(&world);
@@ -384,7 +400,7 @@ impl Fixture {
         let tcp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let unix = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let address = tcp.local_addr().unwrap();
-        let observer = Arc::new(Observer::new(Arc::clone(&world.shared)));
+        let observer = Arc::new(crate::observe::observer(Arc::clone(&world.shared)));
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let (tcp, unix) = (vec![tcp], Some(unix));

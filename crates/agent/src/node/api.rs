@@ -1,10 +1,11 @@
-//! What the API is served with: who may do what, and TLS, both kept up to date.
+//! What the API is served with: the rules of access, and TLS, both kept up to date.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use dunlin_core::config::ApiConfig;
+use dunlin_shell::{Nudge, Reload, WatchedFiles, keep_current};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -13,16 +14,15 @@ use super::NodeError;
 use crate::access::{Access, SharedTokens};
 use crate::handle::Shared;
 use crate::http::{ApiCredentials, Front};
-use crate::watched::{Nudge, Reload, Watched, keep_current};
 
-/// The files that say who may use the API.
+/// The files that say which callers may use the API.
 pub(super) struct ApiGuard {
     tokens: Option<Arc<SharedTokens>>,
     credentials: Option<Arc<ApiCredentials>>,
 }
 
 impl ApiGuard {
-    /// Reads the files, and says what is dangerous about the settings.
+    /// Reads the files, and warns of what is dangerous about the settings.
     ///
     /// # Errors
     /// When a file is not right, or one of the listeners must not be served without any.
@@ -88,7 +88,7 @@ fn keep<R: Reload>(
         Some(problem) => shared.problems.set(subject, problem),
         None => shared.problems.clear(subject),
     };
-    let watched = Watched::new(files.files());
+    let watched = WatchedFiles::new(files.files());
     let nudge = watched.nudge();
     tasks.spawn(keep_current(files, watched, report, stop.clone()));
     nudge

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dunlin_core::catalog::{NodeStatus, Standing};
 use dunlin_core::model::Health;
+use dunlin_shell::metrics::{Collect, Metric, Sink, number};
 
-use super::{Collect, Metric, Sink, number};
 use crate::Shared;
 
 #[derive(Debug)]

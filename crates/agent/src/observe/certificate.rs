@@ -1,21 +1,21 @@
-//! How long the certificate for other agents is still valid.
+//! The time for which the certificate for other agents is still valid.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use dunlin_shell::metrics::{Collect, Metric, Sink};
 use prometheus_client::registry::Unit;
 
-use super::{Collect, Metric, Sink};
 use crate::net::tls::SharedCredentials;
 
-/// Tells it of the credentials in use.
+/// Shows the time until the certificate in use ends.
 #[derive(Debug)]
 pub struct Certificate {
     credentials: Arc<SharedCredentials>,
 }
 
 impl Certificate {
-    /// Of these.
+    /// Of these credentials.
     #[must_use]
     pub fn new(credentials: Arc<SharedCredentials>) -> Self {
         Self { credentials }

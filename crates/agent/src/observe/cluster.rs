@@ -1,19 +1,20 @@
-//! How the agent and its peers get on.
+//! The exchange with other agents, in numbers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Collect, Metric, Sink, number};
+use dunlin_shell::metrics::{Collect, Metric, Sink, number};
+
 use crate::net::Context;
 
-/// Tells it of one network.
+/// Reads the counters of one network.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     context: Arc<Context>,
 }
 
 impl Cluster {
-    /// Of this one.
+    /// Of this network.
     pub(crate) fn new(context: Arc<Context>) -> Self {
         Self { context }
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Collect, Metric, Sink, number};
+use dunlin_shell::metrics::{Collect, Metric, Sink, number};
+
 use crate::dns::DnsStats;
 
 /// Reads the DNS server's counters.
@@ -12,7 +13,7 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Of this server.
+    /// Of the server with these counters.
     #[must_use]
     pub fn new(stats: Arc<DnsStats>) -> Self {
         Self { stats }

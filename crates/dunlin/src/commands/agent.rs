@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use dunlin_agent::systemd::{self, Inherited};
-use dunlin_agent::{Node, NodeSettings};
+use dunlin_agent::{Inherited, Node, NodeSettings};
 use dunlin_core::config::Config;
+use dunlin_shell::systemd;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 

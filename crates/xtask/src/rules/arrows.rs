@@ -8,10 +8,15 @@ use super::Violation;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("dunlin-core", &[]),
     ("dunlin-api", &[]),
-    ("dunlin-router", &["dunlin-core", "dunlin-api"]),
-    ("dunlin-agent", &["dunlin-core", "dunlin-api", "dunlin-router"]),
-    ("dunlin-preload", &["dunlin-api"]),
-    ("dunlin", &["dunlin-agent", "dunlin-router", "dunlin-api", "dunlin-core"]),
+    ("dunlin-shell", &[]),
+    ("dunlin-table", &[]),
+    ("dunlin-router", &["dunlin-core", "dunlin-api", "dunlin-shell"]),
+    (
+        "dunlin-agent",
+        &["dunlin-core", "dunlin-api", "dunlin-shell", "dunlin-table", "dunlin-router"],
+    ),
+    ("dunlin-preload", &["dunlin-table"]),
+    ("dunlin", &["dunlin-agent", "dunlin-router", "dunlin-shell", "dunlin-api", "dunlin-core"]),
     ("dunlin-sim", &["dunlin-core"]),
     ("xtask", &[]),
 ];

@@ -118,3 +118,29 @@ async fn on_the_socket_the_user_counts() {
     let put = request(Method::PUT, "/api/instances/w", r#"{"service":"web","port":1}"#);
     Answer::read(fixture.send_unix(put).await).await.assert_error(403, "root");
 }
+
+#[tokio::test]
+async fn what_does_not_exist_is_told_to_callers_with_the_right_alone() {
+    let (fixture, [reader, writer, admin]) = guarded();
+    for (method, path, status, [by_none, by_reader, by_writer]) in [
+        (Method::GET, "/nowhere", 404, [401, 404, 404]),
+        (Method::POST, "/nowhere", 404, [401, 403, 403]),
+        (Method::POST, "/api/services", 405, [401, 403, 403]),
+        (Method::GET, "/api/node/drain", 405, [401, 405, 405]),
+        (Method::POST, "/api/node/drain", 405, [401, 403, 403]),
+        (Method::GET, "/api/instances/w", 405, [401, 405, 405]),
+        (Method::POST, "/api/instances/w", 405, [401, 403, 405]),
+        (Method::POST, "/api/instances/w/checks/c", 405, [401, 403, 405]),
+        (Method::PATCH, "/api/providers/p", 405, [401, 403, 405]),
+        (Method::POST, "/", 405, [401, 403, 403]),
+        (Method::DELETE, "/healthz", 405, [405, 405, 405]),
+    ] {
+        let bare = fixture.call(method.clone(), path, "").await.status;
+        assert_eq!(bare.as_u16(), by_none, "{method} {path}");
+        for (token, expected) in [(&reader, by_reader), (&writer, by_writer), (&admin, status)] {
+            let sent = bearing(method.clone(), path, "", token.secret());
+            let status = fixture.send(sent).await.status();
+            assert_eq!(status.as_u16(), expected, "{method} {path}");
+        }
+    }
+}

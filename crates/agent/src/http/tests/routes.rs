@@ -336,7 +336,7 @@ async fn metrics_count_calls_by_template_and_never_by_name() {
     fixture.get("/api/services/nosuch").await;
     fixture.get("/no/such/call").await;
     let answer = fixture.get("/metrics").await;
-    assert_eq!(answer.headers["content-type"], crate::observe::CONTENT_TYPE);
+    assert_eq!(answer.headers["content-type"], dunlin_shell::metrics::CONTENT_TYPE);
     let text = answer.text();
     for line in [
         "dunlin_http_requests_total{call=\"/api/services/{name}\",status=\"2xx\"} 1",

@@ -60,7 +60,7 @@ async fn one_connection_too_many_is_told_so() {
     assert!(metrics.text().contains(refused), "{}", metrics.text());
     drop(held);
     soon(async {
-        // A place is free again once the server noticed.
+        // A slot is free again once the server noticed.
         loop {
             let stream = TcpStream::connect(fixture.address).await.unwrap();
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));

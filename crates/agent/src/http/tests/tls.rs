@@ -1,6 +1,7 @@
 //! The API over TLS, and without interruption when its certificate changes.
 
 use dunlin_core::config::ApiTls;
+use dunlin_shell::Reload;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -11,7 +12,6 @@ use crate::http::ApiCredentials;
 use crate::net::tls::issue::{
     Issued, Validity, create_ca, create_certificate, create_certificate_for_hosts,
 };
-use crate::watched::Reload;
 
 struct Pki {
     folder: tempfile::TempDir,

@@ -1,10 +1,10 @@
-//! Long polls, watches and events: who waits, for what, and what a slow reader gets.
+//! Long polls, watches and events: what a client waits for, and what a slow reader gets.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// Waits until so many watches and long polls are open.
+/// Waits until this number of watches and long polls is open.
 async fn watchers(world: &World, count: usize) {
     soon(async {
         while world.shared.watchers.count() != count {
@@ -158,7 +158,7 @@ async fn a_watch_resumes_with_what_changed_since() {
     assert_eq!((b.data["service"].as_str(), b.ids().len()), (Some("b"), 2));
     let c = all.expect("change").await;
     assert_eq!((c.data["service"].as_str(), c.id), (Some("c"), Some(last)));
-    // Too old, and from another life: everything anew.
+    // Too old, and from another life: everything is told again.
     for id in [FIRST_INDEX - 1, last + 1] {
         let mut all = fixture.events("/api/watch", Some(id)).await;
         all.expect("snapshot").await;

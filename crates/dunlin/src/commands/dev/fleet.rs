@@ -11,8 +11,7 @@ use std::task::Poll;
 
 use anyhow::{Context as _, Result};
 use dunlin_agent::net::fence::Fence;
-use dunlin_agent::systemd::Inherited;
-use dunlin_agent::{Identity, Node, NodeSettings};
+use dunlin_agent::{Identity, Inherited, Node, NodeSettings};
 use dunlin_api::Event;
 use dunlin_core::config::{ClusterTls, Config};
 use dunlin_core::model::{NodeName, ZoneName};

@@ -18,7 +18,6 @@ use super::TlsError;
 use super::certificate::{Certificate, PeerIdentity};
 use super::stream::{Acceptor, Connector};
 use super::verify::{Authority, Refusal, Role};
-use crate::watched;
 
 /// The three files as they were read, before anything is made of them.
 pub(super) struct Contents {
@@ -52,7 +51,7 @@ impl Contents {
 pub(super) struct Fingerprint(Vec<u8>);
 
 fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
-    watched::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    dunlin_shell::read_file(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 /// A certificate with its key and authorities, checked against each other.

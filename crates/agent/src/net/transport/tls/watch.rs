@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dunlin_core::model::Timestamp;
+use dunlin_shell::WatchedFiles;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::SharedCredentials;
-use crate::watched::Watched;
 
 /// How long before its end a certificate is announced to end.
 const WARN_BEFORE: Duration = Duration::from_secs(30 * DAY);
@@ -24,7 +24,8 @@ pub async fn watch(
     stop: CancellationToken,
 ) {
     let files = credentials.files();
-    let mut watched = Watched::new(vec![files.ca.clone(), files.cert.clone(), files.key.clone()]);
+    let mut watched =
+        WatchedFiles::new(vec![files.ca.clone(), files.cert.clone(), files.key.clone()]);
     let mut reporter = Reporter { report, told: None, warned: None };
     if let Some(exposed) = credentials.current().exposed_key() {
         warn!(exposed, "the key of the cluster's certificate is not secret");
