@@ -28,7 +28,7 @@ mod digest;
 mod encoding;
 mod extent;
 mod history;
-mod row;
+mod rows;
 mod slot;
 mod table;
 #[cfg(test)]
@@ -47,7 +47,7 @@ pub use extent::Extent;
 use history::History;
 pub use history::MergeError;
 use imbl::OrdMap;
-pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
+pub use rows::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
 pub use unstored::{Piece, Unstored};
 
 use crate::model::{CheckId, InstanceId, NodeId};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::extent::Extent;
-use super::row::{RowKey, RowState, Version, approx_bytes};
+use super::rows::{RowKey, RowState, Version, approx_bytes};
 use crate::model::NodeId;
 
 /// One row of a delta.

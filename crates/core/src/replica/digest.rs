@@ -9,7 +9,7 @@ use twox_hash::XxHash3_64;
 
 use super::encoding;
 use super::extent::Extent;
-use super::row::{RowKey, RowState, Version};
+use super::rows::{RowKey, RowState, Version};
 use crate::model::NodeId;
 
 /// Over how many groups of origins digests are kept, so that two replicas find what differs without

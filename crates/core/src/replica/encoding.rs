@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::delta::{Delta, DeltaRow};
 use super::extent::Extent;
-use super::row::{Departure, NewerRow, Row, RowKey, RowState, Version};
+use super::rows::{Departure, NewerRow, Row, RowKey, RowState, Version};
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeRow};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::row::Version;
+use super::rows::Version;
 
 /// Every commit up to its head, and ranges of commits above a gap.
 ///

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::delta::{Delta, DeltaError, DeltaRow, Request};
 use super::extent::Extent;
-use super::row::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
+use super::rows::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
 use super::slot::Slot;
 use super::table::Table;
 use crate::model::{CheckId, InstanceId, NodeId};

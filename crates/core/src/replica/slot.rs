@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::row::{Entry, Place, Row, RowKey, RowState, Version};
+use super::rows::{Entry, Place, Row, RowKey, RowState, Version};
 use crate::model::Instance;
 
 /// A row with its key and its version. Most rows are instances, whose ids tell their keys: a table that held the

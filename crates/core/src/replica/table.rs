@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Included, Unbounded};
 
 use super::digest;
-use super::row::{Entry, RowKey, Version};
+use super::rows::{Entry, RowKey, Version};
 use super::slot::{Keyed, Slot};
 
 /// Rows that are listed by version however few there are.
