@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use dunlin_core::replica::{Change, Row, RowKey, RowState};
+use dunlin_core::replica::{Change, RowKey, RowState};
 
 use crate::invariants::{Violation, acknowledged};
 use crate::node::OpId;
@@ -116,16 +116,15 @@ impl Oracle {
 
 /// The stamp of a statement; each has another one.
 pub(crate) fn stamp_of(state: &RowState) -> Option<u64> {
-    let RowState::Present(row) = state else { return None };
-    match row.known() {
-        Row::Node(node) => node.meta.get("stamp").and_then(|stamp| stamp.parse().ok()),
-        Row::Instance(instance) => {
-            let stamp = instance.profile.meta.iter().find(|(key, _)| key.as_ref() == "stamp");
-            stamp.and_then(|(_, stamp)| stamp.parse().ok())
-        }
-        Row::Check(check) => check.output.parse().ok(),
-        Row::Newer(_) | Row::Other(_) => None,
+    let row = state.present()?;
+    if let Some(node) = row.node() {
+        return node.meta.get("stamp").and_then(|stamp| stamp.parse().ok());
     }
+    if let Some(instance) = row.instance() {
+        let stamp = instance.profile.meta.iter().find(|(key, _)| key.as_ref() == "stamp");
+        return stamp.and_then(|(_, stamp)| stamp.parse().ok());
+    }
+    row.check().and_then(|check| check.output.parse().ok())
 }
 
 /// The stamps of rows that are shown.

@@ -175,13 +175,11 @@ impl Driver {
         let observed = std::mem::take(&mut self.observed);
         let renewed: BTreeSet<InstanceId> =
             draft.changes.iter().filter(|c| c.is_renewed).map(|c| c.effect.id().clone()).collect();
-        let is_of_now = |key: &RowKey| match key {
-            RowKey::Check(id, check) => {
-                let registration = self.registry.registration(id);
-                registration.is_some_and(|r| r.checks.iter().any(|spec| spec.id == *check))
-                    && !renewed.contains(id)
-            }
-            RowKey::Node | RowKey::Instance(_) | RowKey::Other(_) => false,
+        let is_of_now = |key: &RowKey| {
+            let RowKey::Check(id, check) = key else { return false };
+            let registration = self.registry.registration(id);
+            registration.is_some_and(|r| r.checks.iter().any(|spec| spec.id == *check))
+                && !renewed.contains(id)
         };
         changes.extend(
             observed

@@ -121,12 +121,8 @@ impl Driver {
         for spec in specs {
             let key = CheckKey { instance: id.clone(), check: spec.id.clone() };
             let row = RowKey::Check(id.clone(), spec.id.clone());
-            let stored = match self.replica.row(self.own, &row) {
-                Some(Row::Check(row)) => Some((*row).clone()),
-                Some(Row::Node(_) | Row::Instance(_) | Row::Newer(_) | Row::Other(_)) | None => {
-                    None
-                }
-            };
+            let row = self.replica.row(self.own, &row);
+            let stored = row.as_ref().and_then(Row::check).map(|row| (**row).clone());
             self.checks.upsert(now, wall, key, spec.clone(), stored);
         }
         match effect {

@@ -92,7 +92,8 @@ pub fn load(catalog: &mut Catalog, own: NodeId, histories: &[StoredHistory]) {
     catalog.load(rows_of(histories));
     let is_own = |(origin, key, _): &(NodeId, &RowKey, _)| *origin == own && **key == RowKey::Node;
     let own_row = rows_of(histories).find(is_own);
-    if let Some((_, key, RowState::Present(Row::Node(row)))) = own_row
+    if let Some((_, key, state)) = own_row
+        && let Some(row) = state.present().and_then(Row::node)
         && row.phase == NodePhase::Left
     {
         let row = NodeRow { phase: NodePhase::Active, ..(**row).clone() };
