@@ -654,7 +654,7 @@ fn a_node_of_a_newer_version_is_known_to_be_in_its_zone() {
     let agent = net.agent(3);
     agent.exchange.handle_member(now, peer(1), true, &agent.replica);
     let RowState::Present(known) = leaving().state else { unreachable!("it is there") };
-    let newer = Row::Newer(Arc::new(NewerRow { known, rest: Box::from(*b"appended") }));
+    let newer = Row::Newer(Arc::new(NewerRow { known, rest: Box::from(*b"\0\0\0\0appended") }));
     let is_near = |net: &mut Net| net.agent(3).exchange.view.roster().sides().0.contains(&peer(1));
     assert!(!is_near(&mut net));
     net.commit(1, vec![Change { key: RowKey::Node, state: RowState::Present(newer) }]);

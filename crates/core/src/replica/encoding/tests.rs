@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replica::rows::tests::{
-    all_kinds, decode_row, gone, hex, id, key_octets, octets, state_octets,
+    APPENDED, all_kinds, decode_row, gone, hex, id, key_octets, octets, state_octets,
 };
 use crate::replica::{Departure, Replica, Request, Row, RowKey, RowState};
 
@@ -45,7 +45,7 @@ fn what_only_newer_versions_know_is_kept_and_passed_on() {
     let mut rows = all_kinds();
     for (key, state) in &mut rows {
         let mut grown = state_octets(state);
-        grown.extend(b"appended");
+        grown.extend(APPENDED);
         (_, *state) = decode_row(&key_octets(key), &grown).unwrap();
     }
     let sent = delta(rows);
@@ -61,7 +61,7 @@ fn what_only_newer_versions_know_is_kept_and_passed_on() {
         assert_eq!(row.state.known(), state);
         assert_eq!(replica.row(ORIGIN, &key).as_ref(), state.present());
     }
-    assert!(hex(&state_octets(&sent.rows[0].state)).ends_with(&hex(b"appended")));
+    assert!(hex(&state_octets(&sent.rows[0].state)).ends_with(&hex(APPENDED)));
 }
 
 #[test]

@@ -101,6 +101,10 @@ pub(in crate::replica) fn gone(key: RowKey, departure: Departure) -> (RowKey, Ro
     (key, RowState::Gone(departure))
 }
 
+/// What a newer version may have appended. It begins with the defaults of some fields, so that it still follows whatever
+/// is known of a row when fields have been appended to some kinds.
+pub(in crate::replica) const APPENDED: &[u8] = b"\0\0\0\0\0\0\0\0appended";
+
 /// One row of each kind, in the order of their keys.
 pub(in crate::replica) fn all_kinds() -> Vec<(RowKey, RowState)> {
     vec![node(), instance("web-1"), check(), other()]
@@ -148,14 +152,14 @@ fn rows_of_the_first_version_are_read_and_written_with_the_same_octets() {
 fn appended_octets_are_kept_beside_what_is_known() {
     for ((key, state), key_hex, state_hex) in golden() {
         let RowState::Present(row) = &state else { continue };
-        let grown = [&octets(state_hex)[..], b"appended"].concat();
+        let grown = [&octets(state_hex)[..], APPENDED].concat();
         let (_, read) = decode_row(&octets(key_hex), &grown).unwrap();
         assert_eq!(hex(&state_octets(&read)), hex(&grown), "{key:?}");
         let RowState::Present(Row::Newer(newer)) = &read else {
             assert!(matches!(row, Row::Other(_)), "{key:?} has no place for what is appended");
             continue;
         };
-        assert_eq!((&newer.known, &*newer.rest), (row, &b"appended"[..]));
+        assert_eq!((&newer.known, &*newer.rest), (row, APPENDED));
         assert_eq!((read.present(), read.known()), (Some(row), state.clone()));
         let known_parts =
             |row: &Row| (row.node().cloned(), row.instance().cloned(), row.check().cloned());
