@@ -7,8 +7,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use dunlin_agent::last_known;
 use dunlin_agent::store::{Store, Stored};
-use dunlin_core::model::{CheckId, CheckKind, CheckSpec, InstanceId, Mode, NodeId};
+use dunlin_core::model::{
+    CheckId, CheckKind, CheckSpec, InstanceId, Mode, NodeId, NodeName, NodePhase,
+};
 use dunlin_core::replica::{Extent, Row, RowKey, Version};
 use rusqlite::{Connection, params};
 
@@ -119,4 +122,22 @@ fn fields_that_only_newer_versions_know_do_not_damage_a_registration() {
     store(old_dir.path(), &body());
     store(new_dir.path(), &newer);
     assert_eq!(load(new_dir.path()).providers, load(old_dir.path()).providers);
+}
+
+/// The own row of a newer version, which left, is read after a downgrade.
+#[test]
+fn having_left_ends_with_a_restart_also_when_a_newer_version_said_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, own, _) = Store::open(dir.path()).unwrap();
+    drop(store);
+    let database = Connection::open(dir.path().join(Store::FILE)).unwrap();
+    let left = "00 00 026e31 026575 00 0a000001 01 00 02 0000000000000000 ff";
+    let row = params![own.as_bytes(), octets("00"), octets(left)];
+    database.execute("INSERT INTO rows VALUES (?, ?, 1, ?)", row).unwrap();
+    let history = "INSERT INTO histories (origin, head, floor) VALUES (?, 1, 0)";
+    database.execute(history, [own.as_bytes()]).unwrap();
+    drop(database);
+    let shown = last_known(dir.path()).unwrap().view;
+    let node = shown.node(&NodeName::parse("n1").unwrap()).unwrap();
+    assert_eq!(node.row.phase, NodePhase::Active);
 }

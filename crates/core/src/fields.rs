@@ -113,7 +113,7 @@ pub(crate) fn append(value: &impl Serialize, out: &mut Vec<u8>) {
         .expect("a vector takes any length, and no value here holds what postcard lacks");
 }
 
-/// Whether a value has exactly these octets: postcard reads some numbers that it would write in fewer octets. If such a
+/// Whether a value has exactly these octets: postcard reads some numbers that it would write in fewer octets. If that
 /// field were taken, older versions would pass on other octets of it than newer ones.
 fn is_written_as(value: &impl Serialize, octets: &[u8]) -> bool {
     let compared = postcard::to_extend(value, Comparison { expected: octets, is_equal: true });

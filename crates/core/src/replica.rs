@@ -79,7 +79,7 @@ pub struct Replica {
 /// A row that a node wants to write or delete in its own history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
     /// What the row becomes.
     pub state: RowState,

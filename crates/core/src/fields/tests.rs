@@ -137,7 +137,7 @@ proptest! {
         if writer <= reader {
             prop_assert!(rest.is_empty());
         }
-        // Versions after the newest one append what nobody here knows, and write every field in front of it.
+        // Versions after the newest one append what none of these versions knows, and write every field in front of it.
         let full = [write(&Value { tags: vec![1], ..value }, NEWEST), tail].concat();
         let (known, rest) = read(&full, reader).unwrap();
         prop_assert_eq!([write(&known, reader), rest.to_vec()].concat(), full);

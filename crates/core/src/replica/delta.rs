@@ -13,7 +13,7 @@ use crate::model::NodeId;
 pub struct DeltaRow {
     /// The commit that wrote the row.
     pub version: Version,
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
     /// What the commit wrote.
     pub state: RowState,

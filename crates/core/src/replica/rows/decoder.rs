@@ -24,7 +24,7 @@ pub enum RowError {
     /// The row is of a known kind and malformed, or does not belong to its key.
     #[error("malformed row {key:?}: {problem}")]
     State {
-        /// Which row.
+        /// The key of the row.
         key: RowKey,
         /// What is wrong with it.
         problem: Problem,

@@ -37,10 +37,10 @@ pub struct Entry {
 }
 
 /// A row that was written, or vanished. When a history was restated, a row may have changed in nothing but its version,
-/// and what vanished may have been a tombstone: whoever stores rows has to know of both.
+/// and what vanished may have been a tombstone: code that stores rows has to know of both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
     /// What the row is now.
     pub state: RowState,
