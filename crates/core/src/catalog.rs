@@ -323,35 +323,24 @@ impl Catalog {
     }
 
     fn take_row(&mut self, origin: NodeId, key: &RowKey, state: &RowState) {
-        let state = &state.known();
-        match (key, state) {
-            // A kind of which only newer versions know what it means.
-            (RowKey::Other(_), _) => {}
-            (RowKey::Node, RowState::Present(Row::Node(row))) => {
-                self.take_node(origin, Some(Arc::clone(row)));
+        let row = state.present();
+        // Rows of other kinds are none of the catalog's business.
+        if let RowKey::Node = key {
+            self.take_node(origin, row.and_then(Row::node).cloned());
+        } else if let RowKey::Instance(id) = key {
+            self.take_instance(origin, id, row.and_then(Row::instance));
+            if *state == RowState::Gone(Departure::Deregistered) {
+                self.deliberate.insert((origin, id.clone()));
             }
-            (RowKey::Node, RowState::Present(_) | RowState::Gone(_)) => {
-                self.take_node(origin, None);
-            }
-            (RowKey::Instance(id), RowState::Present(Row::Instance(instance))) => {
-                self.take_instance(origin, id, Some(instance));
-            }
-            (RowKey::Instance(id), state) => {
-                self.take_instance(origin, id, None);
-                if *state == RowState::Gone(Departure::Deregistered) {
-                    self.deliberate.insert((origin, id.clone()));
-                }
-            }
-            (RowKey::Check(instance, check), state) => {
-                let record = self.nodes.entry(origin).or_default();
-                let key = (instance.clone(), check.clone());
-                match state {
-                    RowState::Present(Row::Check(row)) => record.checks.insert(key, row.clone()),
-                    RowState::Present(_) | RowState::Gone(_) => record.checks.remove(&key),
-                };
-                if let Some(row) = record.instance(instance) {
-                    self.dirty.endpoint(&row.service, (origin, instance.clone()));
-                }
+        } else if let RowKey::Check(instance, check) = key {
+            let record = self.nodes.entry(origin).or_default();
+            let key = (instance.clone(), check.clone());
+            match row.and_then(Row::check) {
+                Some(row) => record.checks.insert(key, row.clone()),
+                None => record.checks.remove(&key),
+            };
+            if let Some(row) = record.instance(instance) {
+                self.dirty.endpoint(&row.service, (origin, instance.clone()));
             }
         }
     }

@@ -13,6 +13,7 @@
 pub mod catalog;
 pub mod config;
 pub mod dns;
+pub mod fields;
 pub mod gossip;
 pub mod health;
 pub mod host;

@@ -1,26 +1,29 @@
 //! Replicated rows: what every node says of itself, merged without conflicts.
 //!
 //! A node numbers its commits 1, 2, 3 … ([`Version`]); every row carries the version that last wrote
-//! it, and the higher version wins. So a node's whole state is `key → (version, row)`, and what a peer
-//! lacks is said by one number, its head, and by what came early ([`Extent`]). A [`Delta`] holds "the rows of node X above version V";
-//! overwritten versions no longer exist, so nothing needs compaction (Scuttlebutt reconciliation:
-//! van Renesse, Dumitriu, Gough, Thomas, LADIS 2008).
+//! it, and the higher version wins. So a node's whole state is `key → (version, row)`, and one number, its head,
+//! says what a peer lacks, together with the commits that arrived early ([`Extent`]). A [`Delta`] holds "the rows of
+//! node X above version V"; overwritten versions no longer exist, so nothing needs compaction (Scuttlebutt
+//! reconciliation: van Renesse, Dumitriu, Gough, Thomas, LADIS 2008).
 //!
-//! A node that lost its disk, or came back from an old copy, states its history anew in one commit above
-//! everything that its peers have heard of ([`Replica::prepare_restatement`]). Digests of contents
-//! ([`Replica::summary`]) let two replicas notice that they differ, and [`Replica::distrust`] mends it.
+//! A node that lost its disk, or was restored from an old copy, restates its history in one commit above
+//! every version that its peers know ([`Replica::prepare_restatement`]). Digests of contents
+//! ([`Replica::summary`]) let two replicas notice that they differ, and [`Replica::distrust`] repairs it.
+//!
+//! What a row holds is in `rows.rs`, with a file for each kind of row. This module knows the kinds only where it
+//! concerns the order of keys and the checks of an instance.
 //!
 //! What always holds:
 //! - [`Replica::merge`] is commutative, associative and idempotent over any order, duplication and
 //!   partition of deliveries.
 //! - Rows that were committed together become visible together. A delta that cannot show a whole
-//!   commit is held back ("staged") until what is missing has come.
+//!   commit is held back ("staged") until the missing rows have arrived.
 //! - A row of node X comes from X's own history alone; see [`MergeError::OwnHistory`].
 //! - Replicas with the same commits of a history ([`Extent`]) have the same digest of it.
 //! - The caller persists before it acknowledges; this module only computes.
 //!
-//! Shared rows (cells that any node may write, last writer wins) will ride on the same versions and
-//! heads as one more kind of [`RowKey`]; nothing of them is here yet.
+//! Rows have one writer, their node. What several nodes may write (the cells of tables) does not become rows; it has
+//! logs of its own.
 
 mod clock;
 mod delta;
@@ -28,12 +31,13 @@ mod digest;
 mod encoding;
 mod extent;
 mod history;
-mod row;
+mod rows;
 mod slot;
 mod table;
 #[cfg(test)]
 mod tests;
 mod unstored;
+mod version;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,18 +46,22 @@ pub use clock::{ClockError, HybridClock, HybridTime, MAX_AHEAD};
 pub use delta::{Delta, DeltaError, DeltaRow, Request};
 use digest::Summaries;
 pub use digest::{BUCKETS, bucket_of};
-pub use encoding::{DecodeError, Problem, RowDecoder};
+pub use encoding::DecodeError;
 pub use extent::Extent;
 use history::History;
 pub use history::MergeError;
 use imbl::OrdMap;
-pub use row::{Departure, Entry, NewerRow, Row, RowChange, RowKey, RowState, Version};
+pub use rows::{
+    Departure, Entry, NewerRow, Problem, Row, RowChange, RowDecoder, RowError, RowKey, RowState,
+};
 pub use unstored::{Piece, Unstored};
+pub use version::Version;
 
 use crate::model::{CheckId, InstanceId, NodeId};
 
-/// Rows of all histories together that may be held back at a time; what comes beyond is asked for again.
-const MAX_STAGED_IN_ALL: usize = 2_000_000;
+/// The most rows of all histories together that may be held back at a time. Further rows are refused and requested
+/// again later.
+const MAX_STAGED_TOTAL: usize = 2_000_000;
 
 /// All nodes' rows, as one node has them.
 #[derive(Debug, Clone)]
@@ -62,18 +70,18 @@ pub struct Replica {
     /// Shared between copies of a replica until one of them changes.
     histories: OrdMap<NodeId, Arc<History>>,
     summaries: Summaries,
-    /// Rows of all histories that are held back.
+    /// How many rows of all histories are held back.
     staged: usize,
-    /// Nodes that were forgotten for good: what their histories say up to here is no longer news.
+    /// Nodes that were forgotten for good, with the version up to which their history is ignored.
     forgotten: BTreeMap<NodeId, Version>,
 }
 
 /// A row that a node wants to write or delete in its own history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
-    /// What it becomes.
+    /// What the row becomes.
     pub state: RowState,
 }
 
@@ -97,9 +105,9 @@ impl Replica {
         self.own
     }
 
-    /// Puts back one node's stored rows; `extent` and `floor` are those stored with the last of them. Rows that are
-    /// not of the extent's commits are pieces of something that was not stored whole: then the history is shown, but
-    /// asked for anew, see [`Replica::distrust`].
+    /// Restores one node's stored rows; `extent` and `floor` are those stored with the last of them. Rows of commits
+    /// outside of the extent are pieces of something that was not stored whole: then the history is visible, but
+    /// requested again from the beginning, see [`Replica::distrust`].
     pub fn restore(
         &mut self,
         origin: NodeId,
@@ -111,7 +119,7 @@ impl Replica {
         self.change(origin, |history| *history = restored);
     }
 
-    /// Changes a history, and keeps the summaries true.
+    /// Changes a history, and updates the summaries.
     fn change<R>(&mut self, origin: NodeId, change: impl FnOnce(&mut History) -> R) -> R {
         let history = Arc::make_mut(self.histories.entry(origin).or_default());
         let before = summand(origin, history);
@@ -147,11 +155,11 @@ impl Replica {
         })
     }
 
-    /// Makes a commit that states the own history anew: every present own row, with the changes made, at
-    /// one version above `above` and above the own head. Its floor makes every receiver that has come no
-    /// further than `above` drop what it does not mention. For a node whose disk was lost or is an old
-    /// copy: `above` is then the newest version of its history that any peer has anything of
-    /// ([`Replica::newest`]). Not applied: persist it, then [`Replica::commit`] it.
+    /// Makes a commit that restates the own history: every present own row, with the changes made, at
+    /// one version above `above` and above the own head. Its floor makes every receiver that has got no
+    /// further than `above` drop the rows that it does not mention. For a node whose disk was lost or is an old
+    /// copy: `above` is then the newest version of its history that is known to any peer
+    /// ([`Replica::newest`]). The commit is not applied: persist it, then [`Replica::commit`] it.
     #[must_use]
     pub fn prepare_restatement(
         &self,
@@ -179,12 +187,12 @@ impl Replica {
             .expect("a commit that was just prepared is well-formed and the next one")
     }
 
-    /// Takes in what a peer sent of another node's history. Returns what became visible; empty if the
-    /// delta was known, or is held back until the rest has come.
+    /// Merges what a peer sent of another node's history. Returns what became visible; empty if the
+    /// delta was known, or is held back until the rest has arrived.
     ///
     /// # Errors
     /// When the delta is malformed, is of the own history, or a limit is reached. No visible row was changed.
-    /// What a forgotten node said before it was forgotten is no error; it is ignored.
+    /// A delta of a forgotten node from before it was forgotten is ignored without an error.
     pub fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
         delta.validate()?;
         if delta.origin == self.own {
@@ -193,7 +201,7 @@ impl Replica {
         if delta.extent.newest() <= self.forgotten_up_to(delta.origin) {
             return Ok(Vec::new());
         }
-        if !delta.is_one_whole_commit() && self.staged + delta.rows.len() > MAX_STAGED_IN_ALL {
+        if !delta.is_one_whole_commit() && self.staged + delta.rows.len() > MAX_STAGED_TOTAL {
             return Err(MergeError::Gap { from: delta.from, reach: self.head(delta.origin) });
         }
         let result = self.change(delta.origin, |history| history.merge(delta));
@@ -209,13 +217,13 @@ impl Replica {
         self.histories.get(&origin).map_or(Version::ZERO, |h| h.head())
     }
 
-    /// The commits of a node that are visible here, whole; what else is visible is not believed.
+    /// The commits of a node that are visible here as a whole; other visible rows are not trusted.
     #[must_use]
     pub fn extent(&self, origin: NodeId) -> Extent {
         self.histories.get(&origin).map(|h| h.extent().clone()).unwrap_or_default()
     }
 
-    /// What to ask a peer for, to get further.
+    /// What to request from a peer to get further.
     #[must_use]
     pub fn request(&self, origin: NodeId) -> Request {
         let nothing = Request { above: Version::ZERO, floor: Version::ZERO };
@@ -228,7 +236,7 @@ impl Replica {
         self.histories.contains_key(&origin)
     }
 
-    /// Of how many nodes something is known.
+    /// The number of nodes of which something is known.
     #[must_use]
     pub fn known(&self) -> usize {
         self.histories.len()
@@ -245,9 +253,9 @@ impl Replica {
         self.histories.get(&origin).map_or(Version::ZERO, |h| h.floor())
     }
 
-    /// The rows of a node that a peer requests, in order, of about `max_bytes` at most, yet never less
+    /// The rows of a node that a peer requests, in order, of about `max_bytes` at most, but never less
     /// than one commit. `None` if there are none. When tombstones that the peer lacks were purged, the
-    /// delta starts over from zero.
+    /// delta starts from zero.
     #[must_use]
     pub fn delta(&self, origin: NodeId, request: Request, max_bytes: usize) -> Option<Delta> {
         self.histories.get(&origin)?.delta(origin, request, max_bytes)
@@ -277,15 +285,15 @@ impl Replica {
     }
 
     /// Drops a node's tombstones up to a version. Peers that are further behind will be sent the whole
-    /// history anew. Returns the keys that were dropped.
+    /// history. Returns the keys that were dropped.
     pub fn purge_tombstones(&mut self, origin: NodeId, up_to: Version) -> Vec<RowKey> {
         let history = self.histories.get_mut(&origin);
         history.map(|h| Arc::make_mut(h).purge_tombstones(up_to)).unwrap_or_default()
     }
 
     /// What to tell peers of a node, and to compare with what they tell: which of its commits are visible here,
-    /// and the digest of its present rows; tombstones do not count, since peers purge them at different times. At
-    /// one extent everybody has the same digest, or somebody is wrong. `None` if nothing is here. O(1).
+    /// and the digest of its present rows; tombstones do not count, since peers purge them at different times. Replicas
+    /// with equal extents have equal digests, or one of them is wrong. `None` if nothing can be told. O(1).
     #[must_use]
     pub fn told(&self, origin: NodeId) -> Option<(&Extent, u64)> {
         self.histories.get(&origin)?.told()
@@ -297,7 +305,7 @@ impl Replica {
         self.told(origin).map_or(0, |(_, digest)| digest)
     }
 
-    /// Digest of everything: of each node its id and what [`Replica::told`] tells. Zero when empty. O(1).
+    /// The digest of everything: of each node's id and what [`Replica::told`] tells of it. Zero when empty. O(1).
     #[must_use]
     pub fn summary(&self) -> u64 {
         self.summaries.all()
@@ -319,14 +327,14 @@ impl Replica {
         })
     }
 
-    /// Whether everything that a delta brings is visible here.
+    /// Whether everything in a delta is visible here.
     #[must_use]
     pub fn has(&self, delta: &Delta) -> bool {
         self.histories.get(&delta.origin).is_some_and(|history| history.has(delta))
     }
 
-    /// Drops tombstones of other nodes that somebody who sent rows of them no longer has, once everything up to there
-    /// is here. Returns the keys that were dropped.
+    /// Drops tombstones of other nodes that have been purged by a peer that sent rows of them, once everything up to
+    /// that version is here. Returns the keys that were dropped.
     pub fn purge_as_others_did(&mut self) -> Vec<(NodeId, Vec<RowKey>)> {
         let due = self.histories.iter().filter_map(|(origin, history)| {
             let up_to = history.purged_by_others()?;
@@ -338,37 +346,38 @@ impl Replica {
         purged.filter(|(_, keys)| !keys.is_empty()).collect()
     }
 
-    /// Gives up rows that are held back until others come: those are asked for anew with them. For when nobody is
-    /// left who could send the others.
+    /// Gives up rows that are held back until others arrive: all of them are requested again. For when no peer is left
+    /// that could send the others.
     pub fn unstage(&mut self, origin: NodeId) {
         if self.knows(origin) {
             self.change(origin, History::unstage);
         }
     }
 
-    /// Whether a node was forgotten, so that what it said so far is ignored.
+    /// Whether a node was forgotten, so that its history so far is ignored.
     #[must_use]
     pub fn is_forgotten(&self, origin: NodeId) -> bool {
         self.forgotten_up_to(origin) > Version::ZERO && !self.knows(origin)
     }
 
-    /// The newest version of a node's history that anything here is of, be it visible, held back or
-    /// only remembered. A node that states its history anew has to go above what its peers tell here.
+    /// The newest version of a node's history that is known here, whether its rows are visible, held back or
+    /// only remembered. A node that restates its history has to go above what its peers return here.
     #[must_use]
     pub fn newest(&self, origin: NodeId) -> Version {
         let newest = self.histories.get(&origin).map_or(Version::ZERO, |h| h.newest());
         newest.max(self.forgotten_up_to(origin))
     }
 
-    /// Whether what a peer has of a node is news here: of another node, not forgotten, not all visible.
+    /// Whether a peer has something of a node that is news here: the node is another one and not forgotten, and not all
+    /// of the extent is visible.
     #[must_use]
     pub fn lacks(&self, origin: NodeId, extent: &Extent) -> bool {
         let is_new = self.histories.get(&origin).is_none_or(|history| history.lacks(extent));
         is_new && origin != self.own && extent.newest() > self.forgotten_up_to(origin)
     }
 
-    /// Throws away what is known of another node's history but keeps showing its rows. The next request
-    /// starts over from zero, and the answer of a peer that has come at least as far replaces everything.
+    /// Discards what is known of another node's history but keeps its rows visible. The next request
+    /// starts from zero, and the answer of a peer that has got at least as far replaces everything.
     /// Until then the head is zero, and nothing of that node is served to others. For a digest that
     /// differs at equal heads.
     pub fn distrust(&mut self, origin: NodeId) {
@@ -377,8 +386,8 @@ impl Replica {
         }
     }
 
-    /// Forgets another node for good. What it said so far is ignored from now on; if it comes back, it
-    /// has to state its history anew above. Returns the rows that vanish.
+    /// Forgets another node for good. Its history so far is ignored from now on; if it returns, it
+    /// has to restate its history above. Returns the rows that vanish.
     pub fn forget(&mut self, origin: NodeId) -> Vec<RowChange> {
         if origin == self.own {
             return Vec::new();
@@ -391,12 +400,12 @@ impl Replica {
         Arc::unwrap_or_clone(history).into_removals()
     }
 
-    /// The nodes that were forgotten, and up to which version of their history.
+    /// The nodes that were forgotten, with the version up to which their history is ignored.
     pub fn forgotten(&self) -> impl Iterator<Item = (NodeId, Version)> {
         self.forgotten.iter().map(|(id, up_to)| (*id, *up_to))
     }
 
-    /// Puts back a stored marker of a forgotten node.
+    /// Restores a stored marker of a forgotten node.
     pub fn restore_forgotten(&mut self, origin: NodeId, up_to: Version) {
         let marker = self.forgotten.entry(origin).or_default();
         *marker = up_to.max(*marker);

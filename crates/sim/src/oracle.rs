@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dunlin_core::host::{Registry, Request, Ticket};
 use dunlin_core::model::{CheckId, InstanceId, ProviderId, Registration};
-use dunlin_core::replica::{Row, RowKey, RowState};
+use dunlin_core::replica::{RowKey, RowState};
 
 use crate::client::LEASED;
 use crate::invariants::{Violation, acknowledged};
@@ -215,22 +215,16 @@ where
 
 /// The stamp of a statement; each has another one.
 pub(crate) fn stamp_of(state: &RowState) -> Option<u64> {
-    let RowState::Present(row) = state else { return None };
-    match row.known() {
-        Row::Node(node) => stamp_in(&node.meta),
-        Row::Instance(instance) => stamp_in(instance.profile.meta.iter()),
-        Row::Check(_) | Row::Newer(_) | Row::Other(_) => None,
-    }
+    let row = state.present()?;
+    let of_node = row.node().and_then(|node| stamp_in(&node.meta));
+    of_node.or_else(|| stamp_in(row.instance()?.profile.meta.iter()))
 }
 
 /// The status that clients pushed to a check, as a number.
 fn pushed(key: &RowKey, state: &RowState) -> Option<u64> {
-    match (key, state.present()?) {
-        (RowKey::Check(_, check), Row::Check(row)) if check.as_str() == "ttl" => {
-            (!row.is_unproven()).then_some(row.status as u64)
-        }
-        _ => None,
-    }
+    let row = state.present()?.check().filter(|row| !row.is_unproven())?;
+    let is_pushed = matches!(key, RowKey::Check(_, check) if check.as_str() == "ttl");
+    is_pushed.then_some(row.status as u64)
 }
 
 /// The stamps of rows that are shown and that clients state; the status of a check to which they push.

@@ -12,6 +12,7 @@
 //! the ages that its peer tells ([`Keyring::join`]), since it has nobody who knows less than that peer.
 
 pub mod file;
+pub(super) mod handover;
 
 use std::fmt;
 use std::time::{Duration, Instant};

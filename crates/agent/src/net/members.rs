@@ -14,13 +14,13 @@ use dunlin_core::gossip::{Frame, Lane, Liveness, Outgoing, Peer};
 use dunlin_core::host::{Members, MembersOutput, MembersSettings, PeerEvent, Trouble};
 use dunlin_core::model::NodeId;
 use dunlin_core::replica::MAX_AHEAD;
-use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::event::{Event, Request};
-use super::keyring::{self, KeyOffer, Keyring, Secret};
+use super::keyring::handover::KeyHandover;
+use super::keyring::{self, Keyring, Secret};
 use super::replay::{Freshness, ReplayGuard, Stamp, Stamper};
 use super::seal::{MAX_DATAGRAM, OpenError, Sealer};
 use super::{Context, Fault, Settings};
@@ -39,14 +39,6 @@ const NEW: Duration = Duration::from_secs(10);
 const UDP: &str = "cluster-udp";
 /// The subject under which clocks that differ are reported.
 const CLOCK: &str = "cluster-clock";
-
-/// What [`Frame::Keys`] holds.
-#[derive(Debug, Serialize, Deserialize)]
-struct KeyHandover {
-    offers: Vec<KeyOffer>,
-    /// The number of the sender's next stamp.
-    next_stamp: u64,
-}
 
 /// Starts the thread.
 pub(super) fn start(
@@ -334,8 +326,8 @@ impl Pump {
 /// Keys.
 impl Pump {
     fn take_keys(&mut self, now: Instant, from: NodeId, keys: &[u8]) {
-        let handover: KeyHandover = match postcard::take_from_bytes(keys) {
-            Ok((handover, _newer)) => handover,
+        let handover = match KeyHandover::decode(keys) {
+            Ok(handover) => handover,
             Err(error) => return self.context.report(from, Fault::Frame, &error.to_string()),
         };
         self.replay.announce(from, handover.next_stamp);
@@ -389,7 +381,7 @@ impl Pump {
     fn handover(&self, now: Instant) -> Arc<[u8]> {
         let offers = self.keyring.offers(now);
         let handover = KeyHandover { offers, next_stamp: self.stamper.next_number() };
-        postcard::to_allocvec(&handover).expect("plain data always encodes").into()
+        handover.encode().into()
     }
 
     /// Ages grow: what is saved and what the next link is told must not say that a key is younger than it is.

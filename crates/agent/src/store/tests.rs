@@ -293,9 +293,9 @@ async fn histories_become_what_is_written_even_if_they_go_back() {
     let other = NodeId::from_bytes([9; 16]);
     let ids = |stored: &Stored| -> Vec<(String, Version)> {
         let rows = stored.histories.iter().flat_map(|h| &h.rows);
-        let id = |key: &RowKey| match key {
-            RowKey::Instance(id) => id.to_string(),
-            RowKey::Node | RowKey::Check(..) | RowKey::Other(_) => String::new(),
+        let id = |key: &RowKey| {
+            let RowKey::Instance(id) = key else { panic!("{key:?} is no instance") };
+            id.to_string()
         };
         rows.map(|(key, entry)| (id(key), entry.version)).collect()
     };

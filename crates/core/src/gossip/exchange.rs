@@ -38,7 +38,7 @@ use view::View;
 use super::{Frame, Hello, Peer};
 use crate::model::{NodeId, NodeName, ZoneName};
 use crate::random::Random;
-use crate::replica::{Extent, Replica, Row, RowChange, RowKey, RowState, Version};
+use crate::replica::{Extent, Replica, Row, RowChange, RowKey, Version};
 
 /// Nodes whose rows are taken in at most.
 const MOST_ORIGINS: usize = 65_536;
@@ -257,10 +257,8 @@ impl Exchange {
             }
             return;
         }
-        let zone = match replica.row(peer.id, &RowKey::Node) {
-            Some(Row::Node(node)) => Some(node.zone.clone()),
-            Some(_) | None => None,
-        };
+        let row = replica.row(peer.id, &RowKey::Node);
+        let zone = row.as_ref().and_then(Row::node).map(|node| node.zone.clone());
         // Links are looked at with the next deadline, which is now: members may come by the thousand.
         self.view.add(now, peer, zone.as_ref());
     }
@@ -456,7 +454,7 @@ impl Exchange {
     fn tell_visible(&mut self, now: Instant, origin: NodeId, rows: Vec<RowChange>) {
         self.changed = now;
         for row in &rows {
-            if let (RowKey::Node, RowState::Present(Row::Node(node))) = (&row.key, &row.state) {
+            if let Some(node) = row.state.present().and_then(Row::node) {
                 self.view.note_zone(origin, &node.zone);
             }
         }

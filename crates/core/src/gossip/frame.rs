@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Hello, Peer};
+use crate::fields::{FieldReader, FieldWriter};
 use crate::model::NodeId;
 use crate::replica::{BUCKETS, Delta, Extent, Request};
 
-/// One message on a link. A kind that is not known is passed over, and so are octets behind what is known of a
-/// kind: that is how newer versions grow.
+/// One message on a link. Frames of unknown kinds are passed over, and so are octets behind the known fields of a
+/// frame, so that newer versions may add both. A new field has to be read by the rules of [`crate::fields`], as those
+/// of a hello are, since older agents send frames without it; elements of a list within a frame cannot grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// The first on every link, in both directions.
@@ -102,7 +104,7 @@ impl Frame {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Hello(hello) => plain(HELLO, hello),
+            Self::Hello(hello) => put_hello(hello),
             Self::Push(deltas) => with_deltas(PUSH, deltas.iter()),
             Self::Rows(deltas) => with_deltas(ROWS, deltas.iter()),
             Self::Summary(summary) => plain(SUMMARY, summary),
@@ -132,7 +134,7 @@ impl Frame {
         let (&kind, body) = octets.split_first().ok_or(FrameError::Empty)?;
         let malformed = |problem: String| FrameError::Malformed { kind, problem };
         match kind {
-            HELLO => Ok(Self::Hello(read(kind, body)?)),
+            HELLO => Ok(Self::Hello(read_hello(body).map_err(|e| malformed(e.to_string()))?)),
             PUSH => Ok(Self::Push(deltas(body).map_err(malformed)?)),
             ROWS => Ok(Self::Rows(deltas(body).map_err(malformed)?)),
             SUMMARY => Ok(Self::Summary(read(kind, body)?)),
@@ -156,6 +158,34 @@ impl Frame {
             other => Err(FrameError::UnknownKind(other)),
         }
     }
+}
+
+/// A hello grows by the rules of [`crate::fields`]: agents of different versions link to each other.
+fn put_hello(hello: &Hello) -> Vec<u8> {
+    let Hello { minor, peer, name, zone, summary, to, .. } = hello;
+    let Hello { your_generation, your_head, your_digest, has_forgotten_you, .. } = hello;
+    let receiver = (your_generation, your_head, your_digest, has_forgotten_you);
+    let mut out = vec![HELLO];
+    FieldWriter::new(&mut out, &((minor, peer, name, zone), receiver, summary, to)).finish();
+    out
+}
+
+fn read_hello(octets: &[u8]) -> Result<Hello, postcard::Error> {
+    let ((sender, receiver, summary, to), _appended) = FieldReader::new(octets)?;
+    let (minor, peer, name, zone) = sender;
+    let (your_generation, your_head, your_digest, has_forgotten_you) = receiver;
+    Ok(Hello {
+        minor,
+        peer,
+        name,
+        zone,
+        your_generation,
+        your_head,
+        your_digest,
+        has_forgotten_you,
+        summary,
+        to,
+    })
 }
 
 fn raw(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -204,6 +234,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::{NodeName, ZoneName};
+    use crate::replica::Version;
 
     #[test]
     fn a_kind_of_a_newer_version_is_told_apart_from_nonsense() {
@@ -217,6 +249,35 @@ mod tests {
         let mut octets = Frame::Summary(77).encode();
         octets.extend([1, 2, 3]);
         assert_eq!(Frame::decode(&octets), Ok(Frame::Summary(77)));
+    }
+
+    #[test]
+    fn a_hello_of_the_first_version_is_read_and_written_with_the_same_octets() {
+        let id = NodeId::from_bytes([7; 16]);
+        let hello = Hello {
+            minor: 1,
+            peer: Peer { id, generation: 300, address: ([10, 0, 0, 1], 5370).into() },
+            name: NodeName::parse("n1").unwrap(),
+            zone: ZoneName::parse("eu").unwrap(),
+            your_generation: 2,
+            your_head: Version::new(3),
+            your_digest: 4,
+            has_forgotten_you: true,
+            summary: 5,
+            to: Some(id),
+        };
+        let golden = [
+            &[HELLO, 1][..],
+            &[7; 16],
+            &[0xac, 2, 0, 10, 0, 0, 1, 0xfa, 0x29, 2, b'n', b'1', 2, b'e', b'u', 2, 3, 4, 1, 5, 1],
+            &[7; 16],
+        ];
+        let golden = golden.concat();
+        assert_eq!(Frame::Hello(hello.clone()).encode(), golden);
+        assert_eq!(postcard::to_allocvec(&hello).unwrap(), golden[1..]);
+        assert_eq!(Frame::decode(&golden), Ok(Frame::Hello(hello.clone())));
+        let newer = [&golden[..], b"appended"].concat();
+        assert_eq!(Frame::decode(&newer), Ok(Frame::Hello(hello)));
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use super::registry::Effect;
 use super::statements::InstanceChange;
 use crate::health::{CheckKey, Scheduler};
 use crate::model::{CheckSpec, InstanceId, NodeId, Registration, ServiceName};
-use crate::replica::{Replica, Row, RowKey};
+use crate::replica::{Replica, RowKey};
 
 /// The scheduler of checks, and the addresses that they are about.
 #[derive(Debug)]
@@ -54,10 +54,7 @@ impl Checks {
         for spec in specs {
             let key = CheckKey { instance: id.clone(), check: spec.id.clone() };
             let row = replica.row(own, &RowKey::Check(id.clone(), spec.id.clone()));
-            let stored = row.and_then(|row| match row {
-                Row::Check(row) => Some((*row).clone()),
-                Row::Node(_) | Row::Instance(_) | Row::Newer(_) | Row::Other(_) => None,
-            });
+            let stored = row.and_then(|row| Some((**row.check()?).clone()));
             self.scheduler.upsert(now, wall, key, spec.clone(), stored);
         }
         let is_registered = matches!(effect, Effect::Upsert(_));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Draft, Participant, Refusal, Settling};
 use super::output::Moment;
 use crate::model::{NodeId, NodeName, Timestamp};
-use crate::replica::{Replica, Row, RowKey, Version};
+use crate::replica::{Replica, RowKey, Version};
 
 /// Time between two looks for nodes that are gone for good.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
@@ -133,9 +133,9 @@ impl Lifetimes {
         if live.is_empty() || !is_settled {
             return None;
         }
-        let name_of = |origin: NodeId| match replica.row(origin, &RowKey::Node)? {
-            Row::Node(row) => Some(row.name.clone()),
-            Row::Instance(_) | Row::Check(_) | Row::Newer(_) | Row::Other(_) => None,
+        let name_of = |origin: NodeId| {
+            let row = replica.row(origin, &RowKey::Node)?;
+            row.node().map(|node| node.name.clone())
         };
         let others = replica.heads().map(|(origin, _)| origin).filter(|id| *id != replica.own());
         let (present, gone): (Vec<_>, Vec<_>) = others.partition(|origin| live.contains(origin));

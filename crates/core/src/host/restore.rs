@@ -90,20 +90,17 @@ pub fn load(catalog: &mut Catalog, own: NodeId, histories: &[StoredHistory]) {
     catalog.load(rows_of(histories));
     let is_own = |(origin, key, _): &(NodeId, &RowKey, _)| *origin == own && **key == RowKey::Node;
     let own_row = rows_of(histories).find(is_own);
-    if let Some((_, key, RowState::Present(Row::Node(row)))) = own_row
+    if let Some((_, key, state)) = own_row
+        && let Some(row) = state.present().and_then(Row::node)
         && row.phase == NodePhase::Left
     {
         let row = NodeRow { phase: NodePhase::Active, ..(**row).clone() };
-        let state = RowState::Present(Row::Node(Arc::new(row)));
+        let state = RowState::Present(row.into());
         catalog.load([(own, key, &state)]);
     }
 }
 
 fn own_instances(own: NodeId, histories: &[StoredHistory]) -> Vec<Arc<Instance>> {
     let rows = rows_of(histories).filter(|(origin, ..)| *origin == own);
-    rows.filter_map(|(_, _, state)| {
-        let Some(Row::Instance(instance)) = state.present() else { return None };
-        Some(instance.clone())
-    })
-    .collect()
+    rows.filter_map(|(_, _, state)| state.present()?.instance().cloned()).collect()
 }

@@ -11,7 +11,7 @@ use crate::catalog::{Endpoint, NodeStatus, Output as CatalogOutput};
 use crate::gossip::Liveness;
 use crate::health::Output as HealthOutput;
 use crate::model::{CheckId, CheckRow, Health, Mode, NodeId, ProviderKind, ServiceName, ZoneName};
-use crate::replica::{Row, RowKey, RowState};
+use crate::replica::{RowKey, RowState};
 
 impl Host {
     /// Shows rows of one node that became visible together.
@@ -172,7 +172,7 @@ impl Host {
         let draining = runs.filter_map(|id| registry.registration(id)).map(|registration| {
             let instance = registration.instance.clone().in_mode(Mode::Draining);
             let key = RowKey::Instance(instance.id.clone());
-            RowChange { key, state: RowState::Present(Row::Instance(Arc::new(instance))) }
+            RowChange { key, state: RowState::Present(instance.into()) }
         });
         let rows: Vec<RowChange> = draining.collect();
         self.catalog.handle_rows(moment.now, moment.wall, self.own, &rows);
@@ -210,7 +210,7 @@ impl Host {
             HealthOutput::Cancel { run } => self.outputs.push_back(Output::CancelCheck { run }),
             HealthOutput::Changed { key, row, .. } => {
                 let key = RowKey::Check(key.instance, key.check);
-                let state = RowState::Present(Row::Check(Arc::new(row)));
+                let state = RowState::Present(row.into());
                 self.participants.observed.note(moment.now, key.clone(), state.clone());
                 self.show_rows(moment, self.own, vec![RowChange { key, state }]);
             }

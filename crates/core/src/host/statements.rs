@@ -328,7 +328,7 @@ impl Statements {
             (None, Some(phase)) => NodeRow { phase, ..(*own_node(draft)?).clone() },
             (None, None) => return None,
         };
-        Some(present(RowKey::Node, Row::Node(Arc::new(row))))
+        Some(present(RowKey::Node, row.into()))
     }
 }
 
@@ -407,10 +407,7 @@ fn present(key: RowKey, row: Row) -> Change {
 }
 
 fn own_node(draft: &Draft<'_>) -> Option<Arc<NodeRow>> {
-    match draft.replica.row(draft.own, &RowKey::Node)? {
-        Row::Node(row) => Some(row),
-        Row::Instance(_) | Row::Check(_) | Row::Newer(_) | Row::Other(_) => None,
-    }
+    draft.replica.row(draft.own, &RowKey::Node)?.node().cloned()
 }
 
 fn phase_of(draft: &Draft<'_>) -> Option<NodePhase> {
@@ -440,8 +437,7 @@ fn upsert_rows(
 ) {
     let Draft { own, replica, changes, .. } = draft;
     let id = &registration.instance.id;
-    let instance = Arc::new(registration.instance.clone());
-    changes.push(present(RowKey::Instance(id.clone()), Row::Instance(instance)));
+    changes.push(present(RowKey::Instance(id.clone()), registration.instance.clone().into()));
     for check in replica.checks_of(*own, id) {
         if !registration.checks.iter().any(|spec| spec.id == check) {
             let key = RowKey::Check(id.clone(), check);
@@ -451,7 +447,7 @@ fn upsert_rows(
     for spec in &registration.checks {
         let key = RowKey::Check(id.clone(), spec.id.clone());
         if is_renewed || replica.row(*own, &key).is_none() {
-            changes.push(present(key, Row::Check(Arc::new(CheckRow::unproven(wall)))));
+            changes.push(present(key, CheckRow::unproven(wall).into()));
         }
     }
 }

@@ -39,8 +39,9 @@ impl CheckStatus {
     }
 }
 
-/// A check's replicated state: what the other nodes know of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The replicated state of a check: what other nodes know of it. How it looks as octets, and how it may grow, is said in
+/// `replica/rows/check.rs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckRow {
     /// The last status that held.
     pub status: CheckStatus,
@@ -205,6 +206,9 @@ impl CheckKind {
 }
 
 /// A check as its provider wants it: local to the node, not replicated.
+///
+/// Serde's form of it is stored as JSON within a [`Registration`](super::Registration), where the rule for new fields
+/// is stated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckSpec {
     /// Unique within the instance.

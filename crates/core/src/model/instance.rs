@@ -33,6 +33,9 @@ pub enum Mode {
 }
 
 /// One running copy of a service, as all nodes know it.
+///
+/// How it looks as a row, and how it may grow there, is said in `replica/rows/instance.rs`. Serde's form of it is part
+/// of a stored [`Registration`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Fields", into = "Fields")]
 pub struct Instance {
@@ -63,7 +66,7 @@ pub struct Profile {
     pub mode: Mode,
 }
 
-/// An instance as it is sent and stored.
+/// An instance as it stands in a stored [`Registration`]. Fields that are added here need `#[serde(default)]`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Instance")]
 struct Fields {
@@ -272,6 +275,10 @@ impl Mode {
 }
 
 /// What a provider states: an instance and how to check it.
+///
+/// The node stores registrations as JSON, which names its fields. A field that is added to a registration, to its
+/// instance or to its checks therefore takes `#[serde(default)]`, so that what an older Dunlin stored can still be read;
+/// without it, a database with registrations would count as damaged. A new kind of check is a new variant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// The instance, as all nodes will know it.

@@ -20,8 +20,9 @@ pub enum NodePhase {
     Left,
 }
 
-/// What a node says of itself to all others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a node says of itself to all others. How it looks as octets, and how it may grow, is said in
+/// `replica/rows/node.rs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRow {
     /// Unique in the cluster.
     pub name: NodeName,

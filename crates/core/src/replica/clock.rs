@@ -2,7 +2,8 @@
 //! Leone 2014). It orders what several nodes write to the same cell.
 //!
 //! What always holds: [`HybridClock::tick`] gives each time once, in growing order, and after all times that were
-//! observed, however the wall clock jumps. A peer whose clock is more than [`MAX_AHEAD`] ahead drags nobody along.
+//! observed, however the wall clock jumps. A peer whose clock is more than [`MAX_AHEAD`] ahead does not move the clocks
+//! of others.
 
 use std::time::Duration;
 
@@ -10,23 +11,23 @@ use thiserror::Error;
 
 use crate::model::Timestamp;
 
-/// How far ahead of the own wall clock another's time may be.
+/// How far the time of another node may be ahead of the own wall clock.
 pub const MAX_AHEAD: Duration = Duration::from_secs(10);
 
 /// A moment of a hybrid clock: milliseconds of wall time, then a counter within them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HybridTime {
-    /// Wall time, at least.
+    /// The wall time; it may be ahead of the clock that gave it out.
     pub wall: Timestamp,
-    /// Which moment of that time.
+    /// The number of earlier moments with the same wall time.
     pub count: u32,
 }
 
-/// A time is too far ahead: its maker's wall clock is wrong, or the own one. Nothing was changed.
+/// A time is too far ahead: the wall clock of its origin is wrong, or the own one is. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a clock is {ahead:?} ahead; {MAX_AHEAD:?} are allowed")]
 pub struct ClockError {
-    /// By how much.
+    /// By how much the time is ahead.
     pub ahead: Duration,
 }
 
@@ -37,7 +38,7 @@ pub struct HybridClock {
 }
 
 impl HybridClock {
-    /// A clock that goes on after a stored time.
+    /// A clock that continues after a stored time.
     #[must_use]
     pub fn after(last: HybridTime) -> Self {
         Self { last }
@@ -53,10 +54,10 @@ impl HybridClock {
         self.last
     }
 
-    /// Takes a time that another node gave out, so that what is written here next comes after it.
+    /// Takes a time that another node gave out, so that the next time of this clock comes after it.
     ///
     /// # Errors
-    /// When it is too far ahead of the wall clock.
+    /// When the time is too far ahead of the wall clock.
     pub fn observe(&mut self, wall: Timestamp, seen: HybridTime) -> Result<(), ClockError> {
         let ahead = seen.wall.since(wall);
         if ahead > MAX_AHEAD {

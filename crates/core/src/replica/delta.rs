@@ -4,32 +4,33 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::extent::Extent;
-use super::row::{RowKey, RowState, Version, approx_bytes};
+use super::rows::{RowKey, RowState, approx_octets};
+use super::version::Version;
 use crate::model::NodeId;
 
-/// One row of a delta.
+/// A row in a delta, with the commit that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeltaRow {
-    /// The commit that wrote it.
+    /// The commit that wrote the row.
     pub version: Version,
-    /// Which row.
+    /// The key of the row.
     pub key: RowKey,
-    /// What it wrote.
+    /// What the commit wrote.
     pub state: RowState,
 }
 
 /// The rows of one node with versions above `from` up to `to`, as the sender had them, and, when `to` is the
 /// head of its extent, those of all commits above.
 ///
-/// Rows that were overwritten later are missing from it. Who has all commits that the sender's rows reflect sees
-/// no half commit.
+/// Rows that were overwritten later are missing from it. A receiver that has all commits which the sender's rows reflect
+/// sees no half commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
-    /// Whose history.
+    /// The node whose history this is.
     pub origin: NodeId,
-    /// Rows at or below this version are not in it. Zero: it states the history from its beginning.
+    /// The delta holds no rows at or below this version. If it is zero, the delta states the history from the beginning.
     pub from: Version,
-    /// It covers commits up to here.
+    /// The delta covers commits up to this version.
     pub to: Version,
     /// The commits that the sender's rows reflected when it made this delta.
     pub extent: Extent,
@@ -42,52 +43,52 @@ pub struct Delta {
 /// What a replica lacks of a node's history, to ask a peer for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Everything up to here has come.
+    /// Everything up to this version has arrived.
     pub above: Version,
-    /// Set while a history is being stated anew from zero: the floor of those who state it.
-    /// A peer that has purged no further goes on where the last one stopped.
+    /// The floor of the peers that state a history from zero, while one is being restated; otherwise zero. A peer that
+    /// has purged no further continues where the last one stopped.
     pub floor: Version,
 }
 
-/// Why a delta cannot be one. The sender is at fault; nothing was changed.
+/// Why a delta is not valid. The sender is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeltaError {
     /// `from < to <= head` and `floor <= head` do not hold. `from` may be `to` if there is something above.
     #[error("versions out of order: from {from}, to {to}, head {head}, floor {floor}")]
     Versions {
-        /// As sent.
+        /// The field `from`, as sent.
         from: Version,
-        /// As sent.
+        /// The field `to`, as sent.
         to: Version,
-        /// The extent's, as sent.
+        /// The head of the extent, as sent.
         head: Version,
-        /// As sent.
+        /// The field `floor`, as sent.
         floor: Version,
     },
     /// The ranges above the head are too many or not in order.
     #[error("the commits above version {head} are not in order")]
     Extent {
-        /// The extent's, as sent.
+        /// The head of the extent, as sent.
         head: Version,
     },
-    /// A row's version is outside of the delta, or rows are not in order, or one comes twice.
+    /// A row's version is outside of the delta, or rows are not in order, or one occurs twice.
     #[error("row {key:?} at version {version} is out of order or range")]
     Order {
-        /// The row.
+        /// The key of the row.
         key: RowKey,
-        /// Its version.
+        /// The version of the row.
         version: Version,
     },
-    /// A row holds something else than its key says.
+    /// A row holds something other than its key says.
     #[error("row {key:?} holds something of another kind")]
     Kind {
-        /// The row.
+        /// The key of the row.
         key: RowKey,
     },
 }
 
 impl Delta {
-    /// Checks what every delta must hold.
+    /// Checks the rules that hold for every delta.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -117,21 +118,21 @@ impl Delta {
         Ok(())
     }
 
-    /// About how many octets it has when it is encoded.
+    /// About how many octets the delta has when it is encoded.
     #[must_use]
     pub fn approx_octets(&self) -> usize {
-        40 + self.rows.iter().map(|row| approx_bytes(&row.key, &row.state)).sum::<usize>()
+        40 + self.rows.iter().map(|row| approx_octets(&row.key, &row.state)).sum::<usize>()
     }
 
-    /// Whether it is exactly one commit with nothing missing, so that it may be shown before what came
-    /// earlier has arrived. Without its tombstones it would not be.
+    /// Whether the delta is exactly one commit with nothing missing, so that it may be shown before earlier commits have
+    /// arrived. A commit without its tombstones is not whole.
     #[must_use]
     pub fn is_one_whole_commit(&self) -> bool {
         let is_last = self.extent.newest() == self.to;
         self.from.next() == self.to && is_last && self.floor <= self.from
     }
 
-    /// Whether it is the last one of what the sender has, so that it holds what came early, too.
+    /// Whether the delta is the last one of what the sender has, so that it also holds the commits above the head.
     #[must_use]
     pub fn is_last(&self) -> bool {
         self.to == self.extent.head()

@@ -2,18 +2,18 @@
 //!
 //! A row's hash is XXH3-64 of its octets as in an encoded delta: version, key, state. A node's digest
 //! is the wrapping sum over its present rows, so that order does not count and a change costs one
-//! subtraction and one addition. The hash guards against mistakes, not against malice: who may send
-//! rows has been authenticated.
+//! subtraction and one addition. The hash guards against mistakes, not against malice: senders of rows
+//! have been authenticated.
 
 use twox_hash::XxHash3_64;
 
-use super::encoding;
 use super::extent::Extent;
-use super::row::{RowKey, RowState, Version};
+use super::rows::{RowKey, RowState, put_row};
+use super::version::Version;
 use crate::model::NodeId;
 
-/// Over how many groups of origins digests are kept, so that two replicas find what differs without
-/// listing all.
+/// The number of groups of origins with a digest of their own, so that two replicas find what differs without
+/// listing everything.
 pub const BUCKETS: usize = 64;
 
 /// The group that a node belongs to: the low 6 bits of the last octet of its id.
@@ -27,14 +27,14 @@ pub(super) fn of_row(version: Version, key: &RowKey, state: &RowState) -> u64 {
     match state {
         RowState::Present(_) => {
             let mut octets = Vec::with_capacity(160);
-            encoding::put_row(&mut octets, version, key, state);
+            put_row(&mut octets, version, key, state);
             XxHash3_64::oneshot(&octets)
         }
         RowState::Gone(_) => 0,
     }
 }
 
-/// Sums over nodes of what they are known to hold: of all, and of each bucket.
+/// Sums of what each node adds, see [`of_node`]: of all nodes, and of the nodes of each bucket.
 #[derive(Debug, Clone)]
 pub(super) struct Summaries {
     all: u64,
@@ -50,12 +50,12 @@ impl Summaries {
         self.all
     }
 
-    /// Zero for a bucket that there is not.
+    /// The sum of one bucket; zero if there is no bucket of that number.
     pub(super) fn bucket(&self, bucket: usize) -> u64 {
         self.buckets.get(bucket).copied().unwrap_or_default()
     }
 
-    /// Takes in that what a node adds, see [`of_node`], has changed.
+    /// Replaces what a node adds, see [`of_node`].
     pub(super) fn replace(&mut self, origin: NodeId, before: u64, after: u64) {
         let difference = after.wrapping_sub(before);
         self.all = self.all.wrapping_add(difference);
@@ -64,7 +64,7 @@ impl Summaries {
     }
 }
 
-/// What a node adds to the summaries, given which of its commits are here and what its rows come to.
+/// What a node adds to the summaries, given which of its commits are here and the digest of its rows.
 pub(super) fn of_node(origin: NodeId, extent: &Extent, digest: u64) -> u64 {
     let mut octets = [0; 32];
     octets[..16].copy_from_slice(origin.as_bytes());

@@ -1,8 +1,8 @@
-//! Which commits of one history: all up to a head, and some that came before those they follow.
+//! Sets of commits of one history: all up to a head, and some that arrived before the commits they follow.
 
 use serde::{Deserialize, Serialize};
 
-use super::row::Version;
+use super::version::Version;
 
 /// Every commit up to its head, and ranges of commits above a gap.
 ///
@@ -10,13 +10,13 @@ use super::row::Version;
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Extent {
     head: Version,
-    /// `(from, to]`, in order, neither touching each other nor the head.
+    /// Ranges `(from, to]` in order, which touch neither each other nor the head.
     early: Vec<(Version, Version)>,
 }
 
 impl Extent {
-    /// Ranges above a gap that an extent has at most.
-    pub const MOST_RANGES: usize = 1024;
+    /// The most ranges above a gap that an extent may have.
+    pub const MAX_RANGES: usize = 1024;
 
     /// Every commit up to this one, and none above.
     #[must_use]
@@ -31,35 +31,35 @@ impl Extent {
         extent.is_sound().then_some(extent)
     }
 
-    /// Every commit up to here is in it.
+    /// The version up to which every commit is in the extent.
     #[must_use]
     pub const fn head(&self) -> Version {
         self.head
     }
 
-    /// What else is in it: ranges above a gap, each without its first version and with its last.
+    /// The other commits in the extent: ranges above a gap, each without its first version and with its last.
     #[must_use]
     pub fn early(&self) -> &[(Version, Version)] {
         &self.early
     }
 
-    /// The highest version in it; zero when it is empty.
+    /// The highest version in the extent; zero when it is empty.
     #[must_use]
     pub fn newest(&self) -> Version {
         self.early.last().map_or(self.head, |(_, to)| *to)
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the extent holds no commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.newest() == Version::ZERO
     }
 
-    /// Whether it is written as an extent must be: somebody else may have sent it.
+    /// Whether the ranges are few enough, in order and apart. An extent from a peer or from disk may not be sound.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let mut end = self.head;
-        self.early.len() <= Self::MOST_RANGES
+        self.early.len() <= Self::MAX_RANGES
             && self.early.iter().all(|(from, to)| {
                 let is_apart = end < *from && from < to;
                 end = *to;
@@ -67,24 +67,24 @@ impl Extent {
             })
     }
 
-    /// Whether this commit is in it.
+    /// Whether the extent holds this commit.
     #[must_use]
     pub fn contains(&self, version: Version) -> bool {
         version <= self.head || self.contains_early(version)
     }
 
-    /// Whether this commit is in it, above a gap.
+    /// Whether the extent holds this commit above a gap.
     pub(super) fn contains_early(&self, version: Version) -> bool {
         self.early.iter().any(|(from, to)| *from < version && version <= *to)
     }
 
-    /// Whether all commits above `from` up to `to` are in it.
+    /// Whether the extent holds all commits above `from` up to `to`.
     pub(super) fn covers_range(&self, from: Version, to: Version) -> bool {
         let is_early = || self.early.iter().any(|range| range.0 <= from && to <= range.1);
         to <= self.head || is_early()
     }
 
-    /// Whether everything that is in the other is in this one.
+    /// Whether this extent holds every commit of the other.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let has = |(from, to): &(Version, Version)| self.covers_range((*from).max(self.head), *to);
@@ -113,7 +113,7 @@ impl Extent {
         }
     }
 
-    /// Adds everything that is in the other.
+    /// Adds every commit of the other extent.
     pub(crate) fn join(&mut self, other: &Self) {
         self.insert(Version::ZERO, other.head);
         for (from, to) in &other.early {

@@ -1,4 +1,4 @@
-//! One node's rows, as far as they are known here.
+//! The history of one node, as far as it is known here: merging, holding back, restating, serving.
 
 use std::collections::BTreeMap;
 
@@ -6,70 +6,72 @@ use thiserror::Error;
 
 use super::delta::{Delta, DeltaError, DeltaRow, Request};
 use super::extent::Extent;
-use super::row::{Departure, Entry, RowChange, RowKey, RowState, Version, approx_bytes};
+use super::rows::{Departure, Entry, RowChange, RowKey, RowState, approx_octets};
 use super::slot::Slot;
 use super::table::Table;
+use super::version::Version;
 use crate::model::{CheckId, InstanceId, NodeId};
 
-/// Rows that may be visible above a gap before no more of them are taken in: they are sent in one piece.
+/// The most rows that may be visible above a gap, since they are sent in one piece. Further commits above it are
+/// refused.
 const MAX_EARLY_ROWS: usize = 20_000;
-/// Rows that may be held back at a time.
+/// The most rows of a history that may be held back at a time.
 const MAX_STAGED_ROWS: usize = 1_000_000;
 
-/// Why a delta was not taken in. No visible row was changed.
+/// Why a delta was not merged. No visible row was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergeError {
     /// The delta is malformed; the sender is at fault.
     #[error(transparent)]
     Delta(#[from] DeltaError),
-    /// The delta is of this node's own history, for which nobody else speaks.
+    /// The delta is of this node's own history, which no other node may change.
     #[error("a peer sent rows of this node's own history")]
     OwnHistory,
-    /// The delta leaves a gap that this history cannot remember; ask for what is above the reach.
+    /// The delta leaves a gap that this history cannot remember; request what is above the reach.
     #[error("the delta starts at {from}, yet only {reach} is here")]
     Gap {
-        /// Where it starts.
+        /// The version at which the delta starts.
         from: Version,
-        /// What is here.
+        /// The version up to which everything is here.
         reach: Version,
     },
-    /// More rows are held back than fit.
+    /// More rows would have to be held back than are allowed.
     #[error("more than {MAX_STAGED_ROWS} rows are held back")]
     TooManyStaged,
 }
 
-/// A history that is being stated anew from zero, because tombstones that this node never saw are gone.
+/// A history that is being restated from zero, because tombstones that this node never received are purged.
 #[derive(Debug, Clone)]
 struct Restatement {
-    come: Extent,
+    arrived: Extent,
     floor: Version,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// The commits that the visible rows reflect, none of them in half.
+    /// The commits that the visible rows reflect, each as a whole.
     visible: Extent,
-    /// The commits that have come: the visible ones, and those that are staged.
-    come: Extent,
-    /// Tombstones up to here are gone.
+    /// The commits that have arrived: the visible ones, and those that are staged.
+    arrived: Extent,
+    /// Tombstones up to this version are purged.
     floor: Version,
-    /// Up to here they are gone at somebody who sent rows.
+    /// Tombstones up to this version are purged at a peer that sent rows.
     heard_floor: Version,
-    /// Visible rows.
+    /// The visible rows.
     rows: Table,
-    /// Rows held back until all of `needed` has come.
+    /// The rows that are held back until all of `needed` has arrived.
     staged: BTreeMap<RowKey, Entry>,
     /// The commits that the staged rows reflect.
     needed: Extent,
     restatement: Option<Restatement>,
-    /// Set while rows are shown that are not believed: the head that they had. Only somebody who has got
-    /// at least as far can tell what is true.
+    /// The head of visible rows that are not trusted, while there are any. Only a peer that has got at least
+    /// as far can tell what is true.
     distrusted: Option<Version>,
 }
 
 impl History {
-    /// `extent` is what was stored with the last of the rows: rows of other commits are pieces, and then nothing is
-    /// believed before somebody has told all of it anew.
+    /// `extent` is what was stored with the last of the rows. If there are rows of other commits, which are pieces,
+    /// nothing is trusted until a peer has sent all of it again.
     pub(super) fn restore(
         extent: Extent,
         floor: Version,
@@ -77,8 +79,8 @@ impl History {
     ) -> Self {
         let rows: Table = rows.into_iter().collect();
         let is_whole = rows.iter().all(|row| extent.contains(row.version()));
-        let come = extent.clone();
-        let mut history = Self { floor, come, visible: extent, rows, ..Self::default() };
+        let arrived = extent.clone();
+        let mut history = Self { floor, arrived, visible: extent, rows, ..Self::default() };
         if !is_whole {
             history.distrust();
         }
@@ -89,31 +91,31 @@ impl History {
         self.visible.head()
     }
 
-    /// How many rows are held back.
+    /// The number of rows that are held back.
     pub(super) fn staged(&self) -> usize {
         self.staged.len()
     }
 
-    /// The commits that are visible, whole.
+    /// The commits that are visible as a whole.
     pub(super) fn extent(&self) -> &Extent {
         &self.visible
     }
 
-    /// Whether nothing is known of it.
+    /// Whether nothing is known of this history.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { visible, come, staged, restatement, .. } = self;
-        let has_nothing = visible.is_empty() && come.is_empty() && staged.is_empty();
+        let Self { visible, arrived, staged, restatement, .. } = self;
+        let has_nothing = visible.is_empty() && arrived.is_empty() && staged.is_empty();
         has_nothing && restatement.is_none() && self.rows.len() == 0
     }
 
-    /// What to tell others: the commits that are visible here, and the digest of the rows. Who has the same
-    /// commits has the same digest, or one of the two is wrong. Nothing while the rows are not believed.
+    /// What to tell others: the commits that are visible here, and the digest of the rows. Replicas with the same
+    /// commits have the same digest, or one of them is wrong. `None` while the rows are not trusted.
     pub(super) fn told(&self) -> Option<(&Extent, u64)> {
         let is_told = self.distrusted.is_none() && !self.visible.is_empty();
         is_told.then(|| (&self.visible, self.rows.digest()))
     }
 
-    /// Whether everything that a delta brings is visible.
+    /// Whether everything in a delta is visible.
     pub(super) fn has(&self, delta: &Delta) -> bool {
         let brings_range_alone = !delta.is_last() || delta.is_one_whole_commit();
         self.visible.covers_range(delta.from, delta.to)
@@ -125,17 +127,19 @@ impl History {
         !self.visible.covers(extent)
     }
 
-    /// The newest commit that anything here is of.
+    /// The newest commit of which anything is known.
     pub(super) fn newest(&self) -> Version {
-        let extents = [self.come.newest(), self.needed.newest(), self.visible.newest()];
+        let extents = [self.arrived.newest(), self.needed.newest(), self.visible.newest()];
         let known = extents.into_iter().max().unwrap_or_default();
         known.max(self.distrusted.unwrap_or_default()).max(self.rows.newest())
     }
 
     pub(super) fn request(&self) -> Request {
         match &self.restatement {
-            Some(Restatement { come, floor }) => Request { above: come.head(), floor: *floor },
-            None => Request { above: self.come.head(), floor: Version::ZERO },
+            Some(Restatement { arrived, floor }) => {
+                Request { above: arrived.head(), floor: *floor }
+            }
+            None => Request { above: self.arrived.head(), floor: Version::ZERO },
         }
     }
 
@@ -153,14 +157,14 @@ impl History {
 
     pub(super) fn checks_of(&self, id: &InstanceId) -> impl Iterator<Item = CheckId> {
         let rows = self.rows.starting_at(RowKey::Check(id.clone(), CheckId::least()));
-        let checks = rows.map_while(move |row| match row.key() {
-            RowKey::Check(instance, check) if instance == *id => Some((row, check)),
-            RowKey::Check(..) | RowKey::Node | RowKey::Instance(_) | RowKey::Other(_) => None,
+        let checks = rows.map_while(move |row| {
+            let RowKey::Check(instance, check) = row.key() else { return None };
+            (instance == *id).then_some((row, check))
         });
         checks.filter(|(row, _)| row.is_present()).map(|(_, check)| check)
     }
 
-    /// Whether writing this would make a difference; deleting what is not there does not.
+    /// Whether writing this would make a difference. Deleting a row that does not exist makes none.
     pub(super) fn would_change(&self, key: &RowKey, state: &RowState) -> bool {
         let old = self.rows.get(key).filter(|row| row.is_present()).map(Slot::state);
         match (old, state) {
@@ -169,20 +173,21 @@ impl History {
         }
     }
 
-    /// The version of a row, if there is one.
+    /// The version of a row or tombstone, if there is one.
     fn version(&self, key: &RowKey) -> Option<Version> {
         self.rows.get(key).map(Slot::version)
     }
 
-    /// Takes in a valid delta of this history.
+    /// Merges a valid delta of this history.
     ///
-    /// A whole commit is shown at once, whatever came before it or is held back: news must not wait.
+    /// A whole commit becomes visible at once, whether or not earlier ones have arrived or are held back: news must
+    /// not wait.
     pub(super) fn merge(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
         self.heard_floor = self.heard_floor.max(delta.floor);
         if delta.is_one_whole_commit() {
             return self.merge_commit(delta);
         }
-        if delta.floor > self.come.head() || self.restatement.is_some() {
+        if delta.floor > self.arrived.head() || self.restatement.is_some() {
             self.merge_restatement(delta)
         } else {
             self.merge_continuation(delta)
@@ -191,74 +196,74 @@ impl History {
 
     fn merge_commit(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
         let mut changes = Vec::new();
-        // Among rows that are not believed, only what is newer than all of them can be shown.
+        // Among rows that are not trusted, only a commit that is newer than all of them can be shown.
         let doubted = self.distrusted.map_or(Version::ZERO, |_| self.rows.newest());
         if delta.to > self.head().max(doubted) {
             if !self.has_room_for(delta) {
-                let reach = self.come.head();
+                let reach = self.arrived.head();
                 return Err(MergeError::Gap { from: delta.from, reach });
             }
             changes = self.show(delta.rows.iter().map(|r| (r.key.clone(), entry_of(r))));
             self.visible.insert(delta.from, delta.to);
-            self.come.insert(delta.from, delta.to);
+            self.arrived.insert(delta.from, delta.to);
         }
         let Some(begun) = &self.restatement else {
             changes.extend(self.settle());
             return Ok(changes);
         };
-        if delta.from > begun.come.head() || !self.could_complete(&begun.come, delta) {
+        if delta.from > begun.arrived.head() || !self.could_complete(&begun.arrived, delta) {
             return Ok(changes);
         }
-        // It is shown, whether or not it fits into what is being stated anew.
+        // The commit is visible already, whether or not it fits into the restatement.
         changes.extend(self.merge_restatement(delta).unwrap_or_default());
         Ok(changes)
     }
 
-    /// Whether a commit may be shown: one that comes in its turn always, one above a gap if there are few.
+    /// Whether a commit may be shown: the next one always, one above a gap while there are few of those.
     fn has_room_for(&self, delta: &Delta) -> bool {
         let early_rows = || self.rows.count_above(self.head(), MAX_EARLY_ROWS);
         delta.from <= self.head()
-            || (self.come.early().len() < Extent::MOST_RANGES && early_rows() < MAX_EARLY_ROWS)
+            || (self.arrived.early().len() < Extent::MAX_RANGES && early_rows() < MAX_EARLY_ROWS)
     }
 
     fn merge_continuation(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
-        if self.come.covers(&joined(&self.come, delta)) {
+        if self.arrived.covers(&joined(&self.arrived, delta)) {
             return Ok(Vec::new());
         }
         let gap = |reach| Err(MergeError::Gap { from: delta.from, reach });
-        if !self.could_complete(&self.come, delta) {
+        if !self.could_complete(&self.arrived, delta) {
             if delta.from > self.head() {
-                return gap(self.come.head());
+                return gap(self.arrived.head());
             }
             self.unstage();
-            if delta.floor > self.come.head() {
+            if delta.floor > self.arrived.head() {
                 return self.merge_restatement(delta);
             }
         }
-        let reach = self.come.head();
-        let come = joined(&self.come, delta);
-        if delta.from > reach || come.early().len() > Extent::MOST_RANGES {
+        let reach = self.arrived.head();
+        let arrived = joined(&self.arrived, delta);
+        if delta.from > reach || arrived.early().len() > Extent::MAX_RANGES {
             return gap(reach);
         }
         self.stage(delta)?;
-        self.come = come;
+        self.arrived = arrived;
         Ok(self.settle())
     }
 
-    /// Whether the sender of a delta has what is lacking of that which another one began.
-    fn could_complete(&self, come: &Extent, delta: &Delta) -> bool {
-        let mut known = come.clone();
+    /// Whether the sender of a delta has all that is missing of what another peer began to send.
+    fn could_complete(&self, arrived: &Extent, delta: &Delta) -> bool {
+        let mut known = arrived.clone();
         known.join(&delta.extent);
         known.covers(&self.needed)
     }
 
-    /// Gives up what is held back: it is asked for anew, of whoever there is.
+    /// Gives up the rows that are held back. They are requested again, from any peer.
     pub(super) fn unstage(&mut self) {
         self.staged.clear();
         self.needed = Extent::default();
-        self.come = self.visible.clone();
-        let anew = Restatement { come: Extent::default(), floor: Version::ZERO };
-        self.restatement = self.distrusted.map(|_| anew);
+        self.arrived = self.visible.clone();
+        let from_zero = Restatement { arrived: Extent::default(), floor: Version::ZERO };
+        self.restatement = self.distrusted.map(|_| from_zero);
     }
 
     fn stage(&mut self, delta: &Delta) -> Result<(), MergeError> {
@@ -275,15 +280,16 @@ impl History {
         Ok(())
     }
 
-    /// Shows what was held back once it is whole.
+    /// Makes rows visible that were held back, once they are complete.
     fn settle(&mut self) -> Vec<RowChange> {
-        if !self.come.covers(&self.needed) {
+        if !self.arrived.covers(&self.needed) {
             return Vec::new();
         }
         self.needed = Extent::default();
-        let shown = std::mem::replace(&mut self.visible, self.come.clone());
+        let shown = std::mem::replace(&mut self.visible, self.arrived.clone());
         let mut staged = std::mem::take(&mut self.staged);
-        // Rows of commits that came by themselves meanwhile have been overwritten, be it without a trace.
+        // Commits that arrived by themselves meanwhile are visible already. Rows of theirs have been overwritten since,
+        // possibly by tombstones that are purged.
         staged.retain(|_, entry| !shown.contains(entry.version));
         let is_most = staged.len() > self.rows.len() / 2;
         let changes = self.show(staged);
@@ -293,7 +299,7 @@ impl History {
         changes
     }
 
-    /// Makes rows visible where they are newer than what is there.
+    /// Makes rows visible where they are newer than the visible ones.
     fn show(&mut self, rows: impl IntoIterator<Item = (RowKey, Entry)>) -> Vec<RowChange> {
         let mut changes = Vec::new();
         for (key, entry) in rows {
@@ -310,63 +316,63 @@ impl History {
         change
     }
 
-    /// The sender purged tombstones that this node never saw, so only a history stated from zero tells
-    /// what is gone: rows it does not mention are.
+    /// Merges a piece of a restatement. The sender purged tombstones that this node never received, so only a history
+    /// that is stated from zero tells which rows are gone: those that it does not mention.
     fn merge_restatement(&mut self, delta: &Delta) -> Result<Vec<RowChange>, MergeError> {
-        let empty = || Restatement { come: Extent::default(), floor: delta.floor };
+        let empty = || Restatement { arrived: Extent::default(), floor: delta.floor };
         let begun = self.restatement.clone().unwrap_or_else(empty);
         let gap = |reach| Err(MergeError::Gap { from: delta.from, reach });
-        // Rows of a sender that was behind the floor may have been deleted without a trace since.
+        // Rows of a sender that was behind the floor may have been deleted since, and the tombstones purged.
         if delta.extent.head() < begun.floor.max(self.distrusted.unwrap_or_default()) {
-            return gap(begun.come.head());
+            return gap(begun.arrived.head());
         }
-        // Who purged more since may miss what was deleted meanwhile: only a new start tells. The same goes for
-        // who could not complete what another one began.
-        let goes_on = delta.floor <= begun.floor.max(begun.come.head())
-            && self.could_complete(&begun.come, delta);
+        // A sender that has purged more since may lack tombstones of rows that were deleted meanwhile, and one that
+        // cannot complete what another peer began lacks commits: then the restatement starts again.
+        let goes_on = delta.floor <= begun.floor.max(begun.arrived.head())
+            && self.could_complete(&begun.arrived, delta);
         let floor = if goes_on { begun.floor } else { begun.floor.max(delta.floor) };
-        let begun = if goes_on { begun.come } else { Extent::default() };
+        let begun = if goes_on { begun.arrived } else { Extent::default() };
         let reach = begun.head();
-        let come = joined(&begun, delta);
-        if delta.from > reach || come.early().len() > Extent::MOST_RANGES {
+        let arrived = joined(&begun, delta);
+        if delta.from > reach || arrived.early().len() > Extent::MAX_RANGES {
             return gap(reach);
         }
         if reach == Version::ZERO {
             self.unstage();
         }
         self.stage(delta)?;
-        if !come.covers(&self.needed) {
-            self.restatement = Some(Restatement { come, floor });
+        if !arrived.covers(&self.needed) {
+            self.restatement = Some(Restatement { arrived, floor });
             return Ok(Vec::new());
         }
-        Ok(self.finish_restatement(come, floor))
+        Ok(self.finish_restatement(arrived, floor))
     }
 
-    /// Everything has come: what was not mentioned is gone.
-    fn finish_restatement(&mut self, come: Extent, floor: Version) -> Vec<RowChange> {
+    /// Everything has arrived: rows that were not mentioned are gone.
+    fn finish_restatement(&mut self, arrived: Extent, floor: Version) -> Vec<RowChange> {
         self.restatement = None;
         self.distrusted = None;
         self.needed = Extent::default();
         self.floor = self.floor.max(floor);
-        let reached = come.head();
+        let reached = arrived.head();
         let mut changes = self.drop_unmentioned(reached);
         for (key, entry) in std::mem::take(&mut self.staged) {
-            // At one version, too: what is stated anew may be of another mind than what was here.
+            // Also at the same version: the restatement may say something else than the row that was here.
             let is_news = |old| old < entry.version || !self.is_kept(old, reached);
             if self.version(&key).is_none_or(is_news) {
                 changes.push(self.place(key, entry));
             }
         }
-        let shown = std::mem::replace(&mut self.visible, come);
+        let shown = std::mem::replace(&mut self.visible, arrived);
         self.visible.join(&shown);
-        self.come = self.visible.clone();
+        self.arrived = self.visible.clone();
         if !self.visible.is_sound() {
             self.distrust();
         }
         changes
     }
 
-    /// Whether a visible row is believed beside a history that was stated anew: it is of a whole commit above.
+    /// Whether a visible row is trusted beside a restatement: it is of a whole commit above it.
     fn is_kept(&self, version: Version, reached: Version) -> bool {
         version > reached && self.visible.contains(version)
     }
@@ -382,8 +388,8 @@ impl History {
         gone.into_iter().map(dropped).collect()
     }
 
-    /// The present rows with some changes made, as one commit that states the history anew: with a floor
-    /// above everything that a receiver may have reached.
+    /// The present rows with some changes made, as one commit that restates the history, with a floor
+    /// above every version that a receiver may have reached.
     pub(super) fn restated(
         &self,
         origin: NodeId,
@@ -404,11 +410,11 @@ impl History {
         Delta { origin, from: Version::ZERO, to, extent: Extent::up_to(to), floor, rows }
     }
 
-    /// Goes on showing the rows, but asks for all of them anew and serves them to nobody meanwhile.
+    /// Keeps the rows visible, but requests all of them again and serves them to no peer meanwhile.
     pub(super) fn distrust(&mut self) {
         let head = self.distrusted.unwrap_or_default().max(self.head());
         let rows = std::mem::take(&mut self.rows);
-        let restatement = Restatement { come: Extent::default(), floor: Version::ZERO };
+        let restatement = Restatement { arrived: Extent::default(), floor: Version::ZERO };
         *self = Self {
             rows,
             distrusted: Some(head),
@@ -436,20 +442,21 @@ impl History {
             let version = row.version();
             let last: Option<&DeltaRow> = rows.last();
             let is_new_commit = last.is_some_and(|row| row.version < version);
-            // What came early may have overwritten rows of any commit, so it goes with the last of them.
+            // Commits above the head may have overwritten rows of any other commit, so they go with the last of these.
             let is_early = version > head;
             if is_new_commit && bytes >= max_bytes && !is_early {
                 to = rows.last().map_or(to, |row| row.version);
                 break;
             }
             let row = DeltaRow { version, key: row.key(), state: row.state() };
-            bytes += approx_bytes(&row.key, &row.state);
+            bytes += approx_octets(&row.key, &row.state);
             rows.push(row);
         }
         Some(Delta { origin, from, to, extent: extent.clone(), floor: self.floor, rows })
     }
 
-    /// Up to where others have purged tombstones that are still here; none before all up to there is here.
+    /// The version up to which others have purged tombstones that are still here; `None` before everything up to it is
+    /// here.
     pub(super) fn purged_by_others(&self) -> Option<Version> {
         let is_due = self.floor < self.heard_floor && self.heard_floor <= self.head();
         is_due.then_some(self.heard_floor)
@@ -475,14 +482,14 @@ impl History {
     }
 }
 
-/// What has come together with what a delta brings.
-fn joined(come: &Extent, delta: &Delta) -> Extent {
-    let mut come = come.clone();
-    come.insert(delta.from, delta.to);
+/// The commits that have arrived together with those of a delta.
+fn joined(arrived: &Extent, delta: &Delta) -> Extent {
+    let mut arrived = arrived.clone();
+    arrived.insert(delta.from, delta.to);
     if delta.is_last() {
-        come.join(&delta.extent);
+        arrived.join(&delta.extent);
     }
-    come
+    arrived
 }
 
 fn entry_of(row: &DeltaRow) -> Entry {

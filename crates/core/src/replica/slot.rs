@@ -1,14 +1,15 @@
-//! A row in its place in a table, where it is found by its key.
+//! A row as it is kept in a table, where it is found by its key.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::row::{Entry, Place, Row, RowKey, RowState, Version};
+use super::rows::{Entry, KeyPart, Place, Row, RowKey, RowState};
+use super::version::Version;
 use crate::model::Instance;
 
 /// A row with its key and its version. Most rows are instances, whose ids tell their keys: a table that held the
-/// keys beside them would take several times the room.
+/// keys beside them would take several times as much memory.
 #[derive(Debug, Clone)]
 pub(super) enum Slot {
     Instance(Version, Arc<Instance>),
@@ -59,7 +60,7 @@ impl Slot {
     }
 }
 
-/// What has a place in the order of keys. By it a slot is found although it holds no key that could be borrowed.
+/// Something with a place in the order of keys. Since a slot holds no key that could be borrowed, it is found by this.
 pub(super) trait Keyed {
     fn place(&self) -> Place<'_>;
 }
@@ -73,7 +74,7 @@ impl Keyed for RowKey {
 impl Keyed for Slot {
     fn place(&self) -> Place<'_> {
         match self {
-            Self::Instance(_, instance) => Place::of_instance(&instance.id),
+            Self::Instance(_, instance) => Place::Instance(instance.id.place()),
             Self::Other(other) => other.0.place(),
         }
     }

@@ -1,19 +1,20 @@
 //! A node's visible rows, by key, with the digest of those that are present.
 //!
-//! Rows that were written lately are listed by version, too: peers that keep up ask for these again and again. Who is
-//! further behind wants most rows anyway, so that looking at all of them costs little more than sending them, while an
-//! order of all rows by version would take as much room as the rows themselves.
+//! Rows that were written recently are also listed by version, since peers that keep up ask for these again and again.
+//! A peer that is further behind wants most rows anyway: looking at all of them costs little more than sending them,
+//! while an order of all rows by version would take as much memory as the rows themselves.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Included, Unbounded};
 
 use super::digest;
-use super::row::{Entry, RowKey, Version};
+use super::rows::{Entry, RowKey};
 use super::slot::{Keyed, Slot};
+use super::version::Version;
 
-/// Rows that are listed by version however few there are.
-const LEAST_LISTED: usize = 1024;
-/// Of more rows than that, one in so many may be listed.
+/// This many rows may be listed by version however small the table is.
+const MIN_LISTED: usize = 1024;
+/// In larger tables one row in this many may be listed.
 const LISTED_PART: usize = 8;
 
 #[derive(Debug, Clone, Default)]
@@ -44,23 +45,24 @@ impl Table {
         self.rows.get::<dyn Keyed>(key)
     }
 
-    /// By key.
+    /// All rows, by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.rows.iter()
     }
 
-    /// By key, from this one on.
+    /// The rows from this key on, by key.
     pub(super) fn starting_at(&self, first: RowKey) -> impl Iterator<Item = &Slot> {
         self.rows.range::<dyn Keyed, _>((Included(&first as &dyn Keyed), Unbounded))
     }
 
-    /// By version, then key, those above a version. Costs as much as there are rows if some of them are not listed.
+    /// The rows above a version, by version, then key. This looks at all rows of the table if some of those that are
+    /// asked for are not listed.
     pub(super) fn above(&self, version: Version) -> impl Iterator<Item = &Slot> {
         let recent = self.recent_above(version).filter_map(|(_, key)| self.get(key));
         self.unlisted_above(version).into_iter().chain(recent)
     }
 
-    /// How many rows there are above a version; counts no further than `most`.
+    /// The number of rows above a version, or `most` if there are more.
     pub(super) fn count_above(&self, version: Version, most: usize) -> usize {
         let recent = self.recent_above(version).take(most).count();
         most.min(self.unlisted_above(version).len() + recent)
@@ -81,7 +83,7 @@ impl Table {
         rows
     }
 
-    /// No row has a higher version than this; zero if there is none.
+    /// A version that no row exceeds; zero if there are no rows.
     pub(super) fn newest(&self) -> Version {
         match self.recent.last() {
             Some((version, _)) => *version,
@@ -94,7 +96,7 @@ impl Table {
         self.digest
     }
 
-    /// Puts a row, or replaces it.
+    /// Adds a row, or replaces the one with the same key.
     pub(super) fn insert(&mut self, key: RowKey, entry: Entry) {
         let version = entry.version;
         self.digest = self.digest.wrapping_add(digest::of_row(version, &key, &entry.state));
@@ -107,7 +109,7 @@ impl Table {
         }
     }
 
-    /// Forgets a row that is no longer among the others.
+    /// Takes a row that has left the table out of the digest and the list.
     fn leave(&mut self, key: &RowKey, old: &Slot) {
         let version = old.version();
         self.digest = self.digest.wrapping_sub(digest::of_row(version, key, &old.state()));
@@ -116,10 +118,10 @@ impl Table {
         }
     }
 
-    /// Takes the older half of the list away when it is too long.
+    /// Removes the older half of the list when it is too long.
     fn limit_recent(&mut self) {
         let listed = self.recent.len();
-        if listed > LEAST_LISTED.max(self.rows.len() / LISTED_PART)
+        if listed > MIN_LISTED.max(self.rows.len() / LISTED_PART)
             && let Some((version, _)) = self.recent.iter().nth(listed / 2)
         {
             self.unlisted = *version;
@@ -127,7 +129,8 @@ impl Table {
         }
     }
 
-    /// Packs the rows: a tree that grew in order is half empty. Worth it when most of them are new.
+    /// Builds the tree of rows again, without gaps: one that grew in order is half empty. Worth it when most rows are
+    /// new.
     pub(super) fn pack(&mut self) {
         self.unlisted = self.newest();
         self.recent.clear();
@@ -173,12 +176,12 @@ mod tests {
     fn rows_are_in_order_whether_listed_or_not() {
         let mut table = Table::default();
         assert_in_order(&table);
-        for version in 1..3 * LEAST_LISTED {
+        for version in 1..3 * MIN_LISTED {
             // Seven in ten are rewritten, and each version has up to three rows.
             put(&mut table, version * 7_919 % 2_000, version as u64 / 3 + 1);
         }
         assert!(table.unlisted > Version::ZERO, "some are not listed");
-        assert!(table.recent.len() <= LEAST_LISTED, "few are listed");
+        assert!(table.recent.len() <= MIN_LISTED, "few are listed");
         assert_in_order(&table);
         table.pack();
         assert_in_order(&table);
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn rows_of_one_version_are_not_listed_when_they_are_many() {
         let mut table = Table::default();
-        (0..=LEAST_LISTED).for_each(|row| put(&mut table, row, 1));
+        (0..=MIN_LISTED).for_each(|row| put(&mut table, row, 1));
         assert_eq!(table.recent.len(), 0);
         assert_in_order(&table);
     }

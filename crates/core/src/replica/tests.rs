@@ -44,18 +44,18 @@ enum Step {
     Commit(Vec<(u8, u64)>),
     /// The origin purges its tombstones up to this share of its head.
     Purge(u8),
-    /// A peer is sent one of the commits as it was broadcast.
+    /// A peer is sent one of the commits in the form in which it was broadcast.
     Broadcast { to: u8, pick: prop::sample::Index },
-    /// A peer asks another, or the origin, for what it lacks, in chunks of a few rows.
+    /// A peer requests from another, or from the origin, what it lacks, in chunks of a few rows.
     Sync { to: u8, from: Option<u8>, max_bytes: usize },
-    /// A peer is sent again something that was sent before.
+    /// A peer is sent a delta that was sent before.
     Replay { to: u8, pick: prop::sample::Index },
-    /// The origin goes back to an old copy, or to nothing, and states its history anew with these writes,
-    /// above what its peers know. What is under way beyond that is lost, or else it counts as known.
+    /// The origin goes back to an old copy, or to nothing, and restates its history with these writes,
+    /// above what its peers know. Deltas in flight beyond that are lost, or else they count as known.
     RollBack { copy: Option<prop::sample::Index>, writes: Vec<(u8, u64)>, is_underway_lost: bool },
-    /// A peer no longer believes what it has.
+    /// A peer no longer trusts the rows that it has.
     Distrust { peer: u8 },
-    /// A peer forgets the origin for good, until it comes back above.
+    /// A peer forgets the origin for good, until the origin returns with a history above.
     Forget { peer: u8 },
 }
 
@@ -83,16 +83,16 @@ fn step() -> impl Strategy<Value = Step> {
 struct Cluster {
     origin: Replica,
     peers: Vec<Replica>,
-    /// Those that count: what was lost with the origin's disk before anybody heard of it does not.
+    /// The commits that count: those that were lost with the origin's disk before any peer received them do not.
     commits: Vec<Delta>,
     sent: Vec<Delta>,
     /// The origin after each commit.
     copies: Vec<Replica>,
-    /// Commits that each peer was given by themselves since it last doubted or forgot what it has.
+    /// Commits that each peer was given by themselves since it last distrusted or forgot what it has.
     given: Vec<BTreeSet<Version>>,
 }
 
-/// Value 0 deletes.
+/// The changes that make these writes; value 0 deletes.
 fn changes(writes: Vec<(u8, u64)>) -> impl Iterator<Item = Change> {
     let change = |(n, value)| if value == 0 { delete(n) } else { write(n, value) };
     writes.into_iter().map(change)
@@ -117,7 +117,7 @@ impl Cluster {
         let is_believed = replica.told(ORIGIN).is_some() || replica.rows(ORIGIN).next().is_none();
         match replica.merge(delta) {
             Ok(changes) if is_forgotten => assert_eq!(changes, []),
-            // What is not believed may be newer: then it waits for all of it.
+            // Rows that are not trusted may be newer: then the commit waits for all of them.
             Ok(_) if delta.is_one_whole_commit() && is_believed => {
                 self.given[usize::from(to)].insert(delta.to);
             }
@@ -196,7 +196,7 @@ impl Cluster {
     fn fold(&self, included: impl Fn(Version) -> bool) -> BTreeMap<RowKey, Version> {
         let mut rows = BTreeMap::new();
         for commit in self.commits.iter().filter(|c| included(c.to)) {
-            // A history that is stated anew has no room for what it does not mention.
+            // A restatement deletes what it does not mention.
             if commit.from == Version::ZERO && commit.floor.next() == commit.to {
                 rows.clear();
             }
@@ -210,7 +210,7 @@ impl Cluster {
         rows
     }
 
-    /// What a peer shows is the origin's state after the commits that it says are visible.
+    /// Each peer shows the origin's state after the commits that the peer says are visible.
     fn assert_no_half_commit(&self) {
         let believed = |replica: &&Replica| replica.told(ORIGIN).is_some();
         for replica in self.peers.iter().filter(believed) {
@@ -229,7 +229,7 @@ impl Cluster {
         }
     }
 
-    /// A commit that was taken in by itself is visible, or what it wrote has been overwritten since.
+    /// A commit that was merged by itself is visible, or what it wrote has been overwritten since.
     fn assert_given_is_visible(&self, to: u8) {
         let replica = &self.peers[usize::from(to)];
         let Some((extent, _)) = replica.told(ORIGIN) else { return };
@@ -421,7 +421,7 @@ fn a_commit_that_came_early_reaches_others_although_those_before_it_are_lost() {
     commit(&mut origin, vec![write(1, 1)]);
     first.merge(&commit(&mut origin, vec![write(0, 2)])).unwrap();
     assert_eq!(shown(&first)[&key(0)], Version::new(3));
-    // The origin is gone for good; `first` is asked by one who has nothing, and by one who has all before the gap.
+    // The origin is gone for good; `first` serves a replica that has nothing, and one that has everything before the gap.
     let mut empty = Replica::new(peer(1));
     let mut half = Replica::new(peer(2));
     half.merge(&first_commit(&origin)).unwrap();

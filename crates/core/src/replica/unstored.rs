@@ -1,73 +1,75 @@
-//! Which rows of other nodes are shown and not stored yet.
+//! The rows of other nodes that are visible and not stored yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::Replica;
 use super::extent::Extent;
-use super::{Entry, Replica, RowKey, Version};
+use super::rows::{Entry, RowKey};
+use super::version::Version;
 use crate::model::NodeId;
 
-/// Rows of other nodes that are to be stored. At most as many as the replica has, and those that went.
+/// Rows of other nodes that are to be stored: at most all rows of the replica, and those that vanished from it.
 ///
-/// They wait for more of them, but not for long: a crash loses none, since their owners have them, and each host would
-/// sync its disk for every commit of every other one.
+/// Rows wait a short time for others to be stored with them: otherwise each host would sync its disk for every commit
+/// of every other host. A crash loses none of them for good, since their nodes still have them.
 #[derive(Debug)]
 pub struct Unstored {
     keys: BTreeMap<NodeId, BTreeSet<RowKey>>,
-    most: usize,
+    max_rows: usize,
     delay: Duration,
-    /// Rows that were noted since some were last taken.
+    /// How many rows were noted since some were last taken.
     noted: usize,
     due: Option<Instant>,
 }
 
-/// Some rows of one node that are to be stored together, as keys: what they say is read when they are written.
+/// Some rows of one node that are to be stored together. These are keys: the rows are read when they are written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Whose.
+    /// The node whose rows they are.
     pub origin: NodeId,
     keys: BTreeSet<RowKey>,
     is_last: bool,
 }
 
 impl Unstored {
-    /// Nothing yet. At most `most` rows are stored together; as many are due at once, fewer after the delay.
+    /// No rows yet. At most `max_rows` rows are stored together; that many are due at once, fewer after the delay.
     #[must_use]
-    pub fn new(most: usize, delay: Duration) -> Self {
-        Self { keys: BTreeMap::new(), most, delay, noted: 0, due: None }
+    pub fn new(max_rows: usize, delay: Duration) -> Self {
+        Self { keys: BTreeMap::new(), max_rows, delay, noted: 0, due: None }
     }
 
-    /// Notes that rows became visible or vanished, or, without any, that the extent of a history has grown.
+    /// Notes that rows became visible or vanished; without any keys, that the extent of a history has grown.
     pub fn note(&mut self, now: Instant, origin: NodeId, keys: impl IntoIterator<Item = RowKey>) {
         let noted = self.keys.entry(origin).or_default();
         for key in keys {
             self.noted += 1;
             noted.insert(key);
         }
-        let due = if self.noted >= self.most { now } else { now + self.delay };
+        let due = if self.noted >= self.max_rows { now } else { now + self.delay };
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
     }
 
-    /// When the next rows are to be taken, if there are any.
+    /// The time when the next rows are to be taken, if there are any.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Makes what there is due at another time.
+    /// Sets another time for the rows that there are.
     pub fn set_due(&mut self, at: Instant) {
         self.due = (!self.keys.is_empty()).then_some(at);
     }
 
-    /// Drops what is noted of a node that was forgotten.
+    /// Drops the rows of a node that was forgotten.
     pub fn forget(&mut self, origin: NodeId) {
         self.keys.remove(&origin);
         self.due = self.due.filter(|_| !self.keys.is_empty());
     }
 
-    /// Takes rows that are to be stored together. If some are left, they are due at once.
+    /// Takes rows that are to be stored together. Those that are left are due at once.
     pub fn take(&mut self, now: Instant) -> Vec<Piece> {
-        let (mut room, mut pieces) = (self.most, Vec::new());
+        let (mut room, mut pieces) = (self.max_rows, Vec::new());
         while room > 0
             && let Some((origin, mut keys)) = self.keys.pop_first()
         {
@@ -84,7 +86,7 @@ impl Unstored {
         pieces
     }
 
-    /// Takes back what could not be stored. It is due again at a time.
+    /// Takes back rows that could not be stored. They are due again at the given time.
     pub fn put_back(&mut self, at: Instant, pieces: impl IntoIterator<Item = Piece>) {
         for piece in pieces {
             self.keys.entry(piece.origin).or_default().extend(piece.keys);
@@ -94,20 +96,20 @@ impl Unstored {
 }
 
 impl Piece {
-    /// Which commits of the node are stored whole once this piece is: those that are visible now, yet nothing is
-    /// said before the last piece.
+    /// The commits of the node that are stored whole once this piece is: those that are visible now. `None` before the
+    /// last piece.
     #[must_use]
     pub fn extent(&self, replica: &Replica) -> Option<Extent> {
         self.is_last.then(|| replica.extent(self.origin))
     }
 
-    /// Up to which version the node's tombstones are purged.
+    /// The version up to which the node's tombstones are purged.
     #[must_use]
     pub fn floor(&self, replica: &Replica) -> Version {
         replica.floor(self.origin)
     }
 
-    /// The rows as they are now; none is one that went.
+    /// The rows as they are now; `None` for a row that vanished.
     pub fn rows<'a>(
         &'a self,
         replica: &'a Replica,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dunlin_core::host::Host;
 use dunlin_core::model::{Health, InstanceId, NodeId, NodePhase};
-use dunlin_core::replica::{Row, RowKey};
+use dunlin_core::replica::RowKey;
 
 use super::{Violation, live};
 use crate::node::{Condition, SimNode};
@@ -55,14 +55,14 @@ fn shown(host: &Host) -> Instances {
 
 fn stated(host: &Host) -> Instances {
     let replica = host.replica();
-    let has_left = |origin| match replica.row(origin, &RowKey::Node) {
-        Some(Row::Node(row)) => row.phase == NodePhase::Left,
-        Some(_) | None => true,
+    let has_left = |origin| {
+        let row = replica.row(origin, &RowKey::Node);
+        row.is_none_or(|row| row.node().is_none_or(|row| row.phase == NodePhase::Left))
     };
     let origins = replica.heads().map(|(origin, _)| origin).filter(|origin| !has_left(*origin));
     let rows = origins.flat_map(|origin| replica.rows(origin).map(move |row| (origin, row)));
     let instance = |(origin, (_, entry)): (NodeId, (RowKey, dunlin_core::replica::Entry))| {
-        let Some(Row::Instance(instance)) = entry.state.present() else { return None };
+        let instance = entry.state.present()?.instance()?;
         Some(((origin, instance.id.clone()), format!("{instance:?}")))
     };
     rows.filter_map(instance).collect()

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use super::super::{Frame, Packet, Peer};
 use super::recent::Via;
 use super::{Exchange, ExchangeOutput, LAST_VERSION, Lane, MOST_ORIGINS, Outgoing};
-use crate::model::{CheckStatus, Mode, NodeId, NodePhase};
-use crate::replica::{
-    Delta, DeltaRow, MergeError, Replica, Request, Row, RowKey, RowState, Version,
-};
+use crate::model::NodeId;
+use crate::replica::{Delta, MergeError, Replica, Request, Version};
 
 /// In clusters up to this many others, who makes bad news tells all of them in packets, and each of them the one after
 /// it, so that who lost a packet gets another, unless the one before it lost it as well or has just died: then the links
@@ -32,23 +30,10 @@ pub(super) struct Repeat {
     packet: Arc<[u8]>,
 }
 
-/// Whether a row says that something is not to be used any more.
-pub(super) fn is_bad_news(key: &RowKey, state: &RowState) -> bool {
-    match state {
-        RowState::Gone(_) => matches!(key, RowKey::Instance(_) | RowKey::Node),
-        RowState::Present(row) => match row.known() {
-            Row::Node(node) => node.phase != NodePhase::Active,
-            Row::Instance(instance) => instance.profile.mode != Mode::Active,
-            Row::Check(check) => check.status == CheckStatus::Critical && !check.is_unproven(),
-            Row::Newer(_) | Row::Other(_) => false,
-        },
-    }
-}
-
 /// Whether a commit holds bad news: it must not wait behind anything.
 #[must_use]
 pub(super) fn is_urgent(delta: &Delta) -> bool {
-    delta.rows.iter().any(|DeltaRow { key, state, .. }| is_bad_news(key, state))
+    delta.rows.iter().any(|row| row.state.is_bad_news(&row.key))
 }
 
 impl Exchange {

@@ -13,7 +13,7 @@ use crate::gossip::{HeadEntry, Packet, Want};
 use crate::model::{
     Instance, InstanceFields, InstanceId, NodePhase, NodeRow, ProviderId, ServiceName,
 };
-use crate::replica::{Change, Delta, Departure, Request};
+use crate::replica::{Change, Delta, Departure, NewerRow, Request, RowState};
 
 fn id(n: u8) -> NodeId {
     NodeId::from_bytes([n; 16])
@@ -620,9 +620,9 @@ fn more_nodes_than_allowed_are_refused() {
 
 #[test]
 fn a_node_that_leaves_is_bad_news() {
-    assert!(spread::is_bad_news(&leaving().key, &leaving().state));
-    assert!(spread::is_bad_news(&gone("a").key, &gone("a").state));
-    assert!(!spread::is_bad_news(&instance("a", 1).key, &instance("a", 1).state));
+    assert!(leaving().state.is_bad_news(&leaving().key));
+    assert!(gone("a").state.is_bad_news(&gone("a").key));
+    assert!(!instance("a", 1).state.is_bad_news(&instance("a", 1).key));
 }
 
 /// Rows of kinds that only newer versions know go through agents that do not know them, unchanged.
@@ -643,6 +643,22 @@ fn rows_of_a_newer_version_pass_through_an_older_one() {
     net.add(4);
     net.link(4, 3);
     assert!(net.is_equal());
+}
+
+#[test]
+fn a_node_of_a_newer_version_is_known_to_be_in_its_zone() {
+    let mut net = Net::new(3);
+    net.link(1, 2);
+    net.link(2, 3);
+    let now = net.now;
+    let agent = net.agent(3);
+    agent.exchange.handle_member(now, peer(1), true, &agent.replica);
+    let RowState::Present(known) = leaving().state else { unreachable!("it is there") };
+    let newer = Row::Newer(Arc::new(NewerRow { known, rest: Box::from(*b"\0\0\0\0appended") }));
+    let is_near = |net: &mut Net| net.agent(3).exchange.view.roster().sides().0.contains(&peer(1));
+    assert!(!is_near(&mut net));
+    net.commit(1, vec![Change { key: RowKey::Node, state: RowState::Present(newer) }]);
+    assert!(is_near(&mut net));
 }
 
 /// Else two agents that dial each other at once would open links without end.
