@@ -7,6 +7,7 @@
 //! The [guard](GuardSettings) sits between the two: what the rows say is gone is not always gone.
 
 mod by_name;
+#[path = "guard.rs"]
 mod guard;
 mod hints;
 mod nodes;
