@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod config;
 pub mod dns;
 pub mod gossip;
+pub mod guard;
 pub mod health;
 pub mod model;
 pub mod random;
