@@ -40,6 +40,8 @@ impl ByName {
     }
 
     /// The service that has this hash and for which `is_it` is true.
+    // A call of its own would cost each lookup a twentieth more instructions.
+    #[inline(always)]
     pub(super) fn get(
         &self,
         hash: u64,

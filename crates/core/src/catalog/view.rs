@@ -394,8 +394,8 @@ impl CatalogView {
         }
     }
 
-    /// Inserts or replaces a service at the present index, with endpoints that are in order. Whoever calls
-    /// this keeps the index by node.
+    /// Inserts or replaces a service at the present index, with endpoints that are in order. The caller
+    /// keeps the index by node.
     pub(super) fn put_sorted(
         &mut self,
         name: ServiceName,
@@ -450,7 +450,7 @@ impl CatalogView {
         self.take_service(name);
     }
 
-    /// Removes a service at the present index, remembering that it was there. Whoever calls this keeps the
+    /// Removes a service at the present index, remembering that it was there. The caller keeps the
     /// index by node.
     pub(super) fn take_service(&mut self, name: &ServiceName) {
         let key = Reversed::of(name.as_str());
