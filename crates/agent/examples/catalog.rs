@@ -1,7 +1,7 @@
-//! The catalog alone, for its bench: `catalog SERVICES COPIES CHANGES` loads instances, then changes one after the
-//! other while another thread looks services up.
+//! The catalog alone, for its bench: `catalog SERVICES COPIES CHANGES` loads instances, asks for what concerns one
+//! node, then changes one instance after the other while another thread looks services up.
 //!
-//! Every line it prints is a name and a number: nanoseconds, octets, or how many.
+//! Every line it prints is a name and a number: nanoseconds, octets, or a count.
 
 #![allow(clippy::print_stdout, reason = "it tells what it measured")]
 
@@ -23,8 +23,14 @@ use rows::{Failed, id, instance_row, node_row, service_name};
 
 /// Instances that one node may have.
 const PER_NODE: u32 = 10_000;
+/// The node of the agent whose catalog this is.
+const OWN: u32 = 0;
 /// Lookups whose times are kept.
 const SAMPLES: usize = 1 << 22;
+/// Answers about one node whose times are kept.
+const NODE_SAMPLES: u32 = 10_000;
+/// Lists of all instances of the own node whose times are kept.
+const LIST_SAMPLES: u32 = 200;
 /// Between two changes where these are not made as fast as possible: a thousand a second.
 const INTERVAL: Duration = Duration::from_millis(1);
 /// How long such changes go on.
@@ -42,6 +48,7 @@ fn main() -> Result<(), Failed> {
     println!("resident {}", resident()?.saturating_sub(before));
     println!("instances {}", services * copies);
     report("clock", (0..SAMPLES).map(|_| nanos(Instant::now())).collect());
+    scene.ask_of_nodes()?;
     for (name, pace) in [("paced", Some(INTERVAL)), ("fast", None)] {
         let reader = Reader::start(&scene)?;
         let applied = scene.change(changes, pace)?;
@@ -67,7 +74,8 @@ struct Scene {
 impl Scene {
     fn new(shape: Shape) -> Result<Self, Failed> {
         let topology = Topology { own_zone: ZoneName::parse("z1")?, nearest_zones: Vec::new() };
-        let catalog = Catalog::new(topology, GuardSettings::default(), 0);
+        let mut catalog = Catalog::new(topology, GuardSettings::default(), 0);
+        catalog.set_own_node(id(OWN));
         let published = Arc::new(ArcSwap::from_pointee(catalog.view().clone()));
         Ok(Self { shape, catalog, published })
     }
@@ -91,6 +99,37 @@ impl Scene {
             took += begun.elapsed();
         }
         Ok(took)
+    }
+
+    /// Answers what the API asks about one node: its page, one instance of the own node, all of them.
+    fn ask_of_nodes(&self) -> Result<(), Failed> {
+        let view = self.published.load_full();
+        let nodes: Vec<_> = view.nodes().map(|node| node.row.name.clone()).collect();
+        let page = |number: u32| {
+            let name = &nodes[number as usize * 7_919 % nodes.len()];
+            let begun = Instant::now();
+            let count = view.node(black_box(name)).map(|node| view.endpoint_count(node.id));
+            black_box(count.filter(|count| *count > 0).ok_or("a node without instances"))?;
+            Ok::<_, Failed>(nanos(begun))
+        };
+        report("node", (0..NODE_SAMPLES).map(page).collect::<Result<_, _>>()?);
+        let own: Vec<_> = view.own_endpoints().map(|e| e.instance.id.clone()).collect();
+        let one = |number: u32| {
+            let id = &own[number as usize * 7_919 % own.len()];
+            let begun = Instant::now();
+            black_box(view.own_endpoint(black_box(id)).ok_or("an own instance is missing"))?;
+            Ok::<_, Failed>(nanos(begun))
+        };
+        report("own_one", (0..NODE_SAMPLES).map(one).collect::<Result<_, _>>()?);
+        let all = |_| {
+            let begun = Instant::now();
+            let count = view.own_endpoints().map(black_box).count();
+            (nanos(begun), count)
+        };
+        let (times, counts): (Vec<_>, Vec<_>) = (0..LIST_SAMPLES).map(all).unzip();
+        report("own_all", times);
+        println!("own_instances {}", counts[0]);
+        Ok(())
     }
 
     /// Changes the weight of one instance after the other, far apart. Returns how long each took until it was

@@ -1,19 +1,25 @@
 //! The catalog: replicated rows and the status of nodes, joined into immutable views per service.
 //!
-//! Readers hold a [`CatalogView`] and never wait. The writer changes its own copy and publishes it;
-//! a view shares everything that did not change with the one before, so a change costs the same
-//! whether ten other services exist or a hundred thousand.
+//! Readers hold a [`CatalogView`] and never wait. The writer changes its own copy and publishes it. A view
+//! shares everything that did not change with the view before, so a change costs the same whether ten other
+//! services exist or a hundred thousand.
 //!
-//! The [guard](GuardSettings) sits between the two: what the rows say is gone is not always gone.
+//! Each service has a [guard](crate::guard) between rows and view, because an instance that the rows say is
+//! gone is not always gone.
 
 mod by_name;
-mod guard;
+mod by_node;
+mod ghosts;
+mod guard_settings;
+mod guarded;
 mod hints;
 mod nodes;
 mod refresh;
+mod service;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod topology;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,116 +27,117 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use guard::Guard;
-pub use guard::{GuardOverride, GuardSettings};
+use ghosts::Ghosts;
+pub use guard_settings::{GuardOverride, GuardSettings};
+use guarded::ServiceGuard;
 pub use nodes::NodeStatus;
 use nodes::{Names, NodeRecord};
 use refresh::Dirty;
+pub use service::{Endpoint, GuardMark, Scope, ServiceView, Standing};
 pub use subscriptions::{Interest, SubscriptionId, Subscriptions};
-pub use view::{
-    CatalogId, CatalogView, Endpoint, GuardMark, Named, NodeView, Scope, ServiceView, Standing,
-    Topology,
-};
+pub use topology::Topology;
+pub use view::{CatalogId, CatalogView, Named, NodeView};
 
 use crate::model::{
     Health, Instance, InstanceId, NodeId, NodeName, NodeRow, ServiceName, Timestamp, ZoneName,
 };
 use crate::replica::{Departure, Row, RowChange, RowKey, RowState};
 
-/// Outputs for which room is kept once all are taken. When half a cluster is gone there are some for each of its
-/// instances at once, some 200 octets each.
-const OUTPUTS_KEPT: usize = 1024;
+/// Outputs for which room is kept at most once all are taken. When half a cluster is gone, there are several
+/// for each of its instances at once, of about 200 octets each.
+const MAX_KEPT_OUTPUTS: usize = 1024;
 
-/// An instance in the whole cluster: ids are unique on their node only.
+/// Identifies an instance in the whole cluster, since its id is unique on its node only.
 pub type EndpointKey = (NodeId, InstanceId);
 
-/// What the catalog wants done, or has to tell.
+/// What the catalog wants done, or has to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Publish [`Catalog::view`] and wake whoever asked for these services, or for everything.
+    /// Publish [`Catalog::view`] and wake the subscribers that asked for these services, or for everything.
     Publish {
-        /// The services that changed; may be empty when only nodes did.
+        /// The services that changed. There may be none, when only nodes changed.
         services: Vec<ServiceName>,
     },
     /// Try to connect to this address, then call [`Catalog::handle_probe`].
     Probe {
-        /// The service whose guard asks.
+        /// The service whose guard asks for the probe.
         service: ServiceName,
         /// The endpoint in question.
         key: EndpointKey,
         /// Where to connect.
         address: SocketAddr,
     },
-    /// An endpoint's health is another than before; `None` is "not registered".
+    /// An endpoint's health is another than before. `None` means that the endpoint is not registered.
     HealthChanged {
-        /// Its service.
+        /// The endpoint's service.
         service: ServiceName,
-        /// Which endpoint.
+        /// What identifies the endpoint.
         key: EndpointKey,
-        /// The endpoint as it is; as it was if it is gone.
+        /// The endpoint as it is, or as it was if it is gone.
         endpoint: Endpoint,
-        /// What it was.
+        /// The health that it had.
         from: Option<Health>,
-        /// What it is.
+        /// The health that it has.
         to: Option<Health>,
     },
     /// The guard began to hold vanished endpoints of a service.
     Guarded {
-        /// The service.
+        /// The service that the guard belongs to.
         service: ServiceName,
-        /// How many are held.
+        /// How many endpoints are held.
         held: usize,
     },
-    /// The guard holds nothing of the service any more.
+    /// The guard holds no endpoint of the service any more.
     Released {
-        /// The service.
+        /// The service that the guard belongs to.
         service: ServiceName,
         /// Why the hold ended.
         reason: &'static str,
     },
-    /// A node's status is another than before; `None` is "was not known".
+    /// A node's status is another than before. `None` means that the node was not known.
     NodeChanged {
-        /// Its name.
+        /// The node's name.
         node: NodeName,
-        /// Its id: for a while, two can have one name.
+        /// The node's id, since two nodes can have one name for a while.
         id: NodeId,
-        /// What it was.
+        /// The status that it had.
         from: Option<NodeStatus>,
-        /// What it is.
+        /// The status that it has.
         to: NodeStatus,
     },
     /// An operator takes a node out of service, or has put it back.
     NodeDraining {
-        /// Its name.
+        /// The node's name.
         node: NodeName,
-        /// Its id.
+        /// The node's id.
         id: NodeId,
-        /// Whether it is taken out.
+        /// Whether the node is taken out of service.
         is_draining: bool,
     },
-    /// Several live nodes have one name. The view shows the first; what runs on the others is shown all
-    /// the same.
+    /// Several live nodes have one name. The view shows the first of them, and the instances of all of them.
     NameConflict {
-        /// The name.
+        /// The name that they have.
         name: NodeName,
-        /// Their ids, in order.
+        /// The ids of the nodes, in order.
         ids: Vec<NodeId>,
     },
 }
 
-/// The writer's side: takes rows, liveness and probe results; yields views and [`Output`]s.
+/// The writer's side of the catalog. It takes rows, the status of nodes and the results of probes, and yields
+/// views and [`Output`]s.
 #[derive(Debug)]
 pub struct Catalog {
     view: CatalogView,
     settings: GuardSettings,
     nodes: BTreeMap<NodeId, NodeRecord>,
     names: Names,
-    guards: BTreeMap<ServiceName, Guard>,
-    /// Endpoints in the view that nobody registers any more and a guard holds.
-    ghosts: BTreeMap<ServiceName, BTreeSet<EndpointKey>>,
+    guards: BTreeMap<ServiceName, ServiceGuard>,
+    ghosts: Ghosts,
     deadlines: BTreeSet<(Instant, ServiceName)>,
     dirty: Dirty,
-    /// Endpoints that somebody took away on purpose since the last refresh.
+    /// Nodes that may have more endpoints or fewer than at the last refresh.
+    recount: Vec<NodeId>,
+    /// Endpoints that were taken away on purpose since the last refresh.
     deliberate: BTreeSet<EndpointKey>,
     outputs: VecDeque<Output>,
 }
@@ -145,9 +152,10 @@ impl Catalog {
             nodes: BTreeMap::new(),
             names: Names::default(),
             guards: BTreeMap::new(),
-            ghosts: BTreeMap::new(),
+            ghosts: Ghosts::default(),
             deadlines: BTreeSet::new(),
             dirty: Dirty::default(),
+            recount: Vec::new(),
             deliberate: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
@@ -159,13 +167,23 @@ impl Catalog {
         &self.view
     }
 
-    /// Takes another guard configuration; holds that are under way go on under it.
+    /// Takes a node as the agent's own, for [`CatalogView::own_endpoints`]. Views that are published
+    /// afterwards show it.
+    pub fn set_own_node(&mut self, node: NodeId) {
+        let record = self.nodes.get(&node);
+        let row = record.and_then(|record| record.row.clone());
+        let instances = record.into_iter().flat_map(NodeRecord::instances);
+        let services = instances.map(|instance| (instance.id.clone(), instance.service.clone()));
+        self.view.index_own_node(node, row, services);
+    }
+
+    /// Takes another guard configuration. Holds that are under way go on under it.
     pub fn set_guard(&mut self, settings: GuardSettings) {
         self.settings = settings;
     }
 
-    /// Fills the catalog with rows as they were stored: nothing in them counts as vanished, and
-    /// nothing is told but that a view is to be published.
+    /// Fills the catalog with rows as they were stored. Nothing in them counts as vanished, and the only output
+    /// is that a view is to be published.
     pub fn load<'a>(&mut self, rows: impl IntoIterator<Item = (NodeId, &'a RowKey, &'a RowState)>) {
         for (origin, key, state) in rows {
             self.take_row(origin, key, state);
@@ -174,8 +192,8 @@ impl Catalog {
         self.refresh(None);
     }
 
-    /// Looks at everything once more, now that there is a time: services that were last answered in panic
-    /// mode ask for their probes. Call it when the node has stated its own rows after a start.
+    /// Looks at everything once more, now that there is a time, so that services that were last answered in
+    /// panic mode ask for their probes. Call it when the node has stated its own rows after a start.
     pub fn reconsider(&mut self, now: Instant, wall: Timestamp) {
         for service in self.view.services() {
             self.dirty.service(&service.name);
@@ -200,7 +218,7 @@ impl Catalog {
         self.refresh(Some((now, wall)));
     }
 
-    /// Takes rows of several nodes, and shows them together: cheaper than one node after the other.
+    /// Takes rows of several nodes, and shows them together. This is cheaper than one node after the other.
     pub fn handle_all(
         &mut self,
         now: Instant,
@@ -215,9 +233,9 @@ impl Catalog {
         self.refresh(Some((now, wall)));
     }
 
-    /// Takes what membership says of nodes, together: the guard sees the whole drop as one. A status may
-    /// come before any row of its node. [`NodeStatus::Left`] counts as down here, since it is for a node
-    /// itself to say that it has left.
+    /// Takes what membership says of nodes. Statuses that come together are one drop for the guard. A status
+    /// may come before any row of its node. [`NodeStatus::Left`] counts as down here, since only a node itself
+    /// can say that it has left.
     pub fn handle_statuses(
         &mut self,
         now: Instant,
@@ -239,7 +257,7 @@ impl Catalog {
         self.refresh(Some((now, wall)));
     }
 
-    /// Takes the other zones by measured distance, nearest first. Costs nothing if they are as before.
+    /// Takes the other zones by measured distance, nearest first. Does nothing if they are as before.
     pub fn set_nearest_zones(&mut self, nearest_zones: Vec<ZoneName>) {
         let topology = self.view.topology();
         if topology.nearest_zones == nearest_zones {
@@ -251,13 +269,16 @@ impl Catalog {
         self.outputs.push_back(Output::Publish { services });
     }
 
-    /// Forgets a node: it was gone for too long, or another took its place. Whatever is known of it
+    /// Forgets a node that was gone for too long, or whose place another node took. Whatever is known of it
     /// vanishes at once, and no guard holds it.
     pub fn forget(&mut self, now: Instant, wall: Timestamp, node: NodeId) {
         self.withdraw_ghosts(node);
         let Some(record) = self.nodes.remove(&node) else { return };
+        self.recount(node);
+        self.view.index_row(node, None);
         for instance in record.instances() {
             let key = (node, instance.id.clone());
+            self.view.index_instance(node, &instance.id, None);
             self.deliberate.insert(key.clone());
             self.dirty.endpoint(&instance.service, key);
         }
@@ -276,23 +297,23 @@ impl Catalog {
         key: &EndpointKey,
         answered: bool,
     ) {
-        if let Some(guard) = self.guards.get_mut(service) {
-            guard.handle_probe(now, key, answered);
-            self.after_guard(service);
+        if let Some(guarded) = self.guards.get_mut(service) {
+            guarded.guard.handle_probe(now, key, answered);
+            self.after_guard(wall, service);
             self.refresh(Some((now, wall)));
         }
     }
 
-    /// Does what is due: ends holds, asks for further probes.
+    /// Does what is due: ends holds, and asks for further probes.
     pub fn handle_deadline(&mut self, now: Instant, wall: Timestamp) {
         while let Some((due, service)) = self.deadlines.first().cloned()
             && due <= now
         {
             self.deadlines.pop_first();
-            if let Some(guard) = self.guards.get_mut(&service) {
-                guard.noted_deadline = None;
-                guard.handle_deadline(now);
-                self.after_guard(&service);
+            if let Some(guarded) = self.guards.get_mut(&service) {
+                guarded.noted_deadline = None;
+                guarded.guard.handle_deadline(now);
+                self.after_guard(wall, &service);
             }
         }
         self.refresh(Some((now, wall)));
@@ -304,19 +325,19 @@ impl Catalog {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
-    /// Ends the hold of a service at an operator's word. False if it was not guarded.
+    /// Ends the hold of a service because an operator says so. False if it was not guarded.
     pub fn release(&mut self, now: Instant, wall: Timestamp, service: &ServiceName) -> bool {
-        let Some(guard) = self.guards.get_mut(service) else { return false };
-        let was_held = guard.release("released by an operator");
-        self.after_guard(service);
+        let Some(guarded) = self.guards.get_mut(service) else { return false };
+        let was_held = guarded.guard.release("released by an operator");
+        self.after_guard(wall, service);
         self.refresh(Some((now, wall)));
         was_held
     }
 
-    /// The next thing to do or to tell.
+    /// The next thing to do or to report.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
+        if output.is_none() && self.outputs.capacity() > MAX_KEPT_OUTPUTS {
             self.outputs = VecDeque::new();
         }
         output
@@ -351,10 +372,14 @@ impl Catalog {
             Some(new) => record.put_instance(Arc::clone(new)),
             None => record.remove_instance(id),
         };
+        if old.is_some() != new.is_some() {
+            self.recount(origin);
+        }
+        self.view.index_instance(origin, id, new.map(|new| &new.service));
         if let Some(new) = new {
             self.dirty.endpoint(&new.service, (origin, id.clone()));
         }
-        // One that moved to another service vanished from the one it was in.
+        // An instance that moved to another service vanished from the one that it was in.
         if let Some(old) = old.filter(|old| new.is_none_or(|new| new.service != old.service)) {
             self.dirty.endpoint(&old.service, (origin, id.clone()));
         }
@@ -370,6 +395,8 @@ impl Catalog {
             self.dirty.endpoint(&instance.service, (origin, instance.id.clone()));
         }
         let is_leaving = record.is_leaving();
+        self.recount(origin);
+        self.view.index_row(origin, row.as_ref());
         if let Some(old) = old {
             self.names.release(&old.name, origin);
         }
@@ -381,45 +408,11 @@ impl Catalog {
         }
     }
 
-    /// Has the guards let go of what a node no longer registers: it goes on purpose.
-    fn withdraw_ghosts(&mut self, node: NodeId) {
-        for (service, ghosts) in &self.ghosts {
-            for key in ghosts.iter().filter(|(on, _)| *on == node) {
-                self.deliberate.insert(key.clone());
-                self.dirty.endpoint(service, key.clone());
-            }
-        }
-    }
-
-    /// Shows what a guard changed of its own accord.
-    fn after_guard(&mut self, service: &ServiceName) {
-        let Some(guard) = self.guards.get_mut(service) else { return };
-        for key in guard.take_touched() {
-            self.dirty.endpoint(service, key);
-        }
-        self.follow_guard(service);
-    }
-
-    /// Does what a guard asks for.
-    fn follow_guard(&mut self, service: &ServiceName) {
-        let Some(guard) = self.guards.get_mut(service) else { return };
-        if let Some(reason) = guard.take_end() {
-            self.outputs.push_back(Output::Released { service: service.clone(), reason });
-        }
-        for (key, address) in guard.take_probes() {
-            self.outputs.push_back(Output::Probe { service: service.clone(), key, address });
-        }
-        let due = guard.next_deadline();
-        let noted = std::mem::replace(&mut guard.noted_deadline, due);
-        let is_idle = guard.is_idle();
-        if noted != due {
-            noted.into_iter().for_each(|at| _ = self.deadlines.remove(&(at, service.clone())));
-            self.deadlines.extend(due.map(|at| (at, service.clone())));
-        }
-        if is_idle {
-            self.guards.remove(service);
-        } else {
-            guard.give_back();
+    /// Has a node's endpoints counted at the next refresh.
+    fn recount(&mut self, node: NodeId) {
+        // Rows of one node come together: few nodes are noted twice.
+        if self.recount.last() != Some(&node) {
+            self.recount.push(node);
         }
     }
 }

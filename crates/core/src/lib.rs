@@ -15,6 +15,7 @@ pub mod config;
 pub mod dns;
 pub mod fields;
 pub mod gossip;
+pub mod guard;
 pub mod health;
 pub mod host;
 pub mod model;

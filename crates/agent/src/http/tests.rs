@@ -104,6 +104,7 @@ impl World {
         let topology =
             Topology { own_zone: own.row.zone.clone(), nearest_zones: vec![zone("us1")] };
         let mut view = CatalogView::empty(topology, FIRST_INDEX);
+        view.set_own_node(own.id);
         view.put_node(own.clone());
         let identity = Identity {
             node_id: own.id,

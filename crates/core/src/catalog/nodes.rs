@@ -1,7 +1,7 @@
 //! What is known of each node, and which node a name stands for.
 //!
-//! Rows and membership come in any order, so a record may have either without the other. A name belongs
-//! to one node in the view; if two claim it, see [`Names`].
+//! Rows and news of membership come in any order, so a record may have either without the other. In the view a
+//! name belongs to one node. [`Names`] decides which one, if several nodes claim it.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -12,30 +12,30 @@ use super::view::NodeView;
 use super::{Catalog, Output};
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeName, NodePhase, NodeRow};
 
-/// What a node is for those who want to reach it.
+/// Whether a node can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeStatus {
-    /// It answers, or membership knows nothing of it yet.
+    /// The node answers, or membership knows nothing of it yet.
     Alive,
-    /// It does not answer; others are being asked. Counts as alive.
+    /// The node does not answer, and others are being asked. It counts as alive.
     Suspect,
-    /// It fell silent.
+    /// The node does not answer anybody.
     Down,
-    /// It said goodbye: its own row says so, whatever membership says.
+    /// The node's own row says that it has left, whatever membership says.
     Left,
 }
 
 impl NodeStatus {
-    /// Every status.
+    /// Every status there is.
     pub const ALL: [Self; 4] = [Self::Alive, Self::Suspect, Self::Down, Self::Left];
 
-    /// Whether its instances can be asked.
+    /// Whether instances on a node with this status can be reached.
     #[must_use]
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Alive | Self::Suspect)
     }
 
-    /// The word users see.
+    /// The status as users read it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,13 +53,13 @@ pub(super) struct NodeRecord {
     pub(super) row: Option<Arc<NodeRow>>,
     /// What membership said last.
     membership: Option<NodeStatus>,
-    /// What was last told of it.
+    /// What outputs last said of the node.
     told: Option<(NodeStatus, NodePhase)>,
     instances: BTreeSet<ById>,
     pub(super) checks: BTreeMap<(InstanceId, CheckId), Arc<CheckRow>>,
 }
 
-/// An instance with its id as key: a set of these is a map that holds no key twice.
+/// An instance that is compared by its id: a set of these is a map that does not store its keys separately.
 #[derive(Debug)]
 struct ById(Arc<Instance>);
 
@@ -94,12 +94,12 @@ impl NodeRecord {
         self.instances.get(id).map(|ById(instance)| instance)
     }
 
-    /// By id.
+    /// All instances, sorted by id.
     pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances.iter().map(|ById(instance)| instance)
     }
 
-    /// Puts an instance; returns the one that it replaces.
+    /// Puts an instance in. Returns the one that it replaces.
     pub(super) fn put_instance(&mut self, instance: Arc<Instance>) -> Option<Arc<Instance>> {
         self.instances.replace(ById(instance)).map(|ById(old)| old)
     }
@@ -108,12 +108,18 @@ impl NodeRecord {
         self.instances.take(id).map(|ById(old)| old)
     }
 
-    /// Packs the instances: a tree that grew in order is half empty.
+    /// Builds the set of instances again: a tree that grew in order is half empty.
     pub(super) fn pack(&mut self) {
         self.instances = std::mem::take(&mut self.instances).into_iter().collect();
     }
 
-    /// Its row, unless it has left: then nothing on it exists.
+    /// How many endpoints there are for what is registered: none before the node's row is known, and none
+    /// after the node has left.
+    pub(super) fn endpoint_count(&self) -> usize {
+        if self.row_of_stay().is_some() { self.instances.len() } else { 0 }
+    }
+
+    /// The node's row, unless the node has left: nothing exists on a node that has left.
     pub(super) fn row_of_stay(&self) -> Option<&Arc<NodeRow>> {
         self.row.as_ref().filter(|row| row.phase != NodePhase::Left)
     }
@@ -129,12 +135,12 @@ impl NodeRecord {
         }
     }
 
-    /// Whether somebody takes the node out on purpose.
+    /// Whether somebody takes the node out of service on purpose.
     pub(super) fn is_leaving(&self) -> bool {
         self.row.as_ref().is_some_and(|row| row.phase != NodePhase::Active)
     }
 
-    /// Takes what membership says; true if the instances' health depends on it.
+    /// Takes what membership says. Returns whether the health of instances changes by it.
     pub(super) fn set_membership(&mut self, status: NodeStatus) -> bool {
         let was_live = self.status().is_live();
         self.membership = Some(status);
@@ -142,17 +148,17 @@ impl NodeRecord {
     }
 }
 
-/// Who claims each name.
+/// The nodes that claim each name.
 ///
 /// A node that lost its data directory comes back under its name with a new id, so for a while two ids
-/// have one name. The view shows the one that is live; of two live ones that with the smaller id, which
-/// is the same everywhere.
+/// have one name. The view shows the node that is live. Of two live nodes it shows the one with the smaller
+/// id, since all agents choose the same one then.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     claims: BTreeSet<(NodeName, NodeId)>,
-    /// Live claimants that were told of as a conflict.
+    /// Live claimants that an output reported as a conflict.
     told: BTreeMap<NodeName, Vec<NodeId>>,
-    /// Names whose place in the view is to be looked at again.
+    /// Names for which the view may have to show another node.
     dirty: BTreeSet<NodeName>,
 }
 
@@ -179,7 +185,7 @@ impl Names {
 }
 
 impl Catalog {
-    /// The names whose place in the view is to change, with what is to stand there.
+    /// The names for which the view is to show another node, with that node.
     pub(super) fn changed_nodes(&mut self, is_telling: bool) -> Vec<(NodeName, Option<NodeView>)> {
         let mut changed = Vec::new();
         for name in std::mem::take(&mut self.names.dirty) {

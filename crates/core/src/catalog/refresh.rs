@@ -1,15 +1,15 @@
 //! From changed rows to changed views.
 //!
-//! A service is put together from the endpoints it had and those that changed: what did not change is
-//! shared with the view before, and is neither made anew nor compared.
+//! A service is put together from the endpoints that it had and those that changed. An endpoint that did not
+//! change is shared with the view before, and is neither made again nor compared.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::guard::Observation;
 use super::nodes::NodeRecord;
-use super::view::{Endpoint, GuardMark, ServiceView, Standing, Topology};
+use super::service::{Endpoint, GuardMark, ServiceView, Standing};
+use super::topology::Topology;
 use super::{Catalog, EndpointKey, Output};
 use crate::model::{
     CheckId, CheckRow, Health, Instance, InstanceId, Mode, NodePhase, ServiceName, Timestamp,
@@ -19,8 +19,8 @@ use crate::model::{
 /// The checks of an endpoint, sorted by id.
 type Checks = Arc<[(CheckId, Arc<CheckRow>)]>;
 
-/// What is to be looked at again: endpoints, each with its service, or a service itself. One piece of memory, which
-/// the system gets back: at a start it holds everything there is.
+/// What is to be looked at again: endpoints, each with its service, or a service itself. This is one piece of
+/// memory that the system gets back, since it holds everything there is at a start.
 #[derive(Debug, Default)]
 pub(super) struct Dirty(Vec<(ServiceName, Option<EndpointKey>)>);
 
@@ -33,7 +33,7 @@ impl Dirty {
         self.0.push((service.clone(), None));
     }
 
-    /// In order, none twice.
+    /// Takes everything, in order, nothing twice.
     fn take(&mut self) -> Vec<(ServiceName, Option<EndpointKey>)> {
         let mut all = std::mem::take(&mut self.0);
         all.sort_unstable();
@@ -46,23 +46,31 @@ impl Dirty {
 #[derive(Debug)]
 pub(super) struct Changed {
     pub(super) key: EndpointKey,
-    /// Where in the service it stood before.
-    place: Option<usize>,
-    /// What the rows have now; `None` is not registered.
+    /// Its position among the service's endpoints before.
+    position: Option<usize>,
+    /// What the rows have now. `None` means that it is not registered.
     pub(super) now: Option<Endpoint>,
 }
 
-/// A service in the making.
-struct Rebuild {
-    service: ServiceName,
+impl Changed {
+    /// Nothing but the key is known yet.
+    pub(super) fn new(key: EndpointKey) -> Self {
+        Self { key, position: None, now: None }
+    }
+}
+
+/// A service that is being put together.
+pub(super) struct Rebuild {
+    pub(super) service: ServiceName,
     before: Option<Arc<ServiceView>>,
     /// Held endpoints that nobody registers any more.
-    ghosts: BTreeSet<EndpointKey>,
-    /// Sorted by key.
-    changed: Vec<Changed>,
-    /// How many registered endpoints did not change, and how many of them are healthy.
-    unchanged: usize,
-    unchanged_healthy: usize,
+    pub(super) ghosts: BTreeSet<EndpointKey>,
+    /// The endpoints that changed, sorted by key.
+    pub(super) changed: Vec<Changed>,
+    /// How many registered endpoints did not change.
+    pub(super) unchanged: usize,
+    /// How many of these are healthy.
+    pub(super) unchanged_healthy: usize,
 }
 
 impl Rebuild {
@@ -70,8 +78,9 @@ impl Rebuild {
         self.before.as_deref().map_or(&[], |view| &view.endpoints)
     }
 
-    fn old_of(&self, changed: &Changed) -> Option<&Endpoint> {
-        changed.place.map(|at| &self.old()[at])
+    /// A changed endpoint as it was before.
+    pub(super) fn old_of(&self, changed: &Changed) -> Option<&Endpoint> {
+        changed.position.map(|at| &self.old()[at])
     }
 
     fn search(&self, endpoint: &Endpoint) -> Option<usize> {
@@ -85,18 +94,19 @@ impl Rebuild {
             && self.ghosts.contains(&endpoint.key())
     }
 
-    /// Finds out where the changed ones stood, and counts the others. The one walk over all endpoints.
-    fn locate(&mut self) {
+    /// Finds the positions of the changed endpoints, and counts the others. This is the one walk over all
+    /// endpoints.
+    pub(super) fn locate(&mut self) {
         let Some(before) = self.before.clone() else { return };
         let (mut unchanged, mut healthy) = (0, 0);
-        // Most changes are of one node, and most endpoints on others: no search for these.
+        // Most changes are of one node, and most endpoints are on other nodes: these need no search.
         let node = |changed: Option<&Changed>| changed.map(|c| c.key.0);
         let (first, last) = (node(self.changed.first()), node(self.changed.last()));
         for (at, endpoint) in before.endpoints.iter().enumerate() {
             let on = Some(endpoint.node_id);
             let found = (first <= on && on <= last).then(|| self.search(endpoint)).flatten();
             if let Some(found) = found {
-                self.changed[found].place = Some(at);
+                self.changed[found].position = Some(at);
             } else if endpoint.standing != Standing::Held || !self.is_ghost(endpoint) {
                 unchanged += 1;
                 healthy += usize::from(endpoint.health.is_healthy());
@@ -106,18 +116,18 @@ impl Rebuild {
     }
 
     /// The registered endpoints that did not change.
-    fn unchanged(&self) -> impl Iterator<Item = &Endpoint> {
+    pub(super) fn unchanged(&self) -> impl Iterator<Item = &Endpoint> {
         self.old().iter().filter(|e| self.search(e).is_none() && !self.is_ghost(e))
     }
 
-    /// How an endpoint's registered health changed: as it was and as it is.
+    /// The registered health of an endpoint as it was, and as it is.
     fn healths(&self, changed: &Changed) -> (Option<Health>, Option<Health>) {
         let old = self.old_of(changed).filter(|e| !self.is_ghost(e));
         (old.map(|e| e.health), changed.now.as_ref().map(|e| e.health))
     }
 }
 
-/// What a service becomes.
+/// What is to be shown of a service.
 struct Rebuilt {
     service: ServiceName,
     mark: Option<GuardMark>,
@@ -135,6 +145,7 @@ impl Catalog {
             .collect();
         drop(dirty);
         self.deliberate.clear();
+        self.count_endpoints();
         if rebuilt.is_empty() && nodes.is_empty() {
             return;
         }
@@ -145,7 +156,7 @@ impl Catalog {
         let services = rebuilt.iter().map(|r| r.service.clone()).collect();
         for Rebuilt { service, mark, endpoints } in rebuilt {
             if endpoints.is_empty() {
-                self.view.remove_service(&service);
+                self.view.take_service(&service);
             } else {
                 self.view.put_sorted(service, mark, endpoints);
             }
@@ -153,7 +164,21 @@ impl Catalog {
         self.outputs.push_back(Output::Publish { services });
     }
 
-    /// One service anew, or `None` if nothing changed.
+    /// Counts the endpoints of the nodes that may have more or fewer than before.
+    fn count_endpoints(&mut self) {
+        if self.recount.is_empty() {
+            return;
+        }
+        let mut nodes = std::mem::take(&mut self.recount);
+        nodes.sort_unstable();
+        nodes.dedup();
+        for node in nodes {
+            let registered = self.nodes.get(&node).map_or(0, NodeRecord::endpoint_count);
+            self.view.index_count(node, registered + self.ghosts.count_on(node));
+        }
+    }
+
+    /// What is to be shown of one service, or `None` if that did not change.
     fn rebuild(
         &mut self,
         dirty: &[(ServiceName, Option<EndpointKey>)],
@@ -161,11 +186,10 @@ impl Catalog {
     ) -> Option<Rebuilt> {
         let service = dirty.first()?.0.clone();
         let keys = dirty.iter().filter_map(|(_, key)| key.clone());
-        let fresh = |key| Changed { key, place: None, now: None };
         let mut rebuild = Rebuild {
             before: self.view.service(&service).cloned(),
-            ghosts: self.ghosts.remove(&service).unwrap_or_default(),
-            changed: keys.map(fresh).collect(),
+            ghosts: self.ghosts.take(&service),
+            changed: keys.map(Changed::new).collect(),
             unchanged: 0,
             unchanged_healthy: 0,
             service,
@@ -176,22 +200,19 @@ impl Catalog {
         }
         if let Some((now, wall)) = time {
             self.tell_changes(&rebuild);
-            self.observe(now, wall, &rebuild);
-            self.add_touched(&mut rebuild);
+            self.consult_guard(now, wall, &mut rebuild);
         }
         self.stand(&mut rebuild);
-        let mark = self.guards.get(&rebuild.service).and_then(|guard| guard.mark());
+        let mark = self.guards.get(&rebuild.service).and_then(|guarded| guarded.mark);
         let endpoints = self.endpoints_of(&mut rebuild, mark);
         let Rebuild { service, ghosts, .. } = rebuild;
-        if !ghosts.is_empty() {
-            self.ghosts.insert(service.clone(), ghosts);
-        }
+        self.ghosts.put_back(&service, ghosts);
         endpoints.map(|endpoints| Rebuilt { service, mark, endpoints })
     }
 
-    /// One endpoint as the rows have it: the same as before if nothing of it changed. None while its
-    /// node's own row has not come, or when the node has left.
-    fn endpoint(&self, rebuild: &Rebuild, changed: &Changed) -> Option<Endpoint> {
+    /// One endpoint as the rows have it: the same as before if nothing of it changed. `None` while the row of
+    /// its node has not come, or when the node has left.
+    pub(super) fn endpoint(&self, rebuild: &Rebuild, changed: &Changed) -> Option<Endpoint> {
         let (node_id, id) = &changed.key;
         let record = self.nodes.get(node_id)?;
         let node = record.row_of_stay()?;
@@ -225,96 +246,7 @@ impl Catalog {
         }
     }
 
-    /// Whether somebody takes an endpoint away on purpose.
-    fn is_deliberate(&self, changed: &Changed) -> bool {
-        self.deliberate.contains(&changed.key)
-            || changed.now.as_ref().is_some_and(|e| e.instance.profile.mode != Mode::Active)
-            || self.nodes.get(&changed.key.0).is_some_and(NodeRecord::is_leaving)
-    }
-
-    /// Shows the guard what changed and does what it asks for.
-    fn observe(&mut self, now: Instant, wall: Timestamp, rebuild: &Rebuild) {
-        let is_healthy = |e: &Endpoint| e.health.is_healthy();
-        let (mut registered, mut healthy) = (rebuild.unchanged, rebuild.unchanged_healthy);
-        let (mut vanished, mut settled) = (Vec::new(), Vec::new());
-        for changed in &rebuild.changed {
-            registered += usize::from(changed.now.is_some());
-            if changed.now.as_ref().is_some_and(is_healthy) {
-                healthy += 1;
-                settled.push(changed.key.clone());
-            } else if self.is_deliberate(changed) {
-                settled.push(changed.key.clone());
-            } else if let Some(old) = rebuild.old_of(changed)
-                && is_healthy(old)
-                && old.standing == Standing::Regular
-            {
-                vanished.push(old.clone());
-            }
-        }
-        let settings = self.settings.of(&rebuild.service);
-        let is_failing = settings.panic && healthy == 0 && registered > 0;
-        if vanished.is_empty() && !is_failing && !self.guards.contains_key(&rebuild.service) {
-            return;
-        }
-        let observation = Observation {
-            vanished,
-            settled,
-            changed: &rebuild.changed,
-            unchanged: Box::new(rebuild.unchanged()),
-            registered,
-            healthy,
-        };
-        let guard = self.guards.entry(rebuild.service.clone()).or_default();
-        let was_held = guard.held();
-        guard.observe(now, wall, &settings, observation);
-        let held = guard.held();
-        if was_held == 0 && held > 0 {
-            self.outputs.push_back(Output::Guarded { service: rebuild.service.clone(), held });
-        }
-    }
-
-    /// Adds the endpoints whose standing the guard changed, and follows the guard's wishes.
-    fn add_touched(&mut self, rebuild: &mut Rebuild) {
-        let Some(guard) = self.guards.get_mut(&rebuild.service) else { return };
-        let mut touched = guard.take_touched();
-        self.follow_guard(&rebuild.service);
-        touched.sort_unstable();
-        touched.dedup();
-        touched.retain(|key| rebuild.changed.binary_search_by(|c| c.key.cmp(key)).is_err());
-        if touched.is_empty() {
-            return;
-        }
-        let fresh = |key| Changed { key, place: None, now: None };
-        rebuild.changed.extend(touched.into_iter().map(fresh));
-        rebuild.changed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        rebuild.locate();
-        for at in 0..rebuild.changed.len() {
-            if rebuild.changed[at].now.is_none() {
-                rebuild.changed[at].now = self.endpoint(rebuild, &rebuild.changed[at]);
-            }
-        }
-    }
-
-    /// Marks the changed endpoints that are in answers against their health, and adds those that are held
-    /// although nobody registers them any more.
-    fn stand(&self, rebuild: &mut Rebuild) {
-        let guard = self.guards.get(&rebuild.service);
-        for Changed { key, now, .. } in &mut rebuild.changed {
-            let standing = guard.map_or(Standing::Regular, |guard| guard.standing(key));
-            let ghost = guard.and_then(|guard| guard.held_endpoint(key)).filter(|_| now.is_none());
-            if let Some(ghost) = ghost {
-                rebuild.ghosts.insert(key.clone());
-                *now = Some(ghost.clone());
-            } else if !rebuild.ghosts.is_empty() {
-                rebuild.ghosts.remove(key);
-            }
-            if let Some(endpoint) = now.as_mut().filter(|e| e.standing != standing) {
-                endpoint.standing = standing;
-            }
-        }
-    }
-
-    /// The endpoints in order, or `None` if they and the mark are as before.
+    /// All endpoints in order, or `None` if they and the mark are as before.
     fn endpoints_of(
         &self,
         rebuild: &mut Rebuild,
@@ -344,13 +276,13 @@ impl NodeRecord {
         checks.take_while(move |((i, _), _)| i == id).map(|((_, check), row)| (check, row))
     }
 
-    /// The checks of an instance; the very same if they are what they were.
+    /// The checks of an instance. The same piece of memory as before if they did not change.
     fn checks_of(&self, id: &InstanceId, old: Option<&Checks>) -> Checks {
         let old = old.filter(|old| self.range(id).eq(old.iter().map(|(check, row)| (check, row))));
         if let Some(old) = old {
             return Arc::clone(old);
         }
-        // An empty slice is shared by all, so that it costs no allocation.
+        // All empty slices are one, so that they cost no allocation.
         let checks: Vec<_> = self.range(id).map(|(c, row)| (c.clone(), Arc::clone(row))).collect();
         if checks.is_empty() { Arc::default() } else { checks.into() }
     }
@@ -358,25 +290,26 @@ impl NodeRecord {
 
 /// A difference between a service's endpoints before and after.
 struct Edit {
-    /// Before which old endpoint it is.
+    /// The position among the old endpoints.
     at: usize,
-    /// Whether the old one there goes.
+    /// Whether the old endpoint there goes.
     takes: bool,
+    /// The endpoint that comes before the old one there, or in its place.
     puts: Option<Endpoint>,
 }
 
-/// What is to be done to the old endpoints, in order.
+/// What is to be done to the old endpoints, sorted by position.
 fn edits(topology: &Topology, old: &[Endpoint], changed: Vec<Changed>) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut inserted = Vec::new();
-    for Changed { place, now, .. } in changed {
-        match (place, now) {
+    for Changed { position, now, .. } in changed {
+        match (position, now) {
             (Some(at), Some(new)) if old[at] == new => {}
             (Some(at), Some(new)) if topology.compare(&old[at], &new).is_eq() => {
                 edits.push(Edit { at, takes: true, puts: Some(new) });
             }
-            (place, new) => {
-                edits.extend(place.map(|at| Edit { at, takes: true, puts: None }));
+            (position, new) => {
+                edits.extend(position.map(|at| Edit { at, takes: true, puts: None }));
                 inserted.extend(new);
             }
         }
@@ -386,7 +319,8 @@ fn edits(topology: &Topology, old: &[Endpoint], changed: Vec<Changed>) -> Vec<Ed
         let at = old.partition_point(|e| topology.compare(e, &new).is_lt());
         Edit { at, takes: false, puts: Some(new) }
     }));
-    // What is put before an old endpoint comes before what replaces it. Stable: the inserted are in order.
+    // What is put before an old endpoint comes before what replaces it. The sort is stable, and the inserted
+    // endpoints are in order.
     edits.sort_by_key(|edit| (edit.at, edit.takes));
     edits
 }

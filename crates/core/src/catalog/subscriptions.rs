@@ -1,26 +1,26 @@
-//! Who wants to know of which service.
+//! Subscriptions to changes of services.
 //!
-//! An index from services to subscribers, so that a change wakes only those who asked for it. What a
-//! token is, and how it is woken, is the caller's affair.
+//! An index from services to subscribers, so that a change wakes only the subscribers that asked for it. Each
+//! subscriber has a token. What a token is, and how it is woken, is the caller's business.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::ServiceName;
 
-/// What a subscriber wants to know of.
+/// The changes that a subscriber wants to learn of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interest {
-    /// Every service and node.
+    /// Changes of every service and every node.
     All,
-    /// These services, whether they exist or not.
+    /// Changes of these services, whether they exist or not.
     Services(Vec<ServiceName>),
 }
 
-/// Names a subscription until it is removed.
+/// Identifies a subscription until it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(u64);
 
-/// Subscribers, each with a token of the caller's.
+/// All subscribers, each with a token of the caller's.
 #[derive(Debug)]
 pub struct Subscriptions<T> {
     next: u64,
@@ -31,26 +31,26 @@ pub struct Subscriptions<T> {
 }
 
 impl<T> Subscriptions<T> {
-    /// Takes at most `limit` subscribers.
+    /// No subscriptions yet, and at most `limit` of them later.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let (subscribers, by_service) = (BTreeMap::new(), BTreeMap::new());
         Self { next: 0, limit, subscribers, all: BTreeSet::new(), by_service }
     }
 
-    /// How many there are.
+    /// How many subscribers there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no subscriber.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
     }
 
-    /// Adds one; `None` if the limit is reached.
+    /// Adds a subscriber. `None` if the limit is reached.
     pub fn insert(&mut self, interest: Interest, token: T) -> Option<SubscriptionId> {
         if self.subscribers.len() >= self.limit {
             return None;
@@ -71,7 +71,7 @@ impl<T> Subscriptions<T> {
         Some(id)
     }
 
-    /// Removes one.
+    /// Removes a subscriber. Does nothing if it was removed before.
     pub fn remove(&mut self, id: SubscriptionId) {
         let Some((interest, _)) = self.subscribers.remove(&id) else { return };
         self.all.remove(&id);
@@ -86,14 +86,14 @@ impl<T> Subscriptions<T> {
         }
     }
 
-    /// The tokens of those who asked for any of these services, or for everything; each once.
+    /// The tokens of the subscribers that asked for any of these services, or for everything, each once.
     pub fn interested(&self, services: &[ServiceName]) -> impl Iterator<Item = &T> {
         let by_name = services.iter().filter_map(|name| self.by_service.get(name)).flatten();
         let ids: BTreeSet<&SubscriptionId> = by_name.chain(&self.all).collect();
         ids.into_iter().filter_map(|id| self.subscribers.get(id)).map(|(_, token)| token)
     }
 
-    /// All tokens.
+    /// The tokens of all subscribers.
     pub fn tokens(&self) -> impl Iterator<Item = &T> {
         self.subscribers.values().map(|(_, token)| token)
     }

@@ -1,5 +1,6 @@
 //! What the catalog and its guard promise, on a virtual clock.
 
+mod by_node;
 mod cluster;
 
 use std::net::IpAddr;

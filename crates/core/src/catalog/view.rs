@@ -1,225 +1,67 @@
-//! What readers hold: an immutable picture of all services at one moment.
+//! What readers hold: an immutable picture of all services and nodes at one moment.
+
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use smol_str::SmolStr;
 
+use super::NodeStatus;
 use super::by_name::ByName;
+use super::by_node::ByNode;
 use super::hints::{self, Hints};
-use super::{EndpointKey, NodeStatus};
+use super::service::{Endpoint, GuardMark, ServiceView};
+use super::topology::Topology;
 use crate::model::limits::NAME_OCTETS;
-use crate::model::{
-    CheckId, CheckRow, Health, Instance, NodeId, NodeName, NodePhase, NodeRow, ServiceName,
-    Timestamp, ZoneName,
-};
+use crate::model::{InstanceId, NodeId, NodeName, NodePhase, NodeRow, ServiceName, ZoneName};
 
-/// Indexes with removed services that a view remembers, so that a resumed watch learns of their end.
-const REMEMBERED_REMOVALS: usize = 4096;
+/// Indexes with removed services that a view remembers at most, so that a watch that is resumed learns of
+/// their end. The oldest is forgotten first.
+const MAX_REMOVALS: usize = 4096;
 
-/// Why an endpoint is in answers, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// By its health alone.
-    Regular,
-    /// The guard does not believe that it is gone: in answers.
-    Held,
-    /// No instance of the service is healthy and this one still accepts connections: in answers.
-    Panic,
-}
-
-/// One instance as clients see it, with everything known of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The node it runs on.
-    pub node_id: NodeId,
-    /// The node it runs on.
-    pub node: Arc<NodeRow>,
-    /// What was registered.
-    pub instance: Arc<Instance>,
-    /// What its checks, its mode and its node's liveness come to.
-    pub health: Health,
-    /// Its checks, sorted by id.
-    pub checks: Arc<[(CheckId, Arc<CheckRow>)]>,
-    /// Why it is in answers, or not.
-    pub standing: Standing,
-}
-
-impl Endpoint {
-    /// Which instance in the whole cluster it is.
-    #[must_use]
-    pub fn key(&self) -> EndpointKey {
-        (self.node_id, self.instance.id.clone())
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn socket_address(&self) -> SocketAddr {
-        SocketAddr::new(self.instance.address, self.instance.port.get())
-    }
-
-    /// Whether lookups without a health filter return it.
-    #[must_use]
-    pub fn is_answered(&self) -> bool {
-        self.is_trusted() || self.standing == Standing::Panic
-    }
-
-    /// Whether it is healthy, or the guard does not believe otherwise. Panic mode is less than that.
-    fn is_trusted(&self) -> bool {
-        self.health.is_healthy() || self.standing == Standing::Held
-    }
-}
-
-/// That a service is guarded: some of its endpoints are [`Standing::Held`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GuardMark {
-    /// When the hold began.
-    pub since: Timestamp,
-}
-
-/// Which zones a lookup asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope<'a> {
-    /// The own zone if it has healthy ones, else the nearest zone that has. What the guard holds counts as
-    /// healthy; what panic mode serves does not, so it is served only when nothing better is anywhere.
-    Nearest,
-    /// One zone alone.
-    Zone(&'a ZoneName),
-    /// All zones.
-    Any,
-}
-
-/// One service at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceView {
-    /// Its name.
-    pub name: ServiceName,
-    /// The catalog's index when this service last changed.
-    pub index: u64,
-    /// Set while the guard holds some of its endpoints.
-    pub guard: Option<GuardMark>,
-    /// All of them, healthy or not, sorted by distance of the zone, then node name, then id.
-    pub endpoints: Arc<[Endpoint]>,
-}
-
-impl ServiceView {
-    /// The endpoints that answers hold, within a scope, nearest zone first.
-    pub fn answered<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Endpoint> {
-        // Endpoints are sorted by distance, so the first that fits stands in the nearest zone.
-        let nearest = match scope {
-            Scope::Nearest => {
-                let trusted = self.endpoints.iter().find(|e| e.is_trusted());
-                let first = trusted.or_else(|| self.endpoints.iter().find(|e| e.is_answered()));
-                first.map(|e| &e.node.zone)
-            }
-            Scope::Zone(zone) => Some(zone),
-            Scope::Any => None,
-        };
-        let everywhere = scope == Scope::Any;
-        self.endpoints
-            .iter()
-            .filter(move |e| e.is_answered() && (everywhere || nearest == Some(&e.node.zone)))
-    }
-
-    /// How many endpoints have each health, in the order of [`Health::ALL`]; others are zero.
-    #[must_use]
-    pub fn health_counts(&self) -> BTreeMap<Health, usize> {
-        let mut counts = BTreeMap::new();
-        for endpoint in self.endpoints.iter() {
-            *counts.entry(endpoint.health).or_insert(0) += 1;
-        }
-        counts
-    }
-
-    /// How many endpoints answers hold, over all zones.
-    #[must_use]
-    pub fn answered_count(&self) -> usize {
-        self.endpoints.iter().filter(|e| e.is_answered()).count()
-    }
-}
-
-/// What stands under a name.
+/// What a name stands for.
 #[derive(Debug, Clone, Copy)]
 pub enum Named<'a> {
-    /// A service.
+    /// The name is a service's.
     Service(&'a Arc<ServiceView>),
-    /// Nothing itself, but services have more labels in front of it: `prod.shop` exists as a name (an empty
-    /// non-terminal, RFC 8020) when `http.api.prod.shop` does.
+    /// The name is no service's, but services have more labels in front of it: `prod.shop` exists as a name
+    /// (an empty non-terminal, RFC 8020) when `http.api.prod.shop` does.
     Suffix,
-    /// Nothing.
+    /// The name does not exist.
     Nothing,
 }
 
 /// One node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
-    /// Its identity.
+    /// The node's id.
     pub id: NodeId,
-    /// What it says of itself.
+    /// What the node says of itself.
     pub row: Arc<NodeRow>,
-    /// Whether it can be reached.
+    /// Whether the node can be reached.
     pub status: NodeStatus,
 }
 
 impl NodeView {
-    /// Whether its instances can be asked.
+    /// Whether the node's instances can be reached.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.status.is_live()
     }
 
-    /// Whether an operator takes it out of service.
+    /// Whether an operator takes the node out of service.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.row.phase == NodePhase::Draining
     }
 }
 
-/// Where this agent stands, and how far the other zones are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topology {
-    /// This agent's zone.
-    pub own_zone: ZoneName,
-    /// Other zones, nearest first; zones not listed come after these, by name.
-    pub nearest_zones: Vec<ZoneName>,
-}
-
-impl Topology {
-    /// A zone's distance: 0 for the own, 1 and up for others in order of nearness.
-    #[must_use]
-    pub fn rank(&self, zone: &ZoneName) -> u16 {
-        if *zone == self.own_zone {
-            return 0;
-        }
-        let place = self.nearest_zones.iter().position(|z| z == zone);
-        let rank = place.unwrap_or(self.nearest_zones.len()) + 1;
-        u16::try_from(rank).unwrap_or(u16::MAX)
-    }
-
-    /// The order of endpoints within a service: distance of the zone, zone, node, id. Where two nodes
-    /// share a name, their own ids decide.
-    pub(super) fn compare(&self, a: &Endpoint, b: &Endpoint) -> Ordering {
-        let (x, y) = (&a.node, &b.node);
-        let by_zone = || match x.zone == y.zone {
-            true => Ordering::Equal,
-            false => self.rank(&x.zone).cmp(&self.rank(&y.zone)).then_with(|| x.zone.cmp(&y.zone)),
-        };
-        let by_node = if Arc::ptr_eq(x, y) {
-            Ordering::Equal
-        } else {
-            by_zone().then_with(|| x.name.cmp(&y.name))
-        };
-        by_node
-            .then_with(|| a.instance.id.cmp(&b.instance.id))
-            .then_with(|| a.node_id.cmp(&b.node_id))
-    }
-}
-
-/// Tells a catalog from others of the same process: indices are comparable within one.
+/// Identifies a catalog within a process. Indices of views are comparable only if their catalogs are equal.
 #[derive(Debug, Clone)]
 pub struct CatalogId(Arc<()>);
 
@@ -243,8 +85,9 @@ pub struct CatalogView {
     /// Their names with the labels in reverse, so that those of one product stand together.
     keys: OrdSet<SmolStr>,
     hints: Arc<Hints>,
-    /// Names that the hints were told of since they were made.
+    /// How many names the hints were told of since they were made.
     hinted: usize,
+    by_node: Arc<ByNode>,
     nodes: OrdMap<NodeName, Arc<NodeView>>,
     nodes_by_address: OrdMap<IpAddr, NodeName>,
     zones: OrdMap<ZoneName, usize>,
@@ -266,6 +109,7 @@ impl CatalogView {
             keys: OrdSet::new(),
             hints: Arc::new(Hints::for_names(0)),
             hinted: 0,
+            by_node: Arc::default(),
             nodes: OrdMap::new(),
             nodes_by_address: OrdMap::new(),
             zones: OrdMap::new(),
@@ -274,13 +118,13 @@ impl CatalogView {
         }
     }
 
-    /// Which catalog it shows.
+    /// The catalog that this view shows.
     #[must_use]
     pub fn catalog(&self) -> &CatalogId {
         &self.catalog
     }
 
-    /// Grows with every change of anything.
+    /// A number that grows with every change of anything.
     #[must_use]
     pub fn index(&self) -> u64 {
         self.index
@@ -293,7 +137,7 @@ impl CatalogView {
         self.layout_index
     }
 
-    /// Where this agent stands.
+    /// The distances of zones.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
@@ -317,7 +161,7 @@ impl CatalogView {
         self.by_key(key).map(|service| service.index)
     }
 
-    /// One service, if any instance of it is registered anywhere.
+    /// The service of a name, if any instance of it is registered anywhere.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
         self.services.get(Reversed::of(name.as_str()).hash(), |service| service.name == *name)
@@ -329,13 +173,14 @@ impl CatalogView {
     }
 
     /// Whether a service is certainly what it was in the view of an earlier index, by its
-    /// [`service_key`](Self::service_key). Costs next to nothing, and misses some that did not change.
+    /// [`service_key`](Self::service_key). This is much cheaper than a lookup, and false for some services
+    /// that did not change.
     #[must_use]
     pub fn is_unchanged_since(&self, key: &str, index: u64) -> bool {
         self.hints.is_unchanged_since(hints::hash(key), index)
     }
 
-    /// What stands under a name in lower case, which need not be a service's.
+    /// What a name in lower case stands for. It need not be a service's.
     #[must_use]
     pub fn named(&self, name: &str) -> Named<'_> {
         let mut key = Reversed::of(name);
@@ -369,7 +214,8 @@ impl CatalogView {
         self.services.iter()
     }
 
-    /// All services, sorted by their labels in reverse: those of one product stand together. Costs a lookup for each.
+    /// All services, sorted by their labels in reverse, so that those of one product stand together. This
+    /// costs a lookup for each service.
     pub fn services_by_product(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
         self.keys.iter().map(|key| self.by_key(key).expect("each key is a service's"))
     }
@@ -380,18 +226,46 @@ impl CatalogView {
         self.services.len()
     }
 
-    /// One node by name.
+    /// The node of a name.
     #[must_use]
     pub fn node(&self, name: &NodeName) -> Option<&Arc<NodeView>> {
         self.nodes.get(name)
     }
 
-    /// All nodes by name.
+    /// All nodes, sorted by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<NodeView>> {
         self.nodes.values()
     }
 
-    /// The node with this address; the first by name if several share it.
+    /// How many endpoints there are on a node, with those that the guard holds.
+    #[must_use]
+    pub fn endpoint_count(&self, node: NodeId) -> usize {
+        self.by_node.count(node)
+    }
+
+    /// The endpoints of the instances that are registered on the agent's own node, sorted by instance id.
+    /// This costs a search within a service for each, however many endpoints other nodes have.
+    pub fn own_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.by_node.own_instances().filter_map(|(id, service)| self.own_endpoint_of(id, service))
+    }
+
+    /// The endpoint of an instance that is registered on the agent's own node.
+    #[must_use]
+    pub fn own_endpoint(&self, id: &InstanceId) -> Option<&Endpoint> {
+        self.own_endpoint_of(id, self.by_node.own_service(id)?)
+    }
+
+    #[cfg(test)]
+    pub(super) fn shares_index_by_node(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.by_node, &other.by_node)
+    }
+
+    fn own_endpoint_of(&self, id: &InstanceId, service: &ServiceName) -> Option<&Endpoint> {
+        let key = (self.by_node.own()?, id);
+        self.service(service)?.endpoint(&self.topology, self.by_node.own_row(), key)
+    }
+
+    /// The node with this address. If several share it, the first by name.
     #[must_use]
     pub fn node_at(&self, address: IpAddr) -> Option<&Arc<NodeView>> {
         self.nodes_by_address.get(&address).and_then(|name| self.nodes.get(name))
@@ -413,12 +287,12 @@ impl CatalogView {
         self.zones.get_key_value(label).map(|(zone, _)| zone)
     }
 
-    /// Zones with at least one node, by name.
+    /// The zones that have at least one node, sorted by name.
     pub fn zones(&self) -> impl Iterator<Item = &ZoneName> {
         self.zones.keys()
     }
 
-    /// Services that were removed after an index, oldest first; `None` if that is too long ago to know.
+    /// The services that were removed after an index, oldest first. `None` if that is too long ago to know.
     #[must_use]
     pub fn removed_since(&self, index: u64) -> Option<impl Iterator<Item = (u64, &ServiceName)>> {
         (index >= self.removals_floor).then(|| {
@@ -427,24 +301,101 @@ impl CatalogView {
         })
     }
 
-    /// Starts a new index, which the changes that follow carry. Returns it.
+    /// Takes a node as the agent's own, for [`own_endpoints`](Self::own_endpoints).
+    pub fn set_own_node(&mut self, node: NodeId) {
+        let row =
+            self.nodes.values().find(|view| view.id == node).map(|view| Arc::clone(&view.row));
+        let on_node = |service: &&Arc<ServiceView>, e: &Endpoint| {
+            (e.node_id == node).then(|| (e.instance.id.clone(), service.name.clone()))
+        };
+        let instances = self
+            .services()
+            .flat_map(|service| service.endpoints.iter().filter_map(move |e| on_node(&service, e)))
+            .collect::<Vec<_>>();
+        self.index_own_node(node, row, instances);
+    }
+
+    /// As [`set_own_node`](Self::set_own_node), with the node's row and the instances that are registered
+    /// on it.
+    pub(super) fn index_own_node(
+        &mut self,
+        node: NodeId,
+        row: Option<Arc<NodeRow>>,
+        instances: impl IntoIterator<Item = (InstanceId, ServiceName)>,
+    ) {
+        Arc::make_mut(&mut self.by_node).set_own(node, row, instances);
+    }
+
+    /// Notes another row of a node, if it is the agent's own.
+    pub(super) fn index_row(&mut self, node: NodeId, row: Option<&Arc<NodeRow>>) {
+        if self.by_node.own() == Some(node) && self.by_node.own_row() != row {
+            Arc::make_mut(&mut self.by_node).set_own_row(row.cloned());
+        }
+    }
+
+    /// Notes which service a registered instance belongs to, if it is on the agent's own node. `None` if it
+    /// is registered no more.
+    pub(super) fn index_instance(
+        &mut self,
+        node: NodeId,
+        id: &InstanceId,
+        service: Option<&ServiceName>,
+    ) {
+        if self.by_node.own() != Some(node) || self.by_node.own_service(id) == service {
+            return;
+        }
+        let by_node = Arc::make_mut(&mut self.by_node);
+        match service {
+            Some(service) => by_node.put_own(id.clone(), service.clone()),
+            None => by_node.remove_own(id),
+        }
+    }
+
+    /// Notes how many endpoints a node has.
+    pub(super) fn index_count(&mut self, node: NodeId, count: usize) {
+        if self.by_node.count(node) != count {
+            Arc::make_mut(&mut self.by_node).set_count(node, count);
+        }
+    }
+
+    /// Starts a new index, which belongs to the changes that follow. Returns it.
     pub fn advance(&mut self) -> u64 {
         self.index += 1;
         self.index
     }
 
-    /// Inserts or replaces a service at the present index, sorting its endpoints.
+    /// Inserts or replaces a service at the present index. Sorts its endpoints, and counts all of them as
+    /// registered.
     pub fn put_service(
         &mut self,
         name: ServiceName,
         guard: Option<GuardMark>,
         mut endpoints: Vec<Endpoint>,
     ) {
+        self.index_service(&name, &endpoints);
         endpoints.sort_by(|a, b| self.topology.compare(a, b));
         self.put_sorted(name, guard, endpoints.into());
     }
 
-    /// As [`put_service`](Self::put_service), with endpoints that are in order.
+    /// Notes the endpoints that a service is to have instead of those that it has.
+    fn index_service(&mut self, name: &ServiceName, endpoints: &[Endpoint]) {
+        let old = self.service(name).cloned();
+        for endpoint in old.iter().flat_map(|old| old.endpoints.iter()) {
+            let node = endpoint.node_id;
+            self.index_count(node, self.by_node.count(node) - 1);
+            if self.by_node.own_service(&endpoint.instance.id) == Some(name) {
+                self.index_instance(node, &endpoint.instance.id, None);
+            }
+        }
+        for endpoint in endpoints {
+            let node = endpoint.node_id;
+            self.index_count(node, self.by_node.count(node) + 1);
+            self.index_instance(node, &endpoint.instance.id, Some(name));
+        }
+    }
+
+    /// Inserts or replaces a service at the present index, with endpoints that are in order. The caller
+    /// keeps the index by node.
     pub(super) fn put_sorted(
         &mut self,
         name: ServiceName,
@@ -462,15 +413,15 @@ impl CatalogView {
         }
     }
 
-    /// Tells the hints of a new name and of those above it. When they are full, also of names that are gone by now,
-    /// new ones are made.
+    /// Tells the hints of a new name and of those above it. Replaces the hints when they are full, since they
+    /// keep names that are gone.
     fn hint_at(&mut self, key: &str) {
         self.hinted += new_to(&self.hints, hints::names(key));
         if self.hinted > self.hints.room() {
-            let anew = self.hints.anew(self.services.len());
+            let empty = self.hints.emptied(self.services.len());
             let names = self.keys.iter().flat_map(|key| hints::names(key));
-            self.hinted = new_to(&anew, names);
-            self.hints = Arc::new(anew);
+            self.hinted = new_to(&empty, names);
+            self.hints = Arc::new(empty);
         }
     }
 
@@ -485,15 +436,23 @@ impl CatalogView {
         };
         let moved: Vec<_> = self.services().filter(|s| !is_sorted(s)).cloned().collect();
         let put = |service: &Arc<ServiceView>| {
-            let name = service.name.clone();
-            self.put_service(name.clone(), service.guard, service.endpoints.to_vec());
-            name
+            let mut endpoints = service.endpoints.to_vec();
+            endpoints.sort_by(|a, b| self.topology.compare(a, b));
+            self.put_sorted(service.name.clone(), service.guard, endpoints.into());
+            service.name.clone()
         };
         moved.iter().map(put).collect()
     }
 
     /// Removes a service at the present index, remembering that it was there.
     pub fn remove_service(&mut self, name: &ServiceName) {
+        self.index_service(name, &[]);
+        self.take_service(name);
+    }
+
+    /// Removes a service at the present index, remembering that it was there. The caller keeps the
+    /// index by node.
+    pub(super) fn take_service(&mut self, name: &ServiceName) {
         let key = Reversed::of(name.as_str());
         let hash = key.hash();
         if !self.services.remove(hash, |service| service.name == *name) {
@@ -503,7 +462,7 @@ impl CatalogView {
         self.hints.change(hash, self.index);
         self.layout_index = self.index;
         self.removals.entry(self.index).or_default().push(name.clone());
-        if self.removals.len() > REMEMBERED_REMOVALS
+        if self.removals.len() > MAX_REMOVALS
             && let Some(oldest) = self.removals.get_min().map(|(at, _)| *at)
         {
             self.removals.remove(&oldest);
@@ -513,6 +472,7 @@ impl CatalogView {
 
     /// Inserts a node at the present index, or replaces the one of its name.
     pub fn put_node(&mut self, node: NodeView) {
+        self.index_row(node.id, Some(&node.row));
         let name = node.row.name.clone();
         let place = |node: &NodeView| (node.row.address.to_canonical(), node.row.zone.clone());
         let old = self.nodes.get(&name).cloned();
@@ -544,7 +504,7 @@ impl CatalogView {
         self.layout_index = self.index;
     }
 
-    /// Takes a node out, and its address and zone if nobody else has them.
+    /// Takes a node out, and its address and zone if no other node has them.
     fn take_node(&mut self, old: &NodeView) {
         let name = &old.row.name;
         self.nodes.remove(name);
@@ -565,7 +525,7 @@ impl CatalogView {
     }
 }
 
-/// Tells hints of names. Returns how many of them are new to them.
+/// Tells hints of names. Returns how many of these are new to them.
 fn new_to<'a>(hints: &Hints, names: impl Iterator<Item = &'a str>) -> usize {
     names.filter(|name| hints.insert(hints::hash(name))).count()
 }
@@ -577,7 +537,7 @@ struct Reversed {
 }
 
 impl Reversed {
-    /// What is longer than a service's name may be comes out empty, as no service is called.
+    /// The result is empty, as no service's name is, if the name is longer than a service's may be.
     fn of(name: &str) -> Self {
         let mut reversed = Self { octets: [0; _], len: 0 };
         if name.len() <= NAME_OCTETS {
@@ -603,203 +563,5 @@ impl Reversed {
 
     fn as_str(&self) -> &str {
         str::from_utf8(&self.octets[..self.len]).expect("it was cut at dots")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{InstanceFields, InstanceId, NodePhase, ProviderId};
-
-    fn node(name: &str, zone: &str, address: [u8; 4]) -> NodeView {
-        let row = NodeRow {
-            name: NodeName::parse(name).unwrap(),
-            zone: ZoneName::parse(zone).unwrap(),
-            address: address.into(),
-            serves_dns: true,
-            meta: BTreeMap::new(),
-            phase: NodePhase::Active,
-        };
-        NodeView {
-            id: NodeId::from_bytes([address[3]; 16]),
-            row: Arc::new(row),
-            status: NodeStatus::Alive,
-        }
-    }
-
-    fn endpoint(id: &str, service: &str, node: &NodeView, health: Health) -> Endpoint {
-        let fields = InstanceFields {
-            id: InstanceId::parse(id).unwrap(),
-            service: ServiceName::parse(service).unwrap(),
-            address: node.row.address,
-            port: 80,
-            weight: 100,
-            tags: vec![],
-            meta: BTreeMap::new(),
-            provider: ProviderId::api(),
-        };
-        Endpoint {
-            node_id: node.id,
-            node: node.row.clone(),
-            instance: Arc::new(Instance::new(fields).unwrap()),
-            health,
-            checks: Arc::new([]),
-            standing: Standing::Regular,
-        }
-    }
-
-    fn view() -> CatalogView {
-        let own_zone = ZoneName::parse("eu1").unwrap();
-        let nearest_zones = vec![ZoneName::parse("us1").unwrap(), ZoneName::parse("ap1").unwrap()];
-        CatalogView::empty(Topology { own_zone, nearest_zones }, 0)
-    }
-
-    fn service(text: &str) -> ServiceName {
-        ServiceName::parse(text).unwrap()
-    }
-
-    #[test]
-    fn the_nearest_zone_with_a_healthy_instance_answers() {
-        let (here, us, ap) = (
-            node("a", "eu1", [127, 0, 0, 1]),
-            node("b", "us1", [127, 0, 0, 2]),
-            node("c", "ap1", [127, 0, 0, 3]),
-        );
-        let mut view = view();
-        view.advance();
-        let endpoints = vec![
-            endpoint("w3", "web", &ap, Health::Passing),
-            endpoint("w1", "web", &here, Health::Critical),
-            endpoint("w2", "web", &us, Health::Warning),
-        ];
-        view.put_service(service("web"), None, endpoints);
-        let web = view.service(&service("web")).unwrap();
-        let ids =
-            |scope| -> Vec<&str> { web.answered(scope).map(|e| e.instance.id.as_str()).collect() };
-        assert_eq!(ids(Scope::Nearest), ["w2"]);
-        assert_eq!(ids(Scope::Any), ["w2", "w3"]);
-        assert_eq!(ids(Scope::Zone(&ap.row.zone)), ["w3"]);
-        assert!(ids(Scope::Zone(&here.row.zone)).is_empty());
-    }
-
-    #[test]
-    fn panic_in_the_own_zone_hides_nothing_healthy_and_the_guard_does() {
-        let (here, us) = (node("a", "eu1", [127, 0, 0, 1]), node("b", "us1", [127, 0, 0, 2]));
-        for (standing, expected) in [(Standing::Panic, "w2"), (Standing::Held, "w1")] {
-            let mut own = endpoint("w1", "web", &here, Health::Critical);
-            own.standing = standing;
-            let mut view = view();
-            let far = endpoint("w2", "web", &us, Health::Passing);
-            view.put_service(service("web"), None, vec![own, far]);
-            let web = view.service(&service("web")).unwrap();
-            let ids: Vec<_> =
-                web.answered(Scope::Nearest).map(|e| e.instance.id.as_str()).collect();
-            assert_eq!(ids, [expected]);
-        }
-    }
-
-    #[test]
-    fn names_above_services_exist_and_others_do_not() {
-        let here = node("a", "eu1", [127, 0, 0, 1]);
-        let mut view = view();
-        view.advance();
-        let name = service("http.api.prod.shop");
-        view.put_service(name.clone(), None, vec![endpoint("w", "x", &here, Health::Passing)]);
-        view.put_service(service("shop"), None, vec![endpoint("s", "x", &here, Health::Passing)]);
-        for above in ["prod.shop", "api.prod.shop"] {
-            assert!(matches!(view.named(above), Named::Suffix), "{above}");
-        }
-        for other in ["hop", "api.prod", "pro.shop", "x.http.api.prod.shop", ""] {
-            assert!(matches!(view.named(other), Named::Nothing), "{other}");
-        }
-        for service in ["http.api.prod.shop", "shop"] {
-            assert!(matches!(view.named(service), Named::Service(_)), "{service}");
-        }
-        view.remove_service(&service("shop"));
-        assert!(matches!(view.named("shop"), Named::Suffix));
-        view.remove_service(&name);
-        for gone in ["shop", "prod.shop", "http.api.prod.shop"] {
-            assert!(matches!(view.named(gone), Named::Nothing), "{gone}");
-        }
-    }
-
-    #[test]
-    fn names_are_found_however_many_come_and_go() {
-        let here = node("a", "eu1", [127, 0, 0, 1]);
-        let mut view = view();
-        let name = |number: u32| service(&format!("s{number}.p{}", number % 7));
-        let count = 3 * u32::try_from(Hints::for_names(0).room()).unwrap();
-        for number in 0..count {
-            view.advance();
-            let endpoint = endpoint("w", "x", &here, Health::Passing);
-            view.put_service(name(number), None, vec![endpoint]);
-            if number % 2 == 0 {
-                view.remove_service(&name(number));
-            }
-        }
-        for number in 0..count {
-            let is_there = matches!(view.named(name(number).as_str()), Named::Service(_));
-            assert_eq!(is_there, number % 2 == 1, "{number}");
-        }
-        assert!((0..7).all(|n| matches!(view.named(&format!("p{n}")), Named::Suffix)));
-    }
-
-    #[test]
-    fn a_service_is_unchanged_until_it_changes() {
-        let here = node("a", "eu1", [127, 0, 0, 1]);
-        let mut view = view();
-        view.advance();
-        let put = |view: &mut CatalogView, name: &str| {
-            let endpoint = endpoint("w", name, &here, Health::Passing);
-            view.put_service(service(name), None, vec![endpoint]);
-        };
-        put(&mut view, "web");
-        let key = CatalogView::service_key(&service("web"));
-        let made = view.index();
-        view.advance();
-        put(&mut view, "other");
-        assert!(view.is_unchanged_since(&key, made));
-        view.advance();
-        put(&mut view, "web");
-        assert!(!view.is_unchanged_since(&key, made));
-        let changed = view.index();
-        assert!(view.is_unchanged_since(&key, changed));
-        view.advance();
-        view.remove_service(&service("web"));
-        assert!(!view.is_unchanged_since(&key, changed));
-    }
-
-    #[test]
-    fn an_older_view_does_not_change() {
-        let here = node("a", "eu1", [127, 0, 0, 1]);
-        let mut view = view();
-        view.advance();
-        view.put_service(service("web"), None, vec![endpoint("w", "web", &here, Health::Passing)]);
-        let before = view.clone();
-        view.advance();
-        view.remove_service(&service("web"));
-        assert!(before.service(&service("web")).is_some());
-        assert!(view.service(&service("web")).is_none());
-        let removed: Vec<_> = view.removed_since(before.index()).unwrap().collect();
-        assert_eq!(removed, [(2, &service("web"))]);
-        assert!(view.layout_index() > before.layout_index());
-    }
-
-    #[test]
-    fn a_shared_address_belongs_to_the_first_node_by_name() {
-        let mut view = view();
-        view.advance();
-        view.put_node(node("b", "eu1", [127, 0, 0, 1]));
-        view.put_node(node("a", "us1", [127, 0, 0, 1]));
-        let at = |view: &CatalogView| {
-            view.node_at([127, 0, 0, 1].into()).map(|n| n.row.name.to_string())
-        };
-        assert_eq!(at(&view).as_deref(), Some("a"));
-        let a = NodeName::parse("a").unwrap();
-        view.remove_node(NodeId::from_bytes([9; 16]), &a);
-        assert!(view.node(&a).is_some(), "the name is another node's");
-        view.remove_node(NodeId::from_bytes([1; 16]), &a);
-        assert_eq!(at(&view).as_deref(), Some("b"));
-        assert!(!view.is_zone(&ZoneName::parse("us1").unwrap()));
     }
 }

@@ -87,6 +87,7 @@ impl Host {
 
 /// Shows what was stored. That the own node left ended with its restart: it changes no answer.
 pub fn load(catalog: &mut Catalog, own: NodeId, histories: &[StoredHistory]) {
+    catalog.set_own_node(own);
     catalog.load(rows_of(histories));
     let is_own = |(origin, key, _): &(NodeId, &RowKey, _)| *origin == own && **key == RowKey::Node;
     let own_row = rows_of(histories).find(is_own);

@@ -80,6 +80,25 @@ fn judge(figures: &Figures) -> Result<Vec<Finding>> {
             per_instance < 1024,
         ),
     ];
+    let own = grouped(figures.of("own_instances")? as f64);
+    findings.push(Finding::alone(
+        format!("{size} instances: one node with its number of instances"),
+        "",
+        figures.nanos("node")?,
+        None,
+    ));
+    findings.push(Finding::alone(
+        format!("{size} instances: one of the {own} own"),
+        "",
+        figures.nanos("own_one")?,
+        None,
+    ));
+    findings.push(Finding::alone(
+        format!("{size} instances: all {own} own"),
+        "",
+        figures.micros("own_all")?,
+        None,
+    ));
     for (name, how) in [("paced", "1,000 changes/s"), ("fast", "changes without a pause")] {
         let (apply, lookup) = (format!("apply_{name}"), format!("lookup_{name}"));
         let is_soon = figures.of(&format!("{lookup}_p50"))? < 200

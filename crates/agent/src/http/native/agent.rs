@@ -9,7 +9,7 @@ use dunlin_api as api;
 use dunlin_shell::metrics::CONTENT_TYPE;
 
 use super::problem::Problem;
-use super::{App, encoded_json, json, present, read};
+use super::{App, encoded_json, json, read};
 
 const INDEX: &str = "\
 Dunlin agent.
@@ -40,7 +40,6 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     read::no_query(&uri)?;
     let shared = app.handle.shared();
     let (identity, view) = (&shared.identity, shared.view.load_full());
-    let local_instances = present::instances_by_node(&view).remove(&identity.node_id);
     let status = api::AgentStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node_id: identity.node_id.to_string(),
@@ -51,7 +50,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         uptime_seconds: identity.started.elapsed().as_secs(),
         index: view.index(),
         services: view.service_count(),
-        local_instances: local_instances.unwrap_or(0),
+        local_instances: view.endpoint_count(identity.node_id),
         api: identity.api.to_string(),
         dns: identity.dns.map(|address| address.to_string()),
         socket: identity.socket.display().to_string(),

@@ -1,4 +1,4 @@
-//! Instances of this agent, registered one by one: register, deregister, take out of answers, push checks.
+//! The instances of this agent, one by one: register, deregister, take out of answers, push results of checks.
 
 use std::sync::Arc;
 
@@ -6,7 +6,6 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
-use dunlin_core::catalog::Endpoint;
 use dunlin_core::host::{Answer, Request as Asked};
 use dunlin_core::model::{
     CheckId, CheckRow, CheckStatus, InstanceError, InstanceId, Mode, ProviderId,
@@ -23,22 +22,15 @@ use crate::providers::translate;
     get,
     path = "/api/instances",
     tag = "instances",
-    responses((status = 200, description = "By id, whoever stated them", body = api::LocalInstanceList))
+    responses((status = 200, description = "By id, whichever provider stated them", body = api::LocalInstanceList))
 )]
 pub(super) async fn list_instances(
     State(app): State<Arc<App>>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     read::no_query(&uri)?;
-    let shared = app.handle.shared();
-    let registry = shared.registry.load_full();
-    let (own, view) = (shared.identity.node_id, shared.view.load_full());
-    let endpoints = view.services().flat_map(|service| service.endpoints.iter());
-    let local = endpoints
-        .filter(|e| e.node_id == own && registry.holder(&e.instance.id).is_some())
-        .map(present::local_instance);
-    let mut instances: Vec<_> = local.collect();
-    instances.sort_unstable_by(|a, b| a.instance.id.cmp(&b.instance.id));
+    let view = app.handle.shared().view.load_full();
+    let instances = view.own_endpoints().map(present::local_instance).collect();
     Ok(json(StatusCode::OK, &api::LocalInstanceList { instances }))
 }
 
@@ -80,20 +72,13 @@ pub(super) async fn put_instance(
         Answer::Created => StatusCode::CREATED,
         Answer::Done => StatusCode::OK,
     };
-    let shared = app.handle.shared();
-    let view = shared.view.load_full();
-    let service = view.service(&stated.instance.service);
-    let own = |e: &&Endpoint| is_own(e, shared.identity.node_id, &id);
-    let stored = service.and_then(|service| service.endpoints.iter().find(own));
-    stored.map_or_else(
-        // Deregistered again in the meantime, by somebody else.
+    let view = app.handle.shared().view.load_full();
+    let stored = view.own_endpoint(&id);
+    stored.filter(|e| e.instance.service == stated.instance.service).map_or_else(
+        // Another client deregistered it in the meantime, or moved it to another service.
         || Err(gone(&id)),
         |endpoint| Ok(json(status, &present::local_instance(endpoint))),
     )
-}
-
-fn is_own(endpoint: &Endpoint, node: dunlin_core::model::NodeId, id: &InstanceId) -> bool {
-    endpoint.node_id == node && endpoint.instance.id == *id
 }
 
 /// Deregister an instance.
@@ -222,9 +207,8 @@ async fn set_mode(
     mode: Mode,
 ) -> Result<Response, Problem> {
     app.ask_as(grant, Asked::SetMode(id.clone(), mode)).await?;
-    let shared = app.handle.shared();
-    let view = shared.view.load_full();
-    match present::find_instance(&view, shared.identity.node_id, &id) {
+    let view = app.handle.shared().view.load_full();
+    match view.own_endpoint(&id) {
         Some(endpoint) => Ok(json(StatusCode::OK, &present::local_instance(endpoint))),
         None => Err(gone(&id)),
     }
@@ -238,17 +222,17 @@ fn gone(id: &InstanceId) -> Problem {
     Problem::not_found(format!("instance {id} was deregistered in the meantime"))
 }
 
-/// What is wrong with a registration, as an answer.
+/// The answer to a registration with something wrong in it.
 pub(super) fn invalid(error: &InstanceError) -> Problem {
     Problem::bad(format!("body: {error}"))
         .hint("nothing was changed; GET /api/openapi.json tells what belongs there")
 }
 
-/// The address of instances that do not say theirs: the node's own.
+/// The address of instances whose registration does not have one: the node's own.
 pub(super) fn node_address(app: &App) -> Result<std::net::IpAddr, Problem> {
     let shared = app.handle.shared();
     let view = shared.view.load();
-    // Of two nodes with one name the view shows one, and the other's address is none of ours.
+    // Of two nodes with one name the view shows one. If that is the other node, its address is not ours.
     let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
     let own = own.map(|node| node.row.address);
     own.ok_or_else(|| Problem::busy("the agent is starting and does not know its own address yet"))

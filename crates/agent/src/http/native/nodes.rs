@@ -1,4 +1,4 @@
-//! Nodes: who is a member, where, and how far its rows have come.
+//! The nodes of the cluster: where they are, whether they can be reached, and how far their rows have come.
 
 use std::sync::Arc;
 
@@ -24,9 +24,7 @@ pub(super) async fn list_nodes(State(app): State<Arc<App>>, uri: Uri) -> Result<
     read::no_query(&uri)?;
     let shared = app.handle.shared();
     let view = shared.view.load_full();
-    let counts = present::instances_by_node(&view);
-    let count = |id| counts.get(id).copied().unwrap_or(0);
-    let nodes = view.nodes().map(|node| present::node(node, count(&node.id), shared));
+    let nodes = view.nodes().map(|node| present::node(&view, node, shared));
     Ok(json(StatusCode::OK, &api::NodeList { nodes: nodes.collect() }))
 }
 
@@ -54,8 +52,7 @@ pub(super) async fn get_node(
         return Err(Problem::not_found(format!("no node is called {name}"))
             .hint("GET /api/nodes lists all"));
     };
-    let count = present::instances_by_node(&view).remove(&node.id).unwrap_or(0);
-    Ok(json(StatusCode::OK, &present::node(node, count, shared)))
+    Ok(json(StatusCode::OK, &present::node(&view, node, shared)))
 }
 
 /// Take this agent's node out of service, or put it back. Its instances get no new clients meanwhile.
@@ -81,6 +78,5 @@ pub(super) async fn drain_node(
     let view = shared.view.load_full();
     let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
     let Some(own) = own else { return Ok(StatusCode::NO_CONTENT.into_response()) };
-    let count = present::instances_by_node(&view).remove(&own.id).unwrap_or(0);
-    Ok(json(StatusCode::OK, &present::node(own, count, shared)))
+    Ok(json(StatusCode::OK, &present::node(&view, own, shared)))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dunlin_api as api;
 use dunlin_core::catalog::{CatalogView, Endpoint, NodeView, ServiceView, Standing};
-use dunlin_core::model::{InstanceId, Mode, NodeId, ServiceName};
+use dunlin_core::model::{Mode, ServiceName};
 
 use super::filter::Filter;
 use crate::Shared;
@@ -82,45 +82,26 @@ pub(super) fn local_instance(endpoint: &Endpoint) -> api::LocalInstance {
     }
 }
 
-pub(super) fn node(view: &NodeView, instances: usize, shared: &Shared) -> api::Node {
-    let this = view.id == shared.identity.node_id;
-    let head = shared.heads.load().get(&view.id).copied().unwrap_or(0);
-    let member = shared.members.0.load().get(&view.id).cloned().unwrap_or_default();
-    // One's own history is never behind; nobody told of one that is.
+pub(super) fn node(view: &CatalogView, node: &NodeView, shared: &Shared) -> api::Node {
+    let this = node.id == shared.identity.node_id;
+    let head = shared.heads.load().get(&node.id).copied().unwrap_or(0);
+    let member = shared.members.0.load().get(&node.id).cloned().unwrap_or_default();
+    // The own history is never behind. Another node's is behind if a peer told of a newer head.
     let newest = (!this && member.newest_head > 0).then_some(member.newest_head);
     api::Node {
-        id: view.id.to_string(),
-        name: view.row.name.to_string(),
-        zone: view.row.zone.to_string(),
-        address: view.row.address,
-        status: view.status.as_str().to_owned(),
-        draining: view.is_draining(),
+        id: node.id.to_string(),
+        name: node.row.name.to_string(),
+        zone: node.row.zone.to_string(),
+        address: node.row.address,
+        status: node.status.as_str().to_owned(),
+        draining: node.is_draining(),
         rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         head,
         behind: newest.map(|newest| newest.saturating_sub(head)),
-        instances,
+        instances: view.endpoint_count(node.id),
         this,
-        meta: pairs(view.row.meta.iter()),
+        meta: pairs(node.row.meta.iter()),
     }
-}
-
-/// How many instances each node has registered.
-pub(super) fn instances_by_node(view: &CatalogView) -> BTreeMap<NodeId, usize> {
-    let mut counts = BTreeMap::new();
-    for endpoint in view.services().flat_map(|service| service.endpoints.iter()) {
-        *counts.entry(endpoint.node_id).or_insert(0) += 1;
-    }
-    counts
-}
-
-/// One instance of a node, wherever it belongs.
-pub(super) fn find_instance<'a>(
-    view: &'a CatalogView,
-    node: NodeId,
-    id: &InstanceId,
-) -> Option<&'a Endpoint> {
-    let mut endpoints = view.services().flat_map(|service| service.endpoints.iter());
-    endpoints.find(|e| e.node_id == node && e.instance.id == *id)
 }
 
 fn pairs<'a>(meta: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>) -> BTreeMap<String, String> {

@@ -300,6 +300,28 @@ async fn what_is_measured_of_another_node_is_shown() {
 }
 
 #[tokio::test]
+async fn instances_of_other_nodes_count_on_these_and_are_not_listed_as_own() {
+    let fixture = Fixture::start();
+    let far = node("b", "us1", 2);
+    let on = |node, id| endpoint(node, id, "web", Health::Passing, &[]);
+    let endpoints = vec![on(&fixture.world.own, "x"), on(&far, "x"), on(&far, "y")];
+    fixture.world.change(&[], |view| view.put_node(far.clone()));
+    fixture.world.put("web", None, endpoints);
+    let listed = fixture.get("/api/instances").await.json();
+    assert_eq!(listed["instances"].as_array().map(Vec::len), Some(1));
+    assert_eq!(listed["instances"][0]["node"], "a");
+    for (name, count) in [("a", 1), ("b", 2)] {
+        let page = fixture.get(&format!("/api/nodes/{name}")).await.json();
+        assert_eq!(page["instances"], count, "{name}");
+    }
+    let all = fixture.get("/api/nodes").await.json();
+    assert_eq!(
+        (&all["nodes"][0]["instances"], &all["nodes"][1]["instances"]),
+        (&1.into(), &2.into())
+    );
+}
+
+#[tokio::test]
 async fn a_node_is_drained_and_put_back() {
     let fixture = Fixture::start();
     let path = "/api/node/drain";
