@@ -471,13 +471,8 @@ impl Driver {
 
     fn remove_provider(&mut self, provider: ProviderId, reply: Reply<()>, draft: &mut Draft) {
         let before = self.registry.clone();
-        // Who removes a provider by name means it; a file that is gone may be a lie.
-        let departure = match provider.kind() {
-            dunlin_core::model::ProviderKind::File => Departure::Dropped,
-            dunlin_core::model::ProviderKind::Run
-            | dunlin_core::model::ProviderKind::Http
-            | dunlin_core::model::ProviderKind::Api => Departure::Deregistered,
-        };
+        let is_on_purpose = provider.kind().is_removed_on_purpose();
+        let departure = if is_on_purpose { Departure::Deregistered } else { Departure::Dropped };
         match self.registry.remove(&provider, departure) {
             Ok(effects) => {
                 draft.events.extend(self.provider_event(&provider, &before, &effects));

@@ -10,7 +10,7 @@ use dunlin_core::catalog::{Endpoint, NodeStatus, Output as CatalogOutput};
 use dunlin_core::health::{CheckKey, Outcome, RunId};
 use dunlin_core::model::{
     CheckId, CheckRow, CheckSpec, CheckStatus, Health, InstanceId, Mode, NodeId, NodeName,
-    NodePhase, NodeRow, ProviderId, ProviderKind, Registration, ServiceName, Timestamp,
+    NodePhase, NodeRow, ProviderId, Registration, ServiceName, Timestamp,
 };
 use dunlin_core::replica::{Change, Departure, Row, RowChange, RowKey, RowState, Version};
 use futures_util::FutureExt;
@@ -210,7 +210,7 @@ impl Driver {
     pub(super) fn show_runs_draining(&mut self) {
         let (now, wall) = clocks();
         let is_run = |id: &&InstanceId| {
-            self.registry.holder(id).is_some_and(|p| p.kind() == ProviderKind::Run)
+            self.registry.holder(id).is_some_and(|p| p.kind().is_drained_at_stop())
         };
         let rows: Vec<RowChange> = self
             .registry
