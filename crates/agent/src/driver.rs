@@ -35,7 +35,6 @@ use crate::handle::{Command, Shared};
 use crate::net::event::{Arrived, Event as NetEvent};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
-use crate::watchdog::Part;
 
 /// Commands that may wait in the queue, and that one batch takes.
 const COMMAND_QUEUE: usize = 1024;
@@ -108,8 +107,9 @@ fn clocks() -> (Instant, Timestamp) {
 impl Driver {
     /// Runs until the token given at start is cancelled; then stores what is left and returns.
     pub async fn run(mut self) {
+        let beat = self.shared.vitals.register("the driver");
         while !self.stop.is_cancelled() {
-            self.shared.vitals.beat(Part::Driver);
+            beat.alive();
             self.take_events();
             self.perform_outputs();
             self.begin_batch().await;
@@ -117,7 +117,7 @@ impl Driver {
             self.step().await;
         }
         self.finish().await;
-        self.shared.vitals.end(Part::Driver);
+        beat.end();
     }
 
     /// Waits for one thing to happen and takes it in.

@@ -27,7 +27,6 @@ use super::keyring::{self, KeyOffer, Keyring, Secret};
 use super::replay::{Freshness, ReplayGuard, Stamp, Stamper};
 use super::seal::{MAX_DATAGRAM, OpenError, Sealer};
 use super::{Context, Fault, Settings};
-use crate::watchdog::Part;
 
 /// Datagrams taken in before timers are looked at again.
 const BURST: usize = 64;
@@ -171,13 +170,14 @@ impl Members {
 
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let stop = self.context.stop.clone();
+        let beat = self.context.shared.vitals.register("the members' thread");
         let mut buffer = [0; 2048];
         loop {
             self.perform();
             let deadline = self.next_deadline().into();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.context.shared.vitals.end(Part::Members),
+                () = stop.cancelled() => return beat.end(),
                 readable = self.socket.readable() => {
                     if readable.is_ok() {
                         self.receive_burst(&mut buffer);
@@ -192,7 +192,7 @@ impl Members {
                 () = tokio::time::sleep_until(deadline) => {}
             }
             let now = Instant::now();
-            self.context.shared.vitals.beat(Part::Members);
+            beat.alive();
             self.membership.handle_deadline(now);
             if self.next_round <= now {
                 self.round(now);
