@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, is_empty, require, text};
+use super::bounds::{is_empty, require, require_within};
+use super::{ConfigError, text};
 
-/// As many as there are in all.
-const MOST_PER_CLIENT: u16 = 16_384;
+/// One client may have all connections, or all watches, that there are.
+const MAX_PER_CLIENT: u16 = 16_384;
 
 /// `[api]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,13 +34,13 @@ pub struct ApiConfig {
     /// Who may open the local socket: its file mode, in octal. The socket's group is the agent's.
     #[schemars(with = "text::ModeText")]
     pub socket_mode: SocketMode,
-    /// What users of this host may do who can open the local socket. Root and the agent's own user may always
-    /// do everything; a token adds to what a user may do.
+    /// What users of this host may do over the local socket if its mode lets them open it. Root and the agent's own
+    /// user may always do everything; a token adds to what a user may do.
     pub socket_users: SocketUsers,
-    /// Connections that one client may have over TCP: an IPv4 address, or 64 bits of IPv6. However many it may have,
-    /// it gives up the newest to others when all 16,384 are taken.
+    /// Connections that one client may have over TCP. A client is an IPv4 address, or 64 bits of an IPv6 address.
+    /// When all 16,384 connections are taken, the client with the most gives up its newest one to others.
     pub connections_per_client: u16,
-    /// Watches and long polls that one client may have open, likewise; over the local socket, each user.
+    /// Watches and long polls that one client may have open; over the local socket, a client is a user.
     pub watches_per_client: u16,
     /// TLS on TCP; without it, requests and answers can be read on their way. `cert` and `key` are needed.
     /// The files are watched: new content is taken without a restart.
@@ -56,8 +57,8 @@ impl Default for ApiConfig {
             tokens_file: None,
             socket_mode: SocketMode(0o660),
             socket_users: SocketUsers::Admin,
-            connections_per_client: MOST_PER_CLIENT,
-            watches_per_client: MOST_PER_CLIENT,
+            connections_per_client: MAX_PER_CLIENT,
+            watches_per_client: MAX_PER_CLIENT,
             tls: None,
         }
     }
@@ -80,6 +81,18 @@ pub struct ApiTls {
     #[schemars(with = "Option<text::PathText>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
+}
+
+impl ApiTls {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, path) in [("cert", &self.cert), ("key", &self.key)] {
+            require(!is_empty(path), &format!("api.tls.{key}"), || {
+                "is missing; name the files of both, cert and key".to_owned()
+            })?;
+        }
+        let is_named = self.client_ca.as_ref().is_none_or(|file| !is_empty(file));
+        require(is_named, "api.tls.client_ca", || "is empty; name a file or leave it out".into())
+    }
 }
 
 /// What users of this host may do over the local socket.
@@ -159,18 +172,9 @@ impl ApiConfig {
             ("api.watches_per_client", self.watches_per_client),
         ];
         for (key, most) in per_client {
-            require((1..=MOST_PER_CLIENT).contains(&most), key, || {
-                format!("is {most}; 1 to {MOST_PER_CLIENT} are allowed")
-            })?;
+            require_within(key, most, 1, MAX_PER_CLIENT)?;
         }
-        let Some(tls) = &self.tls else { return Ok(()) };
-        for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
-            require(!is_empty(path), &format!("api.tls.{key}"), || {
-                "is missing; name the files of both, cert and key".to_owned()
-            })?;
-        }
-        let is_named = tls.client_ca.as_ref().is_none_or(|file| !is_empty(file));
-        require(is_named, "api.tls.client_ca", || "is empty; name a file or leave it out".into())
+        self.tls.as_ref().map_or(Ok(()), ApiTls::validate)
     }
 
     /// Why the API must not listen at an address with these settings; `None` if it may.
