@@ -1,4 +1,4 @@
-//! `[api]`: where the API listens, and who may use it.
+//! `[api]`: where the API listens, and what its clients may do.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,25 +13,26 @@ use super::{ConfigError, text};
 /// One client may have all connections, or all watches, that there are.
 const MAX_PER_CLIENT: u16 = 16_384;
 
-/// `[api]`
+/// The settings of `[api]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiConfig {
-    /// Where the API listens on TCP, beside the local socket `agent.sock` in the data directory. Whoever
-    /// reaches it may do everything unless `api.tokens_file` or `api.tls.client_ca` say who may do what;
-    /// beyond loopback, `api.tokens_file` or `api.tls` is needed.
+    /// Where the API listens on TCP, beside the local socket `agent.sock` in the data directory. Any client
+    /// may do everything there unless `api.tokens_file` or `api.tls.client_ca` limit it; beyond loopback,
+    /// `api.tokens_file` or `api.tls` is needed.
     #[serde(deserialize_with = "text::socket_address")]
     #[schemars(with = "text::SocketText")]
     pub listen: SocketAddr,
-    /// Whether the API may listen beyond loopback without `api.tokens_file` and `api.tls`. Whoever reaches it
-    /// can then change what this host announces.
+    /// Whether the API may listen beyond loopback without `api.tokens_file` and `api.tls`. Any host that
+    /// reaches it can then change what this host announces.
     pub insecure: bool,
-    /// Who may do what over TCP: a file of tokens, see `dunlin token create`. Without it, whoever reaches the
-    /// API over TCP may do everything. The file is watched: new content is taken without a restart.
+    /// A file of tokens that says what their bearers may do over TCP, see `dunlin token create`. Without it,
+    /// any client may do everything over TCP. The file is watched: new content is taken without a restart.
     #[schemars(with = "Option<text::PathText>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
-    /// Who may open the local socket: its file mode, in octal. The socket's group is the agent's.
+    /// The file mode of the local socket, in octal: it says which users of this host may open it. The socket's
+    /// group is the agent's.
     #[schemars(with = "text::ModeText")]
     pub socket_mode: SocketMode,
     /// What users of this host may do over the local socket if its mode lets them open it. Root and the agent's own
@@ -64,7 +65,7 @@ impl Default for ApiConfig {
     }
 }
 
-/// `[api.tls]`: files in PEM form.
+/// The settings of `[api.tls]`: files in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiTls {
@@ -100,9 +101,9 @@ impl ApiTls {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum SocketUsers {
-    /// Everything.
+    /// They may do everything.
     Admin,
-    /// Look up and watch.
+    /// They may look up and watch.
     Read,
 }
 
@@ -112,7 +113,7 @@ pub enum SocketUsers {
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// The bits, e.g. `0o660`.
+    /// The mode as a number, e.g. `0o660`.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0

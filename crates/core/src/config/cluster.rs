@@ -13,7 +13,7 @@ use super::{ConfigError, duration, text};
 /// Agents to join through, at most.
 const MAX_JOIN: usize = 64;
 
-/// `[cluster]`
+/// The settings of `[cluster]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterConfig {
@@ -30,8 +30,8 @@ pub struct ClusterConfig {
     )]
     #[schemars(with = "Option<text::SocketText>")]
     pub advertise: Option<SocketAddr>,
-    /// Agents to learn of the others from: `host:port`, where the host is an address or a name, which is
-    /// looked up at each try. One that answers is enough; name a few. At most 64.
+    /// Agents from which this one learns of all others, at most 64: `host:port`, where the host is an address
+    /// or a name, which is looked up at each try. One that answers is enough; name a few.
     #[schemars(with = "Vec<text::HostText>")]
     pub join: Vec<String>,
     /// How long it is remembered that something was deleted. A node that was away for longer is told its
@@ -63,7 +63,7 @@ impl Default for ClusterConfig {
     }
 }
 
-/// `[cluster.tls]`: files in PEM form.
+/// The settings of `[cluster.tls]`: files in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterTls {

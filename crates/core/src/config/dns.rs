@@ -15,7 +15,7 @@ const MAX_UPSTREAMS: usize = 8;
 /// The longest time for which others may keep an answer.
 const MAX_TTL: Duration = Duration::from_secs(86_400);
 
-/// `[dns]`
+/// The settings of `[dns]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DnsConfig {

@@ -12,7 +12,7 @@ use super::{ConfigError, text};
 use crate::model::limits::{META_PAIR_OCTETS, META_PAIRS};
 use crate::model::{NodeName, ZoneName};
 
-/// `[node]`
+/// The settings of `[node]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeConfig {

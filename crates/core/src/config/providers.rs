@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds::{is_empty, require};
 use super::{ConfigError, text};
 
-/// `[providers]`
+/// The settings of `[providers]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProvidersConfig {

@@ -1,9 +1,9 @@
 //! What a new configuration changes, and what of it a running agent takes over.
 //!
 //! The keys that can be taken over are declared here and nowhere else. From the declaration come the marks in the
-//! schema and in the reference, the difference that people are told, and [`Reloadable`], the value that those get
-//! who apply it. They take it apart without `..`, so that a key that is added here does not compile until somebody
-//! applies it.
+//! schema and in the reference, the difference that people are told, and [`Reloadable`], the value from which the
+//! agent and the program apply it. Both take it apart without `..`, so that a key that is added here does not compile
+//! until they say what they do with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
