@@ -14,6 +14,7 @@ mod crash;
 mod dev_nodes;
 mod limits;
 mod opinions;
+mod reload;
 mod run;
 mod supervised;
 mod tour;

@@ -29,7 +29,6 @@ use crate::events::words;
 use crate::handle::{Command, Reply, Shared};
 use crate::net::Net;
 use crate::store::{Store, StoreError};
-use crate::watchdog::Part;
 
 /// Requests that may wait in the queue, and in the engine.
 const MAX_REQUESTS: usize = 1024;
@@ -158,15 +157,16 @@ impl Driver {
 
     /// Runs until the token given at start is cancelled; then stores what is left and returns.
     pub async fn run(mut self) {
+        let beat = self.shared.vitals.register("the driver");
         while !self.stop.is_cancelled() {
-            self.shared.vitals.beat(Part::Driver);
+            beat.alive();
             // Before anything else: bad news is among it.
             self.take_events();
             self.perform().await;
             self.step().await;
         }
         self.finish().await;
-        self.shared.vitals.end(Part::Driver);
+        beat.end();
     }
 
     /// Waits for one thing to happen and takes it in.

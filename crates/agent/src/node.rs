@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::{CatalogView, GuardOverride, GuardSettings};
-use dunlin_core::config::Config;
+use dunlin_core::config::{Config, GuardConfig, Reloadable};
 use dunlin_core::dns::Domain;
 use dunlin_core::gossip::{MembershipSettings, Peer};
 use dunlin_core::host::{Host, HostSettings, known_members};
@@ -330,12 +330,14 @@ impl Node {
     /// Takes from a new configuration what can change while the agent runs, and looks at the services
     /// folder again.
     pub async fn reload(&mut self, config: Config) {
+        // The log belongs to the program, which takes its filter over by itself.
+        let Reloadable { guard, dns_ttl, log_filter: _ } = config.reloadable();
         // Either queue is full only when the same is already on its way, or closed when all ends.
-        let _ = self.guard.send(guard_settings(&config)).await;
+        let _ = self.guard.send(guard_settings(&guard)).await;
         let _ = self.rescan.try_send(());
         self.api_files.iter().for_each(Nudge::now);
-        self.settings.config.guard = config.guard.clone();
-        self.settings.config.dns.ttl = config.dns.ttl;
+        self.settings.config.guard = guard;
+        self.settings.config.dns.ttl = dns_ttl;
         if let (Some(dns), Ok(settings)) = (&self.dns, dns_settings(&self.settings)) {
             dns.reload(settings);
         }
@@ -522,7 +524,7 @@ fn host_settings(settings: &NodeSettings, node_id: NodeId) -> HostSettings {
     };
     let [a, b, c, d, e, f, g, h, ..] = *node_id.as_bytes();
     HostSettings {
-        guard: guard_settings(config),
+        guard: guard_settings(&config.guard),
         reap_after: config.cluster.reap_after,
         keep_tombstones: config.cluster.reap_after,
         seed: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
@@ -531,8 +533,7 @@ fn host_settings(settings: &NodeSettings, node_id: NodeId) -> HostSettings {
     }
 }
 
-fn guard_settings(config: &Config) -> GuardSettings {
-    let guard = &config.guard;
+fn guard_settings(guard: &GuardConfig) -> GuardSettings {
     let over = guard.service.iter().map(|(name, over)| {
         (name.clone(), GuardOverride { max_drop: over.max_drop, panic: over.panic })
     });

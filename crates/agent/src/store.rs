@@ -311,7 +311,7 @@ fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreE
             .query_map([&name], |row| row.get::<_, String>(0))?
             .map(|body| serde_json::from_str(&body?).map_err(damaged))
             .collect::<Result<_, _>>()?;
-        let provider = ProviderId::parse(&name).map_err(damaged)?;
+        let provider = ProviderId::decode(&name).map_err(damaged)?;
         stored.push(StoredProvider { provider, ttl, registrations });
     }
     Ok(stored)

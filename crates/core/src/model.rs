@@ -11,6 +11,7 @@ pub mod limits;
 mod meta;
 mod name;
 mod node;
+mod provider;
 mod text;
 mod time;
 
@@ -18,9 +19,10 @@ pub use check::{
     CheckKind, CheckRow, CheckSpec, CheckSpecError, CheckStatus, HttpCheck, StatusRange, TlsCheck,
 };
 pub use health::{Health, effective_health};
-pub use id::{CheckId, IdError, InstanceId, NodeId, ProviderId, ProviderKind};
+pub use id::{CheckId, IdError, InstanceId, NodeId};
 pub use instance::{Instance, InstanceError, InstanceFields, Mode, Profile, Registration};
 pub use meta::Meta;
 pub use name::{Label, NameError, NodeName, RESERVED_LABELS, ServiceName, ZoneName};
 pub use node::{NodePhase, NodeRow};
+pub use provider::{ProviderId, ProviderKind, Refusal};
 pub use time::Timestamp;

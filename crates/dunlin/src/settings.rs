@@ -13,8 +13,8 @@ use dunlin_core::model::limits::LABEL_OCTETS;
 use crate::failure::Failure;
 use crate::machine;
 
-/// Octets of a configuration file at most.
-const MOST_CONFIG_OCTETS: u64 = 1024 * 1024;
+/// The largest configuration file that is read.
+const MAX_CONFIG_OCTETS: u64 = 1024 * 1024;
 
 /// Where the configuration is looked for when none is named.
 const DEFAULT_FILES: [&str; 2] = ["dunlin.toml", "/etc/dunlin/dunlin.toml"];
@@ -63,9 +63,9 @@ fn parse(text: &str, origin: &str) -> Result<Config> {
 fn read(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(file)?;
-    let octets = file.take(MOST_CONFIG_OCTETS + 1).read_to_string(&mut text)?;
-    if octets as u64 > MOST_CONFIG_OCTETS {
-        let message = format!("is larger than {MOST_CONFIG_OCTETS} octets");
+    let octets = file.take(MAX_CONFIG_OCTETS + 1).read_to_string(&mut text)?;
+    if octets as u64 > MAX_CONFIG_OCTETS {
+        let message = format!("is larger than {MAX_CONFIG_OCTETS} octets");
         return Err(std::io::Error::new(ErrorKind::FileTooLarge, message));
     }
     Ok(text)

@@ -25,7 +25,6 @@ use super::replay::{Freshness, ReplayGuard, Stamp, Stamper};
 use super::seal::{MAX_DATAGRAM, OpenError, Sealer};
 use super::{Context, Fault, Settings};
 use crate::driver::moment;
-use crate::watchdog::Part;
 
 /// Datagrams taken in before timers are looked at again.
 const MAX_BURST: usize = 64;
@@ -117,13 +116,14 @@ impl Pump {
 
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let stop = self.context.stop().clone();
+        let beat = self.context.shared.vitals.register("the members' thread");
         let mut buffer = [0; 2048];
         loop {
             self.perform();
             let deadline = self.members.next_deadline().min(self.next_key_look).into();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.context.shared.vitals.end(Part::Members),
+                () = stop.cancelled() => return beat.end(),
                 readable = self.socket.readable() => {
                     self.listen();
                     if readable.is_ok() {
@@ -141,7 +141,7 @@ impl Pump {
                 }
                 () = tokio::time::sleep_until(deadline) => self.listen(),
             }
-            self.context.shared.vitals.beat(Part::Members);
+            beat.alive();
             self.members.handle_deadline(moment());
             self.look_after_keys(Instant::now());
         }

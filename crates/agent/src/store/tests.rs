@@ -113,6 +113,23 @@ async fn a_removed_provider_takes_its_registrations_along() {
     assert!(stored.providers.is_empty());
 }
 
+#[tokio::test]
+async fn what_a_newer_version_stored_of_a_kind_unknown_here_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let docker = ProviderId::decode("docker:web").unwrap();
+    let (store, ..) = Store::open(dir.path()).unwrap();
+    let providers = vec![
+        ProviderWrite::Put(docker.clone(), None),
+        ProviderWrite::PutRegistration(docker.clone(), Box::new(registration("a"))),
+    ];
+    store.write(Batch { providers, ..Batch::default() }).await.unwrap();
+    drop(store);
+    let (_store, _, stored) = Store::open(dir.path()).unwrap();
+    assert_eq!(stored.moved_aside, None, "an unknown kind is no damage");
+    assert_eq!(stored.providers[0].provider, docker);
+    assert_eq!(stored.providers[0].registrations, [registration("a")]);
+}
+
 #[test]
 fn a_second_agent_is_told_who_has_the_directory() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `[api]`: where the API listens, and who may use it.
+//! `[api]`: where the API listens, and what its clients may do.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,39 +7,41 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, is_empty, require, text};
+use super::bounds::{is_empty, require, require_within};
+use super::{ConfigError, text};
 
-/// As many as there are in all.
-const MOST_PER_CLIENT: u16 = 16_384;
+/// One client may have all connections, or all watches, that there are.
+const MAX_PER_CLIENT: u16 = 16_384;
 
-/// `[api]`
+/// The settings of `[api]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiConfig {
-    /// Where the API listens on TCP, beside the local socket `agent.sock` in the data directory. Whoever
-    /// reaches it may do everything unless `api.tokens_file` or `api.tls.client_ca` say who may do what;
-    /// beyond loopback, `api.tokens_file` or `api.tls` is needed.
+    /// Where the API listens on TCP, beside the local socket `agent.sock` in the data directory. Any client
+    /// may do everything there unless `api.tokens_file` or `api.tls.client_ca` limit it; beyond loopback,
+    /// `api.tokens_file` or `api.tls` is needed.
     #[serde(deserialize_with = "text::socket_address")]
     #[schemars(with = "text::SocketText")]
     pub listen: SocketAddr,
-    /// Whether the API may listen beyond loopback without `api.tokens_file` and `api.tls`. Whoever reaches it
-    /// can then change what this host announces.
+    /// Whether the API may listen beyond loopback without `api.tokens_file` and `api.tls`. Any host that
+    /// reaches it can then change what this host announces.
     pub insecure: bool,
-    /// Who may do what over TCP: a file of tokens, see `dunlin token create`. Without it, whoever reaches the
-    /// API over TCP may do everything. The file is watched: new content is taken without a restart.
+    /// A file of tokens that says what their bearers may do over TCP, see `dunlin token create`. Without it,
+    /// any client may do everything over TCP. The file is watched: new content is taken without a restart.
     #[schemars(with = "Option<text::PathText>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
-    /// Who may open the local socket: its file mode, in octal. The socket's group is the agent's.
+    /// The file mode of the local socket, in octal: it says which users of this host may open it. The socket's
+    /// group is the agent's.
     #[schemars(with = "text::ModeText")]
     pub socket_mode: SocketMode,
-    /// What users of this host may do who can open the local socket. Root and the agent's own user may always
-    /// do everything; a token adds to what a user may do.
+    /// What users of this host may do over the local socket if its mode lets them open it. Root and the agent's own
+    /// user may always do everything; a token adds to what a user may do.
     pub socket_users: SocketUsers,
-    /// Connections that one client may have over TCP: an IPv4 address, or 64 bits of IPv6. However many it may have,
-    /// it gives up the newest to others when all 16,384 are taken.
+    /// Connections that one client may have over TCP. A client is an IPv4 address, or 64 bits of an IPv6 address.
+    /// When all 16,384 connections are taken, the client with the most gives up its newest one to others.
     pub connections_per_client: u16,
-    /// Watches and long polls that one client may have open, likewise; over the local socket, each user.
+    /// Watches and long polls that one client may have open; over the local socket, a client is a user.
     pub watches_per_client: u16,
     /// TLS on TCP; without it, requests and answers can be read on their way. `cert` and `key` are needed.
     /// The files are watched: new content is taken without a restart.
@@ -56,14 +58,14 @@ impl Default for ApiConfig {
             tokens_file: None,
             socket_mode: SocketMode(0o660),
             socket_users: SocketUsers::Admin,
-            connections_per_client: MOST_PER_CLIENT,
-            watches_per_client: MOST_PER_CLIENT,
+            connections_per_client: MAX_PER_CLIENT,
+            watches_per_client: MAX_PER_CLIENT,
             tls: None,
         }
     }
 }
 
-/// `[api.tls]`: files in PEM form.
+/// The settings of `[api.tls]`: files in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiTls {
@@ -82,14 +84,26 @@ pub struct ApiTls {
     pub client_ca: Option<PathBuf>,
 }
 
+impl ApiTls {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, path) in [("cert", &self.cert), ("key", &self.key)] {
+            require(!is_empty(path), &format!("api.tls.{key}"), || {
+                "is missing; name the files of both, cert and key".to_owned()
+            })?;
+        }
+        let is_named = self.client_ca.as_ref().is_none_or(|file| !is_empty(file));
+        require(is_named, "api.tls.client_ca", || "is empty; name a file or leave it out".into())
+    }
+}
+
 /// What users of this host may do over the local socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum SocketUsers {
-    /// Everything.
+    /// They may do everything.
     Admin,
-    /// Look up and watch.
+    /// They may look up and watch.
     Read,
 }
 
@@ -99,7 +113,7 @@ pub enum SocketUsers {
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// The bits, e.g. `0o660`.
+    /// The mode as a number, e.g. `0o660`.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0
@@ -159,18 +173,9 @@ impl ApiConfig {
             ("api.watches_per_client", self.watches_per_client),
         ];
         for (key, most) in per_client {
-            require((1..=MOST_PER_CLIENT).contains(&most), key, || {
-                format!("is {most}; 1 to {MOST_PER_CLIENT} are allowed")
-            })?;
+            require_within(key, most, 1, MAX_PER_CLIENT)?;
         }
-        let Some(tls) = &self.tls else { return Ok(()) };
-        for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
-            require(!is_empty(path), &format!("api.tls.{key}"), || {
-                "is missing; name the files of both, cert and key".to_owned()
-            })?;
-        }
-        let is_named = tls.client_ca.as_ref().is_none_or(|file| !is_empty(file));
-        require(is_named, "api.tls.client_ca", || "is empty; name a file or leave it out".into())
+        self.tls.as_ref().map_or(Ok(()), ApiTls::validate)
     }
 
     /// Why the API must not listen at an address with these settings; `None` if it may.

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In a file.
+    /// In a line of a file.
     File {
         /// Its name, as the caller called it.
         origin: String,

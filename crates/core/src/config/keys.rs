@@ -1,31 +1,58 @@
 //! All keys there are, taken from the schema: for finding unknown ones, for the reference, for reloads.
+//!
+//! The schema is made from the types of the sections. What the types do not say, which keys a running agent takes
+//! over, is marked in it from the one list in `reload.rs`.
 
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::Config;
+use super::Root;
 
 /// What stands in a path for a name that the user chooses.
 pub(super) const ANY_NAME: &str = "NAME";
 
-pub(super) fn schema() -> Schema {
-    SchemaSettings::draft2020_12()
-        .with(|s| s.inline_subschemas = true)
-        .into_generator()
-        .into_root_schema_for::<Config>()
+/// Marks what a running agent takes over, with all that stands in it.
+const RELOAD_MARK: &str = "x-reload";
+
+/// The schema of a configuration, with its marks.
+pub(super) fn schema<C: Root>() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<C>();
+    for path in C::RELOADABLE {
+        mark(&mut schema, path);
+    }
+    schema
 }
 
-/// A place in the schema: a section, a map with names of the user's choice, or a single value.
+fn mark(schema: &mut Schema, path: &[&str]) {
+    let mut pointer = String::new();
+    for key in path {
+        let in_list = format!("{pointer}/items/properties/{key}");
+        let is_in_list = schema.pointer(&in_list).is_some();
+        pointer = if is_in_list { in_list } else { format!("{pointer}/properties/{key}") };
+    }
+    let key = schema.pointer_mut(&pointer).and_then(Value::as_object_mut);
+    key.expect("a key that is declared reloadable exists").insert(RELOAD_MARK.into(), true.into());
+}
+
+/// A place in the schema: a section, a list of sections, a map with names of the user's choice, or a plain value.
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     schema: &'a Value,
-    reloadable: bool,
+    is_reloadable: bool,
+    is_required: bool,
 }
 
 impl<'a> Shape<'a> {
     pub(super) fn root(schema: &'a Schema) -> Self {
-        Self { schema: schema.as_value(), reloadable: false }
+        Self { schema: schema.as_value(), is_reloadable: false, is_required: false }
+    }
+
+    /// A place within this one.
+    fn inner(self, schema: &'a Value, is_required: bool) -> Self {
+        let is_marked = schema.get(RELOAD_MARK).and_then(Value::as_bool).unwrap_or(false);
+        Self { schema, is_reloadable: self.is_reloadable || is_marked, is_required }
     }
 
     /// What a key of this section or map holds; `None` if there is no such key.
@@ -35,8 +62,15 @@ impl<'a> Shape<'a> {
             let open = self.schema.get("additionalProperties")?;
             open.is_object().then_some(open)
         })?;
-        let marked = schema.get("x-reload").and_then(Value::as_bool);
-        Some(Self { schema, reloadable: self.reloadable || marked.unwrap_or(false) })
+        let required = self.schema.get("required").and_then(Value::as_array);
+        let is_required = required.is_some_and(|keys| keys.iter().any(|k| k == key));
+        Some(self.inner(schema, is_required))
+    }
+
+    /// One section of this list of sections; `None` if this is no such list.
+    pub(super) fn item(self) -> Option<Self> {
+        let item = self.inner(self.schema.get("items")?, false);
+        item.is_table().then_some(item)
     }
 
     /// The keys of this section in the order of their names; a map has one, [`ANY_NAME`].
@@ -59,7 +93,12 @@ impl<'a> Shape<'a> {
 
     /// Whether SIGHUP applies it.
     pub(super) fn is_reloadable(self) -> bool {
-        self.reloadable
+        self.is_reloadable
+    }
+
+    /// Whether its section cannot be without it.
+    pub(super) fn is_required(self) -> bool {
+        self.is_required
     }
 
     /// Whether values of this JSON type may stand here.
@@ -79,10 +118,11 @@ impl<'a> Shape<'a> {
         if let Some(choices) = self.choices() {
             return choices.join(" or ");
         }
+        if self.item().is_some() {
+            return "list of tables".to_owned();
+        }
         if let Some(items) = self.schema.get("items") {
-            let schema = items;
-            let of = Self { schema, ..self }.type_word();
-            return format!("list of {of}");
+            return format!("list of {}", self.inner(items, false).type_word());
         }
         if self.is_map() {
             let of = self.child(ANY_NAME).map(Self::type_word);
@@ -118,68 +158,5 @@ impl<'a> Shape<'a> {
     /// The value without any setting, as JSON.
     pub(super) fn default_value(self) -> Option<&'a Value> {
         self.schema.get("default").filter(|v| !v.is_null())
-    }
-}
-
-/// The known key that a wrong one may have meant: a near name in the same section, or the same name
-/// in another.
-pub(super) fn nearest(root: Shape<'_>, section: &[String], wrong: &str) -> Option<String> {
-    let mut here = root;
-    for key in section {
-        here = here.child(key)?;
-    }
-    let siblings = here.children().into_iter().map(|(name, _)| name);
-    let closest = siblings
-        .filter(|name| *name != ANY_NAME)
-        .map(|name| (edit_distance(wrong, name), name))
-        .min();
-    if let Some((distance, name)) = closest
-        && distance <= wrong.chars().count().max(3) / 3
-    {
-        let mut path = section.to_vec();
-        path.push(name.to_owned());
-        return Some(path.join("."));
-    }
-    let elsewhere = root.children().into_iter().find(|(_, section)| {
-        let known = section.children();
-        known.iter().any(|(name, _)| *name == wrong)
-    });
-    elsewhere.map(|(section, _)| format!("{section}.{wrong}"))
-}
-
-/// Letters to insert, delete, replace or swap with their neighbour to turn one word into another
-/// (optimal string alignment). Long words are cut: no key is longer.
-fn edit_distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 40;
-    let a: Vec<char> = a.chars().take(LONGEST).collect();
-    let b: Vec<char> = b.chars().take(LONGEST).collect();
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let differs = usize::from(a[i - 1] != b[j - 1]);
-            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            least = least.min(rows[i - 1][j - 1] + differs);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::edit_distance;
-
-    #[test]
-    fn a_swap_of_neighbours_is_one_mistake() {
-        for (a, b, distance) in [("ttl", "ttl", 0), ("tll", "ttl", 1), ("lsiten", "listen", 1)] {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
-        }
-        assert_eq!(edit_distance("", "zone"), 4);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 }

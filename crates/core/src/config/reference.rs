@@ -4,13 +4,16 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::Root;
 use super::keys::{self, ANY_NAME, Shape};
 
-pub(super) fn markdown() -> String {
-    let schema = keys::schema();
+pub(super) fn markdown<C: Root>() -> String {
+    let schema = keys::schema::<C>();
     let mut page = String::from(INTRODUCTION);
-    for (name, section) in Shape::root(&schema).children() {
-        write_section(&mut page, name, section);
+    for (name, shape) in Shape::root(&schema).children() {
+        if let Some(section) = Section::of(name.to_owned(), name.to_owned(), shape) {
+            section.write(&mut page);
+        }
     }
     page
 }
@@ -27,27 +30,59 @@ separated by commas. Unknown keys are errors. `dunlin config check` reads a file
 *Reload* says whether SIGHUP (`systemctl reload dunlin`) applies a change; the others need a restart.
 ";
 
-fn write_section(page: &mut String, path: &str, section: Shape<'_>) {
-    let _ = write!(page, "\n## `[{path}]`\n\n{}\n\n", section.meaning());
-    page.push_str("| key | type | default | reload | meaning |\n|---|---|---|---|---|\n");
-    let mut inner = Vec::new();
-    for (name, key) in section.children() {
-        write_row(page, &format!("{path}.{name}"), key);
-        if key.is_map() {
-            let own = key.child(ANY_NAME).filter(|own| own.is_table());
-            inner.extend(own.map(|own| (format!("{path}.{name}.{ANY_NAME}"), own)));
-        } else if key.is_table() {
-            inner.push((format!("{path}.{name}"), key));
+/// A table of the file, or what the tables of a list have in common.
+struct Section<'a> {
+    /// What stands in front of its keys: `router[].tls`.
+    keys: String,
+    /// What it is called in TOML: `router.tls`.
+    header: String,
+    shape: Shape<'a>,
+    meaning: String,
+    is_list: bool,
+}
+
+impl<'a> Section<'a> {
+    /// What a key holds; `None` if that is no section but a plain value, or a map of such.
+    fn of(keys: String, header: String, shape: Shape<'a>) -> Option<Self> {
+        if let Some(item) = shape.item() {
+            let meaning = shape.meaning();
+            let meaning = if meaning.is_empty() { item.meaning() } else { meaning };
+            return Some(Self { keys: keys + "[]", header, shape: item, meaning, is_list: true });
         }
+        if shape.is_map() {
+            let own = shape.child(ANY_NAME)?;
+            return Self::of(format!("{keys}.{ANY_NAME}"), format!("{header}.{ANY_NAME}"), own);
+        }
+        let meaning = shape.meaning();
+        shape.is_table().then_some(Self { keys, header, shape, meaning, is_list: false })
     }
-    for (path, own) in inner {
-        write_section(page, &path, own);
+
+    fn write(&self, page: &mut String) {
+        let Self { keys, header, meaning, .. } = self;
+        let (open, close) = if self.is_list { ("[[", "]]") } else { ("[", "]") };
+        let _ = write!(page, "\n## `{open}{header}{close}`\n\n{meaning}\n\n");
+        if self.is_list {
+            page.push_str(
+                "There may be several such sections. Variables cannot set their keys.\n\n",
+            );
+        }
+        page.push_str("| key | type | default | reload | meaning |\n|---|---|---|---|---|\n");
+        let mut inner = Vec::new();
+        for (name, key) in self.shape.children() {
+            let path = format!("{keys}.{name}");
+            write_row(page, &path, key);
+            inner.extend(Section::of(path, format!("{header}.{name}"), key));
+        }
+        for section in inner {
+            section.write(page);
+        }
     }
 }
 
 fn write_row(page: &mut String, path: &str, key: Shape<'_>) {
     let reload = if key.is_reloadable() { "yes" } else { "restart" };
     let default = key.default_value().map(default_text).unwrap_or_default();
+    let default = if key.is_required() { "required".to_owned() } else { default };
     let cells = [key.type_word(), default, reload.to_owned(), key.meaning()];
     let cells = cells.map(|cell| cell.replace('|', "\\|"));
     let _ = writeln!(page, "| `{path}` | {} |", cells.join(" | "));

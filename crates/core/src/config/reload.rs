@@ -1,11 +1,49 @@
-//! What a new configuration changes, and what of it a running agent can take over.
+//! What a new configuration changes, and what of it a running agent takes over.
+//!
+//! The keys that can be taken over are declared here and nowhere else. From the declaration come the marks in the
+//! schema and in the reference, the difference that people are told, and [`Reloadable`], the value from which the
+//! agent and the program apply it. Both take it apart without `..`, so that a key that is added here does not compile
+//! until they say what they do with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::guard::GuardConfig;
 use super::keys::{self, Shape};
+use super::path::KeyPath;
+use super::{Config, Root};
+
+/// Declares the fields of [`Reloadable`], each with the key or section that it is made from.
+macro_rules! reloadable {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $($key:ident).+;)*) => {
+        /// What a running agent takes over from a new configuration: exactly the keys that are declared reloadable.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Reloadable {
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        impl Reloadable {
+            /// The keys and sections, each as the names on its path.
+            pub(super) const KEYS: &'static [&'static [&'static str]] =
+                &[$(&[$(stringify!($key)),+]),*];
+
+            pub(super) fn of(config: &Config) -> Self {
+                Self { $($field: Clone::clone(&config.$($key).+)),* }
+            }
+        }
+    };
+}
+
+reloadable! {
+    /// When the guard steps in.
+    guard: GuardConfig = guard;
+    /// How long others may keep an answer of the DNS server.
+    dns_ttl: Duration = dns.ttl;
+    /// Which lines are written to the log.
+    log_filter: String = log.filter;
+}
 
 /// One key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +65,20 @@ pub struct ReloadDiff {
     pub needs_restart: Vec<Change>,
 }
 
-pub(super) fn diff(old: &Config, new: &Config) -> ReloadDiff {
-    let schema = keys::schema();
-    let [old, new] = [old, new].map(leaves);
-    let paths: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+/// The sections of a list are compared by their places.
+pub(super) fn diff<C: Root>(old: &C, new: &C) -> ReloadDiff {
+    let schema = keys::schema::<C>();
+    let [old, new] = [old, new].map(|config| Leaves::of(config, Shape::root(&schema)));
+    let paths: BTreeSet<_> = old.0.keys().chain(new.0.keys()).collect();
     let mut diff = ReloadDiff::default();
     for path in paths {
-        let (from, to) = (old.get(path), new.get(path));
-        if from == to {
+        let (from, to) = (old.0.get(path), new.0.get(path));
+        let value = |leaf: Option<&Leaf>| leaf.map(|leaf| leaf.value.to_string());
+        let change = Change { key: path.to_string(), from: value(from), to: value(to) };
+        if change.from == change.to {
             continue;
         }
-        let change = Change {
-            key: path.join("."),
-            from: from.map(Value::to_string),
-            to: to.map(Value::to_string),
-        };
-        if is_reloadable(Shape::root(&schema), path) {
+        if from.or(to).is_some_and(|leaf| leaf.is_reloadable) {
             diff.reloadable.push(change);
         } else {
             diff.needs_restart.push(change);
@@ -51,31 +87,39 @@ pub(super) fn diff(old: &Config, new: &Config) -> ReloadDiff {
     diff
 }
 
-fn is_reloadable(root: Shape<'_>, path: &[String]) -> bool {
-    let mut shape = Some(root);
-    for key in path {
-        shape = shape.and_then(|s| s.child(key));
+/// The value of a key that is neither a section nor a list of sections.
+struct Leaf {
+    value: Value,
+    is_reloadable: bool,
+}
+
+struct Leaves(BTreeMap<KeyPath, Leaf>);
+
+impl Leaves {
+    fn of<C: Root>(config: &C, root: Shape<'_>) -> Self {
+        let table = Table::try_from(config).expect("settings are tables of plain values");
+        let mut leaves = Self(BTreeMap::new());
+        leaves.collect(&mut KeyPath::default(), root, table.into());
+        leaves
     }
-    shape.is_some_and(Shape::is_reloadable)
-}
 
-type Leaves = BTreeMap<Vec<String>, Value>;
-
-fn leaves(config: &Config) -> Leaves {
-    let table = Table::try_from(config).expect("settings are tables of plain values");
-    let mut leaves = Leaves::new();
-    collect(&mut Vec::new(), table, &mut leaves);
-    leaves
-}
-
-fn collect(path: &mut Vec<String>, table: Table, leaves: &mut Leaves) {
-    for (key, value) in table {
-        path.push(key);
-        if let Value::Table(inner) = value {
-            collect(path, inner, leaves);
+    fn collect(&mut self, path: &mut KeyPath, shape: Shape<'_>, value: Value) {
+        if let Value::Table(table) = value {
+            for (key, value) in table {
+                let child = shape.child(&key).expect("a setting has its place in the schema");
+                path.push_key(&key);
+                self.collect(path, child, value);
+                path.pop();
+            }
+        } else if let (Some(item), Value::Array(list)) = (shape.item(), &value) {
+            for (at, value) in list.iter().enumerate() {
+                path.push_item(at);
+                self.collect(path, item, value.clone());
+                path.pop();
+            }
         } else {
-            leaves.insert(path.clone(), value);
+            let is_reloadable = shape.is_reloadable();
+            self.0.insert(path.clone(), Leaf { value, is_reloadable });
         }
-        path.pop();
     }
 }

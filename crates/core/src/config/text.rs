@@ -17,8 +17,8 @@ use crate::model::{Label, NameError};
 pub struct DomainName(Arc<str>);
 
 impl DomainName {
-    /// Octets at most: a service of four labels and a zone must still fit in front.
-    const MOST_OCTETS: usize = 100;
+    /// The longest domain: a service of four labels and a zone must still fit in front of it.
+    const MAX_OCTETS: usize = 100;
 
     /// Parses a domain such as `dunlin.internal`; a dot at the end is taken off.
     ///
@@ -26,7 +26,7 @@ impl DomainName {
     /// When a label is not valid, or the name leaves no room for service names in front of it.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let text = text.strip_suffix('.').unwrap_or(text);
-        if text.len() > Self::MOST_OCTETS.min(NAME_OCTETS) {
+        if text.len() > Self::MAX_OCTETS.min(NAME_OCTETS) {
             return Err(NameError::NameTooLong { octets: text.len() });
         }
         for label in text.split('.') {

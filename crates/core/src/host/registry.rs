@@ -21,7 +21,7 @@ use super::stored::ProviderWrite;
 use crate::model::limits::{
     INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE, STATED_OCTETS_PER_NODE, STATED_PER_NODE,
 };
-use crate::model::{Instance, InstanceId, Mode, ProviderId, ProviderKind, Registration, Timestamp};
+use crate::model::{Instance, InstanceId, Mode, ProviderId, Registration, Timestamp};
 use crate::replica::Departure;
 
 /// Providers that one host knows at a time.
@@ -325,8 +325,7 @@ impl Registry {
         let is_same = old.as_ref().is_some_and(|old| old.wanted == wanted);
         let changed = old.as_ref().filter(|_| is_same).map_or(now, |old| old.changed);
         let suppressed = match &old {
-            // A file is read again only when it was touched, or somebody asked for it.
-            Some(_) if provider.kind() == ProviderKind::File => BTreeSet::new(),
+            Some(_) if provider.kind().speaks_only_on_change() => BTreeSet::new(),
             Some(old) => {
                 let is_same = |id: &&InstanceId| old.wanted.get(*id) == wanted.get(*id);
                 old.suppressed.iter().filter(is_same).cloned().collect()
@@ -377,7 +376,7 @@ impl Registry {
     ) -> Result<Vec<Effect>, RegistryError> {
         let holder = self.holders.get(id).cloned();
         let holder = holder.ok_or_else(|| RegistryError::UnknownInstance(id.clone()))?;
-        if holder.kind() != ProviderKind::Api {
+        if !holder.kind().takes_single_instances() {
             return Err(RegistryError::Held { id: id.clone(), holder });
         }
         let mut statement = self.statements[&holder].clone();
@@ -391,7 +390,7 @@ impl Registry {
     pub fn suppress(&mut self, now: Timestamp, id: &InstanceId) -> Vec<Effect> {
         let Some(holder) = self.holders.get(id).cloned() else { return Vec::new() };
         let mut statement = self.statements[&holder].clone();
-        if holder.kind() == ProviderKind::Api {
+        if holder.kind().takes_single_instances() {
             statement.wanted.remove(id);
             statement.changed = now;
         } else {

@@ -10,7 +10,7 @@ use super::{
 use crate::catalog::{Endpoint, NodeStatus, Output as CatalogOutput};
 use crate::gossip::Liveness;
 use crate::health::Output as HealthOutput;
-use crate::model::{CheckId, CheckRow, Health, Mode, NodeId, ProviderKind, ServiceName, ZoneName};
+use crate::model::{CheckId, CheckRow, Health, Mode, NodeId, ServiceName, ZoneName};
 use crate::replica::{RowKey, RowState};
 
 impl Host {
@@ -167,7 +167,7 @@ impl Host {
     /// stored, so that a restart changes no answer.
     pub(super) fn show_runs_draining(&mut self, moment: Moment) {
         let registry = self.registry();
-        let is_run = |id: &&_| registry.holder(id).is_some_and(|p| p.kind() == ProviderKind::Run);
+        let is_run = |id: &&_| registry.holder(id).is_some_and(|p| p.kind().is_drained_at_stop());
         let runs = registry.instance_ids().filter(is_run);
         let draining = runs.filter_map(|id| registry.registration(id)).map(|registration| {
             let instance = registration.instance.clone().in_mode(Mode::Draining);

@@ -10,9 +10,7 @@ use super::output::Moment;
 use super::registry::{Effect, Registry, RegistryError, stored_differences};
 use super::request::{Answer, Permitted, Request, RequestError, Ticket};
 use super::stored::ProviderWrite;
-use crate::model::{
-    CheckRow, InstanceId, NodePhase, NodeRow, ProviderId, ProviderKind, Registration, Timestamp,
-};
+use crate::model::{CheckRow, InstanceId, NodePhase, NodeRow, ProviderId, Registration, Timestamp};
 use crate::replica::{Change, Departure, Row, RowKey, RowState};
 
 /// The participant that carries requests out.
@@ -188,10 +186,8 @@ impl Statements {
     fn remove_provider(&mut self, provider: &ProviderId) -> Result<(), RegistryError> {
         let before = self.registry.clone();
         // A client that removes a provider by name means it; a file that is gone may be a lie.
-        let departure = match provider.kind() {
-            ProviderKind::File => Departure::Dropped,
-            ProviderKind::Run | ProviderKind::Http | ProviderKind::Api => Departure::Deregistered,
-        };
+        let is_meant = provider.kind().is_removed_on_purpose();
+        let departure = if is_meant { Departure::Deregistered } else { Departure::Dropped };
         let effects = self.registry.remove(provider, departure)?;
         self.tell_changed(&before, provider, &effects);
         self.note(&before, provider, effects);

@@ -1,7 +1,6 @@
-//! Identifiers: nodes, instances, checks, providers.
+//! Identifiers of nodes, instances and checks; those of providers are in `provider.rs`.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -34,14 +33,16 @@ pub enum IdError {
         id: String,
     },
     /// A provider without a known kind in front.
-    #[error("provider {id:?} is not file:NAME, http:NAME, run:NAME or api:NAME")]
+    #[error("provider {id:?} is not {expected}")]
     BadProvider {
-        /// The whole text.
+        /// The whole text, its first 128 characters at least.
         id: String,
+        /// How the kinds that this version knows are written.
+        expected: String,
     },
 }
 
-fn check_id(text: &str) -> Result<(), IdError> {
+pub(super) fn check_id(text: &str) -> Result<(), IdError> {
     if text.is_empty() || text.len() > ID_OCTETS {
         return Err(IdError::Length { octets: text.len() });
     }
@@ -169,120 +170,6 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// How a provider speaks to the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum ProviderKind {
-    /// A file in the services folder.
-    File,
-    /// `PUT /api/providers/NAME` with the complete set.
-    Http,
-    /// A `dunlin run` that lives as long as its command.
-    Run,
-    /// Single instances by `PUT /api/instances/ID`; there is one such provider.
-    Api,
-}
-
-impl ProviderKind {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::File, "file"), (Self::Http, "http"), (Self::Run, "run"), (Self::Api, "api")];
-
-    /// The word in front of the provider's name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Http => "http",
-            Self::Run => "run",
-            Self::Api => "api",
-        }
-    }
-}
-
-/// A host-local source of instances, written `kind:name`, e.g. `file:web.toml`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProviderId {
-    kind: ProviderKind,
-    /// With the kind in front.
-    text: Arc<str>,
-}
-
-serde_as_text!(ProviderId);
-
-impl ProviderId {
-    /// Names a provider of a kind.
-    ///
-    /// # Errors
-    /// When the name is not a valid id.
-    pub fn new(kind: ProviderKind, name: &str) -> Result<Self, IdError> {
-        check_id(name)?;
-        Ok(Self::of(kind, name))
-    }
-
-    /// The provider behind `PUT /api/instances/ID`.
-    #[must_use]
-    pub fn api() -> Self {
-        Self::of(ProviderKind::Api, "instances")
-    }
-
-    fn of(kind: ProviderKind, name: &str) -> Self {
-        Self { kind, text: [kind.as_str(), ":", name].concat().into() }
-    }
-
-    /// Parses `kind:name`.
-    ///
-    /// # Errors
-    /// When the kind is unknown or the name is not a valid id.
-    pub fn parse(text: &str) -> Result<Self, IdError> {
-        let bad = || IdError::BadProvider { id: text.chars().take(ID_OCTETS).collect() };
-        let (kind, name) = text.split_once(':').ok_or_else(bad)?;
-        let (kind, _) = ProviderKind::ALL.into_iter().find(|(_, k)| *k == kind).ok_or_else(bad)?;
-        Self::new(kind, name)
-    }
-
-    /// How it speaks to the agent.
-    #[must_use]
-    pub fn kind(&self) -> ProviderKind {
-        self.kind
-    }
-
-    /// Its name within its kind.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.text[self.kind.as_str().len() + 1..]
-    }
-
-    /// Its text, with its kind in front.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl TryFrom<String> for ProviderId {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<ProviderId> for String {
-    fn from(id: ProviderId) -> String {
-        id.to_string()
-    }
-}
-
-impl fmt::Display for ProviderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for ProviderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -297,15 +184,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_provider_is_written_with_its_kind() {
-        let id = ProviderId::parse("file:web.toml").unwrap();
-        assert_eq!((id.kind(), id.name()), (ProviderKind::File, "web.toml"));
-        assert_eq!(id.to_string(), "file:web.toml");
-        assert!(ProviderId::parse("web.toml").is_err());
-        assert!(ProviderId::parse("ftp:x").is_err());
-    }
-
     proptest! {
         #[test]
         fn a_node_id_reads_back(bytes in any::<[u8; 16]>()) {
@@ -316,7 +194,6 @@ mod tests {
         #[test]
         fn parsing_ids_never_panics(text in any::<String>()) {
             let _ = NodeId::parse(&text);
-            let _ = ProviderId::parse(&text);
             let _ = InstanceId::parse(&text);
         }
     }

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::check::{CheckSpec, CheckSpecError};
-use super::id::{IdError, InstanceId, ProviderId};
+use super::id::{IdError, InstanceId};
 use super::limits::{
     CHECK_OUTPUT_OCTETS, CHECKS_PER_INSTANCE, META_PAIR_OCTETS, META_PAIRS, REASON_OCTETS,
     TAG_OCTETS, TAGS,
 };
 use super::meta::Meta;
 use super::name::{NameError, ServiceName};
+use super::provider::ProviderId;
 
 /// Whether an operator or the instance's own end has taken it out of answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use dunlin_agent::{Inherited, Node, NodeSettings};
-use dunlin_core::config::Config;
+use dunlin_core::config::{Config, Reloadable};
 use dunlin_shell::systemd;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -119,7 +119,9 @@ pub(super) fn apply(old: &Config, new: &Config, log: &LogHandle) {
             "needs a restart to take effect"
         );
     }
-    if let Err(error) = log.set_filter(&new.log.filter) {
+    // The other ones are for the parts of the agent: `Node::reload` takes them over.
+    let Reloadable { log_filter, guard: _, dns_ttl: _ } = new.reloadable();
+    if let Err(error) = log.set_filter(&log_filter) {
         error!("{error:#}");
     }
 }

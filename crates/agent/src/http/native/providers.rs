@@ -9,7 +9,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
 use dunlin_core::host::{self, RequestError};
-use dunlin_core::model::{ProviderId, ProviderKind, Registration, limits};
+use dunlin_core::model::{ProviderId, Registration, limits};
 
 use super::instances::{invalid, node_address};
 use super::problem::Problem;
@@ -20,8 +20,6 @@ use crate::providers::translate;
 
 /// The shortest time to live of a provider's set.
 const MIN_TTL: Duration = Duration::from_secs(1);
-/// In a path `run.NAME` is the provider `run:NAME`.
-const RUN_PREFIX: &str = "run.";
 
 /// All providers and how they fare.
 #[utoipa::path(
@@ -80,16 +78,9 @@ pub(super) async fn put_provider(
 ) -> Result<Response, Problem> {
     read::no_query(request.uri())?;
     let provider = provider_id(&name)?;
-    match provider.kind() {
-        ProviderKind::Http | ProviderKind::Run => {}
-        ProviderKind::File => {
-            return Err(Problem::new(StatusCode::CONFLICT, format!("{provider} is a file"))
-                .hint("change the file in the services folder"));
-        }
-        ProviderKind::Api => {
-            return Err(Problem::new(StatusCode::CONFLICT, format!("{provider} has no set"))
-                .hint("PUT /api/instances/ID registers single instances"));
-        }
+    if let Some(refusal) = provider.kind().set_refusal() {
+        let error = format!("{provider} {}", refusal.why);
+        return Err(Problem::new(StatusCode::CONFLICT, error).hint(refusal.instead));
     }
     let (set, _slot) = read::body_and_slot::<api::ProviderSet>(&app, request).await?;
     let ttl = set.ttl.as_deref().map(time_to_live).transpose()?;
@@ -117,9 +108,11 @@ pub(super) async fn delete_provider(
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
-    let provider = provider_id(&name)?;
-    if provider.kind() == ProviderKind::File {
-        let error = format!("{provider} is a file; remove it from the services folder");
+    // Also one of a kind that only a newer version knows, which nobody states any more after a downgrade.
+    let provider =
+        provider_id(&name).or_else(|problem| ProviderId::decode(&name).map_err(|_| problem))?;
+    if let Some(refusal) = provider.kind().removal_refusal() {
+        let error = format!("{provider} {}; {}", refusal.why, refusal.instead);
         return Err(RequestError::Conflict(error).into());
     }
     app.ask_as(&grant, host::Request::RemoveProvider(provider)).await?;
@@ -127,14 +120,7 @@ pub(super) async fn delete_provider(
 }
 
 fn provider_id(text: &str) -> Result<ProviderId, Problem> {
-    let parsed = if text.contains(':') {
-        ProviderId::parse(text)
-    } else if let Some(name) = text.strip_prefix(RUN_PREFIX) {
-        ProviderId::new(ProviderKind::Run, name)
-    } else {
-        ProviderId::new(ProviderKind::Http, text)
-    };
-    parsed.map_err(|error| Problem::bad(format!("provider: {error}")))
+    ProviderId::parse_in_path(text).map_err(|error| Problem::bad(format!("provider: {error}")))
 }
 
 /// What is stored of a provider, as JSON.

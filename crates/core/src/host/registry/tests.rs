@@ -88,6 +88,18 @@ fn a_failed_provider_keeps_its_last_good_state() {
 }
 
 #[test]
+fn what_a_kind_unknown_here_has_stated_holds_until_somebody_removes_it() {
+    let docker = ProviderId::decode("docker:x").unwrap();
+    let stored = [(docker.clone(), None, vec![registration("a", 1)])];
+    let mut registry = Registry::restore(NOW, stored, &[]);
+    assert_eq!(registry.holder(&id("a")), Some(&docker));
+    assert!(matches!(registry.deregister(NOW, &id("a")), Err(RegistryError::Held { .. })));
+    assert!(docker.kind().is_removed_on_purpose());
+    let effects = registry.remove(&docker, Departure::Deregistered).unwrap();
+    assert_eq!(effects, [Effect::Remove(id("a"), Departure::Deregistered)]);
+}
+
+#[test]
 fn only_what_came_by_the_api_is_deregistered_by_id() {
     let mut registry = Registry::default();
     state(&mut registry, "file:x", vec![registration("a", 1)]).unwrap();

@@ -355,3 +355,18 @@ proptest! {
         }
     }
 }
+
+/// An instance whose provider is of a kind that a later version might have.
+#[test]
+fn a_provider_of_an_unknown_kind_is_kept_with_its_row() {
+    let (key, known) = instance("web-1");
+    let known = hex(&state_octets(&known));
+    let (file, docker) = ("0d66696c653a7765622e746f6d6c", "0c646f636b65723a7765622e31");
+    let newer = octets(&known.replace(file, docker));
+    let (_, state) = decode_row(&key_octets(&key), &newer).unwrap();
+    let RowState::Present(Row::Instance(read)) = &state else { panic!("{state:?}") };
+    assert_eq!(read.profile.provider.to_string(), "docker:web.1");
+    assert_eq!(hex(&state_octets(&state)), hex(&newer), "it is passed on as it came");
+    let without_kind = octets(&known.replace(file, "01 78"));
+    assert!(decode_row(&key_octets(&key), &without_kind).is_err());
+}
