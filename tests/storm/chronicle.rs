@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::ledger::Asked;
-
 /// Agents in a storm.
 pub(super) const NODES: usize = 3;
 /// From the end of a fault until all that it held up is under way again: an agent that was cut off looks for the
@@ -16,16 +14,24 @@ pub(super) const SPREAD: Duration = Duration::from_secs(10);
 /// processors are scarce, a suspicion, and the guard's probes.
 pub(super) const DOWN: Duration = Duration::from_secs(20);
 
-/// What is done to agents, by number.
+/// When an agent was asked, and when it had answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) agent: usize,
+    pub(super) at: Instant,
+    pub(super) heard: Instant,
+}
+
+/// Something that is done to agents, which have numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Killed, and started again after a while.
     Kill(usize),
     /// Stopped in good order, and started again at once.
     Restart(usize),
-    /// Stands still.
+    /// Stopped by a signal, and continued after a while.
     Stop(usize),
-    /// Hears none of the others, nor do they hear it.
+    /// Cut off from all others, in both directions.
     Isolate(usize),
     /// Two do not hear each other.
     Cut(usize, usize),
@@ -96,7 +102,7 @@ pub(super) struct Chronicle {
 }
 
 impl Chronicle {
-    /// Without faults for long.
+    /// A chronicle in which there has been no fault for long.
     pub(super) fn new() -> Self {
         let from = Instant::now().checked_sub(RECOVERY).unwrap_or_else(Instant::now);
         let always = || vec![Calm { from, until: None }];

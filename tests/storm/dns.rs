@@ -2,21 +2,21 @@
 
 use std::net::Ipv4Addr;
 
-use crate::bench::dns::questions::{A, Questions, SRV};
+use dunlin_bench::rig::questions::{A, HEADER_OCTETS, Questions, SRV};
 
-/// What fits into a datagram over any network.
+/// Octets that fit into a datagram on any network.
 const PAYLOAD: u16 = 1232;
 /// No name has more labels.
-const LABELS: usize = 128;
+const MAX_LABELS: usize = 128;
 
 /// What a reply says.
 #[derive(Debug, PartialEq)]
 pub(super) enum Found {
-    /// Addresses, with ports where they are told.
+    /// Addresses, with their ports where the reply holds them.
     Instances(Vec<(Ipv4Addr, Option<u16>)>),
-    /// More than what fits.
+    /// The answer does not fit.
     Cut,
-    /// Neither an answer nor that there is none.
+    /// A code that says neither that there is an answer nor that there is none.
     Error(u8),
 }
 
@@ -28,9 +28,9 @@ pub(super) fn question(id: u16, service: &str, kind: u16) -> Vec<u8> {
     packet
 }
 
-/// Reads a reply to such a question; none if it is cut short or not a reply.
+/// Reads a reply to such a question; none if its octets end too early.
 pub(super) fn read(packet: &[u8]) -> Option<Found> {
-    let header: &[u8; 12] = packet.first_chunk()?;
+    let header: &[u8; HEADER_OCTETS] = packet.first_chunk()?;
     let code = header[3] & 15;
     if header[2] & 0x80 == 0 || !matches!(code, 0 | 3) {
         return Some(Found::Error(code));
@@ -38,7 +38,7 @@ pub(super) fn read(packet: &[u8]) -> Option<Found> {
     if header[2] & 2 != 0 {
         return Some(Found::Cut);
     }
-    let mut at = skip_name(packet, 12)? + 4;
+    let mut at = skip_name(packet, HEADER_OCTETS)? + 4;
     let mut found = Vec::new();
     for _ in 0..u16::from_be_bytes([header[6], header[7]]) {
         at = skip_name(packet, at)?;
@@ -66,7 +66,7 @@ fn target(name: &[u8]) -> Option<Ipv4Addr> {
 
 /// Where a name ends.
 fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
-    for _ in 0..LABELS {
+    for _ in 0..MAX_LABELS {
         match *packet.get(at)? {
             0 => return Some(at + 1),
             length if length >= 0xc0 => return Some(at + 2),

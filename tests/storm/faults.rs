@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::random::Random;
+use rustix::process::Signal;
 
 use super::chronicle::{DOWN, Fault, NODES, RECOVERY, SPREAD};
 use super::flood::Flood;
@@ -10,16 +13,14 @@ use super::interrupt;
 use super::network::Network;
 use super::progress::Progress;
 use super::stage::{Stage, add, pause};
-use crate::bench::cluster::fleet::Fleet;
-use crate::bench::dns::questions::Random;
 
-/// Is stood still and cut off, and lives through all of it: what it has gathered in the end is all that leaked.
+/// The agent that is stopped and cut off, but never killed: what it has gathered in the end is all that leaked.
 pub(super) const WITNESS: usize = NODES - 1;
 /// Longer than others need to find an agent down, for a look at what they say then.
 const LONG: Duration = DOWN.saturating_add(Duration::from_secs(6));
-/// As long as the oracle needs to expect everything of everyone again.
+/// As long as it takes until the oracle expects everything of every agent again.
 const REST: Duration = RECOVERY.saturating_add(SPREAD).saturating_add(Duration::from_secs(5));
-/// Between two looks at what else there is to do.
+/// The time between two looks at what else there is to do.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The agents, and what is done to them.
@@ -35,7 +36,7 @@ pub(super) struct Faults<'a> {
 }
 
 impl Faults<'_> {
-    /// One fault after another until then. Ends without any.
+    /// Makes one fault after another until `end`, when none is left.
     pub(super) fn run(&mut self, end: Instant) -> Result<()> {
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -109,7 +110,7 @@ impl Faults<'_> {
                 }
                 Ok(())
             }
-            Fault::Stop(node) => self.fleet.agents[node].signal("STOP"),
+            Fault::Stop(node) => self.fleet.agents[node].signal(Signal::STOP),
             Fault::Isolate(node) => {
                 let others: Vec<usize> = (0..NODES).filter(|other| *other != node).collect();
                 others.iter().try_for_each(|other| self.deafen(*other, &[node]))?;
@@ -132,12 +133,12 @@ impl Faults<'_> {
     fn undo(&mut self, fault: Fault) -> Result<()> {
         match fault {
             Fault::Kill(node) | Fault::Restart(node) => self.fleet.agents[node].start(),
-            Fault::Stop(node) => self.fleet.agents[node].signal("CONT"),
+            Fault::Stop(node) => self.fleet.agents[node].signal(Signal::CONT),
             Fault::Isolate(_) | Fault::Cut(..) | Fault::Deafen(..) => self.network.heal(),
         }
     }
 
-    /// Waits, and looks after all else meanwhile.
+    /// Waits, and looks after everything else meanwhile.
     fn wait(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         loop {

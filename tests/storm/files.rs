@@ -6,22 +6,23 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::random::Random;
+use dunlin_bench::rig::statement::statement;
 use serde_json::Value;
 
 use super::chronicle::RECOVERY;
 use super::ledger::Slot;
 use super::stage::{Post, Stage, add, is_set_within};
-use crate::bench::cluster::http::Client;
-use crate::bench::dns::questions::Random;
 
 /// Instances of a file.
 pub(super) const INSTANCES: usize = 4;
-/// Between two changes of files on a host.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Between two looks whether a file is taken.
-const POLL: Duration = Duration::from_millis(20);
+/// The time between two changes of files on a host.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(200);
+/// The time between two looks whether a file is taken.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// An agent that runs takes a file within this time: it looks every ten seconds even where inotify is silent.
-const TAKEN_WITHIN: Duration = Duration::from_secs(20);
+const TAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A provider file. The service that it states begins with `file`, and the file has its name.
 struct ProviderFile {
@@ -53,15 +54,15 @@ impl<'a> Files<'a> {
         Self { stage, post, agent, random: Random(seed), files }
     }
 
-    /// Writes each once, and waits until it is taken.
+    /// Writes each file once, and waits until it is taken.
     pub(super) fn begin(&mut self) -> Result<()> {
         (0..self.files.len()).try_for_each(|file| self.restate(file, true))
     }
 
-    /// Rewrites and spoils until the end, and then leaves all well.
+    /// Rewrites and spoils files until the end, and leaves good ones behind.
     pub(super) fn run(&mut self) {
         let result = loop {
-            if is_set_within(&self.stage.orders.end_changes, PAUSE) {
+            if is_set_within(&self.stage.orders.end_changes, CHANGE_INTERVAL) {
                 break self.begin();
             }
             let file = self.random.below(self.files.len() as u64) as usize;
@@ -104,9 +105,9 @@ impl<'a> Files<'a> {
 
     fn wait_until_taken(&self, slots: &[&Slot], ports: &[Option<u16>]) -> Result<()> {
         let service = &self.stage.ledger.services[slots[0].service].name;
-        let mut patience = Instant::now() + TAKEN_WITHIN;
-        // However many faults there are meanwhile.
-        let end = Instant::now() + 10 * TAKEN_WITHIN;
+        let mut patience = Instant::now() + TAKE_TIMEOUT;
+        // Faults in the meantime give it more time, but not for ever.
+        let end = Instant::now() + 10 * TAKE_TIMEOUT;
         let mut client = None;
         loop {
             let begun = Instant::now();
@@ -118,19 +119,19 @@ impl<'a> Files<'a> {
                 client = None;
             }
             if !self.stage.is_untouched(self.agent, begun) {
-                patience = Instant::now() + TAKEN_WITHIN + RECOVERY;
+                patience = Instant::now() + TAKE_TIMEOUT + RECOVERY;
             }
             let is_late = Instant::now() > patience.min(end);
             ensure!(
                 !is_late,
                 "{service} was not taken: {ports:?} were stated and {seen:?} is shown"
             );
-            // Told to end, it still has to be taken.
-            std::thread::sleep(POLL);
+            // pause: between two looks; the file has to be taken even if the storm is told to end.
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// What the own agent shows of these slots.
+    /// The ports of these slots that the host's own agent shows.
     fn look(
         &self,
         client: &mut Option<Client>,
@@ -151,7 +152,7 @@ impl<'a> Files<'a> {
         Ok(slots.iter().map(port).collect())
     }
 
-    /// Puts something into a file's place that is no statement.
+    /// Puts something that is no statement into a file's place.
     fn spoil(&mut self, file: usize) -> Result<()> {
         let kind = self.random.below(4);
         let file = &self.files[file];
@@ -189,9 +190,11 @@ fn toml(slots: &[&Slot], ports: &[Option<u16>]) -> String {
 
 fn json(slots: &[&Slot], ports: &[Option<u16>]) -> String {
     let instances = stated(slots, ports).map(|(id, service, address, port)| {
-        serde_json::json!({"id": id, "service": service, "address": address, "port": port})
+        let stated =
+            serde_json::json!({"id": id, "service": service, "address": address, "port": port});
+        stated.to_string()
     });
-    serde_json::json!({"instances": instances.collect::<Vec<_>>()}).to_string()
+    statement(instances)
 }
 
 fn stated<'a>(

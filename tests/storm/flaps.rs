@@ -1,22 +1,22 @@
-//! Checks that flap: servers that come and go, and pushes that say now this and now that.
+//! Checks that flap: servers that come and go, and pushes whose status changes.
 
 use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use dunlin_bench::rig::random::Random;
 
 use super::ledger::{CHECKED_PORT, Kind, Slot};
 use super::stage::{Line, Stage, add, is_set_within};
-use crate::bench::dns::questions::Random;
 
-/// Between two looks at the servers.
+/// The time between two looks at the servers.
 const TICK: Duration = Duration::from_millis(20);
-/// Between two pushes.
-const PUSH_EVERY: Duration = Duration::from_secs(1);
+/// The time between two pushes.
+const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how many milliseconds a state lasts, at least, and how many more at most. Two of the slow ones make one loss of
-/// health in 45 seconds or more, which damping forgives.
+/// How many milliseconds a state lasts at least, and how many more at most. Two of the slow states make one loss of health
+/// in 45 seconds or more, which damping forgives.
 fn lasting(kind: Kind) -> (u64, u64) {
     if kind == Kind::Wild { (500, 2_500) } else { (22_500, 20_000) }
 }
@@ -36,7 +36,7 @@ impl<'a> Flapper<'a> {
         let mut flapper = |slot: usize| {
             let slot = &stage.ledger.slots[slot];
             let (least, more) = lasting(slot.kind);
-            // Each at another time.
+            // Each flapper changes at another time.
             let first = Duration::from_millis(random.below(least + more));
             Self { slot, is_healthy: true, until: Instant::now() + first, server: None }
         };
@@ -122,7 +122,7 @@ pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
                 }
             }
         }
-        if is_set_within(&stage.orders.end_lookups, PUSH_EVERY) {
+        if is_set_within(&stage.orders.end_lookups, PUSH_INTERVAL) {
             return Ok(());
         }
     }

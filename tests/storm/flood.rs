@@ -2,42 +2,42 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use dunlin_bench::rig::process::Process;
+use dunlin_bench::rig::program::command;
+use rustix::process::Signal;
 
 use super::stage::Stage;
-use crate::peers;
-use crate::run::Cmd;
 
-/// How long it may take to end and to say what it did.
-const ENDS_WITHIN: Duration = Duration::from_secs(15);
-/// Questions that are open at a time: fewer than the agent's sockets hold, so that it never has to drop any.
+/// How long dnsperf may take to end and to say what it did.
+const END_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many questions are open at a time: fewer than the agent's sockets hold, so that it never has to drop any.
 const OUTSTANDING: &str = "200";
-/// Seconds that no storm lasts. Without them it would end with its list of questions.
+/// More seconds than any storm lasts. Without a limit dnsperf would end with its list of questions.
 const ENDLESS: &str = "1000000";
 
-/// A running dnsperf, which is started anew when it gives up.
+/// A running dnsperf, which is started again when it gives up.
 pub(super) struct Flood {
     command: Box<dyn Fn() -> Command>,
     questions: PathBuf,
     log: PathBuf,
-    child: Child,
+    process: Process,
     started: u32,
 }
 
 impl Flood {
     /// Says how to get dnsperf where it is missing.
     pub(super) fn is_possible() -> Result<()> {
-        if !peers::is_installed("dnsperf") {
+        if command("dnsperf", ["-h"]).output().is_err() {
             bail!("dnsperf is missing; to install it, as root: apt-get install dnsperf");
         }
         Ok(())
     }
 
-    /// Starts it, by what `command` gives for a program's name.
+    /// Starts dnsperf by the command that `command` makes of a program's name.
     pub(super) fn start(
         stage: &Stage,
         agent: usize,
@@ -73,29 +73,23 @@ impl Flood {
             command
         };
         let log = dir.join("dnsperf.log");
-        let child = spawn(command(), &questions, &log)?;
-        Ok(Self { command: Box::new(command), questions, log, child, started: 1 })
+        let process = spawn(command(), &questions, &log)?;
+        Ok(Self { command: Box::new(command), questions, log, process, started: 1 })
     }
 
     /// Starts it again if it has ended.
     pub(super) fn tend(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_some() {
-            self.child = spawn((self.command)(), &self.questions, &self.log)?;
+        if self.process.ended()?.is_some() {
+            self.process = spawn((self.command)(), &self.questions, &self.log)?;
             self.started += 1;
         }
         Ok(())
     }
 
-    /// Ends it. Returns the questions that were answered, how many a second, and how often it was started.
+    /// Ends it. Returns how many questions were answered, how many in a second, and how often it was started.
     pub(super) fn stop(mut self) -> Result<(u64, f64, u32)> {
-        Cmd::new("kill", ["-INT", &self.child.id().to_string()]).run()?;
-        let deadline = Instant::now() + ENDS_WITHIN;
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                bail!("dnsperf did not end within {ENDS_WITHIN:?}");
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        // dnsperf prints its figures when it is interrupted.
+        self.process.stop_by(Signal::INT, END_TIMEOUT)?;
         let log = fs::read_to_string(&self.log)?;
         let completed = sum(&log, "Queries completed:");
         let seconds = sum(&log, "Run time (s):").max(f64::EPSILON);
@@ -103,22 +97,14 @@ impl Flood {
     }
 }
 
-impl Drop for Flood {
-    fn drop(&mut self) {
-        // It has ended, or is not wanted any more.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(mut command: Command, questions: &Path, log: &Path) -> Result<Child> {
+fn spawn(mut command: Command, questions: &Path, log: &Path) -> Result<Process> {
     let log = File::options().create(true).append(true).open(log)?;
     command.arg("-d").arg(questions);
     command.stdout(log.try_clone()?).stderr(log);
-    command.spawn().context("cannot start dnsperf")
+    Process::spawn(&mut command)
 }
 
-/// The sum of the first numbers on lines that begin so.
+/// The sum of the first numbers on lines that begin with `name`.
 fn sum(log: &str, name: &str) -> f64 {
     let lines = log.lines().filter_map(|line| line.trim_start().strip_prefix(name));
     lines.filter_map(|rest| rest.split_whitespace().next()?.parse::<f64>().ok()).sum()

@@ -1,24 +1,20 @@
-//! Ctrl-C and SIGTERM, noted so that whoever waits can end in good order.
-//!
-//! One audited module that opts out of the ban on `unsafe`: the standard library has no signals.
-
-#![allow(unsafe_code, reason = "signal(2); the block says why it is sound")]
+//! Ctrl-C and SIGTERM, noted so that whatever waits can end in good order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
-static IS_WANTED: AtomicBool = AtomicBool::new(false);
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
-extern "C" fn note(_signal: libc::c_int) {
-    IS_WANTED.store(true, Ordering::Relaxed);
-}
+static IS_WANTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// From now on signals are noted instead of ending this process.
-pub(super) fn listen() {
-    let handler = note as extern "C" fn(libc::c_int);
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: the handler does nothing but store an atomic, which is safe in a signal handler (signal-safety(7)).
-        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+pub(super) fn listen() -> Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        let noted = Arc::clone(&IS_WANTED);
+        signal_hook::flag::register(signal, noted).context("signals cannot be listened to")?;
     }
+    Ok(())
 }
 
 /// Whether somebody wants this process to end.

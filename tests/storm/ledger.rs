@@ -9,12 +9,13 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::chronicle::{Chronicle, RECOVERY, SPREAD};
+use super::chronicle::{Asked, Chronicle, RECOVERY, SPREAD};
 
-/// States of a slot that are remembered.
-const REMEMBERED: usize = 64;
-/// Ports begin here and are used in turn.
+/// States of a slot that are remembered; the oldest is forgotten.
+const MAX_STATES: usize = 64;
+/// Ports are used in turn from this one on.
 const FIRST_PORT: u16 = 1024;
+/// How many ports are used before the first one comes again.
 const PORTS: u32 = 60_000;
 /// The port of slots that are checked, which stays.
 pub(super) const CHECKED_PORT: u16 = 7000;
@@ -25,20 +26,21 @@ const CHECK_LAG: Duration = Duration::from_secs(5);
 /// How states of a slot come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// By requests, each of which is acknowledged.
+    /// Its states come by requests, each of which is acknowledged.
     Single,
-    /// By a provider file; acknowledged when its own agent shows it.
+    /// Its states come by a provider file, and are acknowledged when its own agent shows them.
     File,
-    /// By a TCP check of a server that comes and goes, seldom enough not to be held critical.
+    /// Its states come by a TCP check of a server that comes and goes, seldom enough not to be held critical.
     Tcp,
-    /// By pushes to a TTL check, as seldom.
+    /// Its states come by pushes to a TTL check, as seldom as with [`Kind::Tcp`].
     Ttl,
-    /// As [`Kind::Tcp`], so often that it is held critical: only what it is is known, not whether it is healthy.
+    /// Its states come as with [`Kind::Tcp`], but so often that it is held critical: its address and port are known, but
+    /// not whether it is healthy.
     Wild,
 }
 
 impl Kind {
-    /// Whether what is acknowledged is shown on the own host by then, and after any crash.
+    /// Whether the own host shows a state from its acknowledgement on, and after any crash.
     fn is_stored(self) -> bool {
         matches!(self, Self::Single | Self::File)
     }
@@ -60,17 +62,17 @@ pub(super) struct Slot {
 
 #[derive(Default)]
 struct History {
-    /// States so far, the remembered ones and those before.
+    /// How many states there were so far, including those that are forgotten.
     begun: u32,
     states: VecDeque<State>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// None is not registered, or not healthy.
+    /// None if it is not registered, or not healthy.
     port: Option<u16>,
     sent: Instant,
-    /// None also where nobody knows whether it came about.
+    /// None also if nobody knows whether the state came about.
     acknowledged: Option<Instant>,
 }
 
@@ -88,14 +90,6 @@ pub(super) enum Shown {
     Present(Option<u16>),
 }
 
-/// When which agent was asked, and had answered.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) agent: usize,
-    pub(super) at: Instant,
-    pub(super) heard: Instant,
-}
-
 /// How much an answer proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judged {
@@ -105,7 +99,7 @@ pub(super) enum Judged {
     Loose,
 }
 
-/// All slots.
+/// All slots and services.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) services: Vec<Service>,
@@ -167,7 +161,7 @@ impl Slot {
             sent: Instant::now(),
             acknowledged: None,
         });
-        if history.states.len() > REMEMBERED {
+        if history.states.len() > MAX_STATES {
             history.states.pop_front();
         }
         port

@@ -6,22 +6,24 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::questions::{A, SRV};
+use dunlin_bench::rig::random::Random;
 use serde_json::Value;
 
+use super::chronicle::Asked;
 use super::dns::{self, Found};
-use super::ledger::{Asked, Judged, Shown};
+use super::ledger::{Judged, Shown};
 use super::stage::{Line, Post, Stage, add, is_set_within};
-use crate::bench::cluster::http::Client;
-use crate::bench::dns::questions::{A, Random, SRV};
 
-/// Between two lookups at an agent.
-const PAUSE: Duration = Duration::from_millis(8);
+/// The time between two lookups at an agent.
+const LOOKUP_INTERVAL: Duration = Duration::from_millis(8);
 /// A datagram that takes longer counts as lost.
-const DNS_PATIENCE: Duration = Duration::from_secs(2);
-/// So many lost in a row, with nothing done to the agent, are no accident.
-const LOST_IN_A_ROW: u32 = 10;
-/// An agent is given so long between being ready and answering.
-const AFTER_START: Duration = Duration::from_secs(1);
+const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+/// More lost questions in a row than this, with nothing done to the agent, are no accident.
+const MAX_LOST: u32 = 10;
+/// The time that an agent may take from being ready until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks one agent until the end.
 pub(super) struct Lookups<'a> {
@@ -41,14 +43,14 @@ impl<'a> Lookups<'a> {
         let post = &stage.posts[agent];
         let dns = UdpSocket::bind((post.dns.ip(), 0))?;
         dns.connect(post.dns)?;
-        dns.set_read_timeout(Some(DNS_PATIENCE))?;
+        dns.set_read_timeout(Some(DNS_TIMEOUT))?;
         let random = Random(seed);
         Ok(Self { stage, post, agent, random, line: Line::default(), dns, lost: 0, next_id: 0 })
     }
 
     /// Asks until it is told to end.
     pub(super) fn run(&mut self) {
-        while !is_set_within(&self.stage.orders.end_lookups, PAUSE) {
+        while !is_set_within(&self.stage.orders.end_lookups, LOOKUP_INTERVAL) {
             if !self.stage.is_up(self.agent) {
                 self.line.close();
                 continue;
@@ -61,7 +63,7 @@ impl<'a> Lookups<'a> {
                 _ => self.ask_dns(service, SRV),
             };
             let Err(error) = asked else { continue };
-            let since = begun.checked_sub(AFTER_START).unwrap_or(begun).min(self.line.close());
+            let since = begun.checked_sub(START_TIMEOUT).unwrap_or(begun).min(self.line.close());
             if self.stage.is_untouched(self.agent, since) {
                 let name = &self.stage.ledger.services[service].name;
                 let took = begun.elapsed().as_millis();
@@ -102,13 +104,13 @@ impl<'a> Lookups<'a> {
             let Ok(octets) = self.dns.recv(&mut reply) else {
                 add(&self.stage.tally.dns_lost, 1);
                 self.lost += 1;
-                if self.lost > LOST_IN_A_ROW {
+                if self.lost > MAX_LOST {
                     self.lost = 0;
-                    bail!("{LOST_IN_A_ROW} questions in a row had no reply");
+                    bail!("{MAX_LOST} questions in a row had no reply");
                 }
                 return Ok(());
             };
-            // An answer to a question that was given up.
+            // This answers a question that was given up.
             if !reply.starts_with(&self.next_id.to_be_bytes()) {
                 continue;
             }
@@ -125,7 +127,7 @@ impl<'a> Lookups<'a> {
         }
     }
 
-    /// Looks at each instance of the service, found or not.
+    /// Judges each instance of the service, whether it was found or not.
     fn judge(&self, service: usize, asked: Asked, found: &[(Ipv4Addr, Option<u16>)], kind: usize) {
         let ledger = &self.stage.ledger;
         let mut shown = BTreeMap::new();

@@ -5,7 +5,16 @@
 //! are made, provider files are rewritten and spoiled, checks flap, and agents are killed, stopped, cut off and
 //! restarted, one after the other. All along a sample of answers is held against what was acknowledged. No packet
 //! leaves the machine.
+//!
+//! The storm is a target of the benches' package, whose rig it shares.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a person reads what is going on in the terminal"
+)]
+
+mod agreement;
 mod chronicle;
 mod dns;
 mod faults;
@@ -16,7 +25,7 @@ mod flood;
 mod interrupt;
 mod ledger;
 mod lookups;
-#[path = "../../../tests/e2e/cluster/network.rs"]
+#[path = "../e2e/cluster/network.rs"]
 #[allow(dead_code, reason = "the end-to-end tests use more of it")]
 mod network;
 mod progress;
@@ -25,6 +34,8 @@ mod stage;
 mod watches;
 mod writers;
 
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -32,6 +43,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use chronicle::NODES;
+use clap::Parser;
+use dunlin_bench::rig::agent::{Agent, Site};
+use dunlin_bench::rig::crowd::allow_descriptors;
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::random::Random;
+use dunlin_bench::rig::release::Release;
 use faults::Faults;
 use files::Files;
 use flood::Flood;
@@ -44,42 +61,37 @@ use stage::{Post, Stage, count, pause};
 use watches::Watches;
 use writers::Writer;
 
-use crate::bench::cluster::fleet::{Fleet, Place};
-use crate::bench::crowd::allow_descriptors;
-use crate::bench::dns::questions::Random;
-use crate::peers::Peer;
-use crate::run::{Cmd, Steps};
-use crate::workspace::Workspace;
-
-/// Services with instances on all agents.
+/// How many services have instances on all agents.
 const SERVICES: usize = 1_000;
-/// Instances of each on each agent.
+/// How many instances of each of them every agent has.
 const COPIES: usize = 2;
-/// Provider files of each agent, and checks that flap of each kind.
+/// How many provider files each agent has, and how many checks of each kind that flap.
 const FILES: usize = 4;
 const FLAPPERS: usize = 4;
-/// Threads that make changes at each agent.
+/// How many threads make changes at each agent.
 const WRITERS: usize = 8;
 /// The agent that dnsperf asks.
 const FLOODED: usize = 0;
-/// Descriptors beyond those of watches.
+/// Descriptors that this process needs beyond those of watches.
 const SPARE_DESCRIPTORS: u64 = 1_000;
-/// How long agents are left alone before one looks at what they hold.
+/// How long agents are left alone before it is looked at what they hold.
 const REST: Duration = Duration::from_secs(15);
-/// The same in the end: agents give memory back twice a minute.
+/// As [`REST`], in the end: agents give memory back twice a minute.
 const LONG_REST: Duration = Duration::from_secs(40);
-/// Storms below this have many short faults.
+/// A storm that takes less has many short faults.
 const SHORT_MINUTES: f64 = 2.0;
-/// Until all watches are open for the first time.
-const OPEN_WITHIN: Duration = Duration::from_secs(120);
-/// A thread that was told to end has ended by then: it may be waiting for an answer.
-const ENDED_WITHIN: Duration = Duration::from_secs(100);
+/// How long it may take until all watches are open for the first time.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a thread that was told to end may go on, since it may be waiting for an answer.
+const END_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// Where logs of the last storm are.
-const LOGS: &str = "target/storm";
+/// The folder in the target folder that keeps the logs of the last storm.
+const LOGS: &str = "storm";
 
-#[derive(clap::Args)]
-pub(crate) struct Args {
+/// Load and faults together on three real agents, and an oracle that knows what answers may be.
+#[derive(Parser)]
+#[command(name = "cargo xtask storm", bin_name = "cargo xtask storm")]
+struct Args {
     /// How long faults happen.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -97,70 +109,64 @@ pub(crate) struct Args {
     no_build: bool,
 }
 
-/// Runs a short storm as a step, with the release binary that is there, if the programs that it needs are.
-pub(crate) fn step(steps: &mut Steps, missing: &[&Peer]) -> Result<()> {
-    const ARGS: &str = "--no-build --minutes 0.7 --seed 7";
-    let needed = ["dnsperf", "ip", "nft"];
-    if let Some(peer) = missing.iter().find(|peer| needed.contains(&peer.command)) {
-        println!("── storm: NOT RUN, {} is missing", peer.command);
-        return Ok(());
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    let program = std::env::current_exe()?;
-    let args = ["storm"].into_iter().chain(ARGS.split(' '));
-    let storm = Cmd::new(&program.to_string_lossy(), args);
-    steps.check("storm", &format!("cargo xtask storm {ARGS}"), || storm.run())
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     ensure!(args.minutes > 0.0 && args.minutes < 1e6, "--minutes must be more than 0");
     Flood::is_possible()?;
-    if !args.no_build {
-        Cmd::cargo("build --release --locked -p dunlin").run()?;
-    }
+    let release = Release::find(!args.no_build)?;
+    release.build()?;
     let clock = || std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
     let seed = args.seed.unwrap_or_else(|| u64::from(clock()));
     println!("storm: {} minutes, --seed {seed}", args.minutes);
-    interrupt::listen();
+    interrupt::listen()?;
     allow_descriptors(args.watches as u64 + SPARE_DESCRIPTORS)?;
     let network = Arc::new(Network::new(NODES)?);
     // Dropped first, whatever happens, so that nothing runs in a namespace that is removed.
-    let mut fleet = start(&network)?;
+    let mut fleet = start(&network, &release)?;
     let result = storm(args, seed, &network, &mut fleet);
-    keep_logs(&fleet)?;
+    keep_logs(&fleet, &release.target().join(LOGS))?;
     drop(fleet);
     let report = result.with_context(|| format!("--seed {seed}"))?;
     println!("\n{}", report.table());
     report.verdict(seed)
 }
 
-fn start(network: &Network) -> Result<Fleet> {
-    let binary = Workspace::read()?.release_binary("dunlin")?;
-    let place = |host: usize| -> Result<Place> {
+fn start(network: &Network, release: &Release) -> Result<Fleet> {
+    let site = |host: usize| -> Result<Site> {
         let wrapper = ["ip", "netns", "exec", &network.namespace(host)].map(str::to_owned);
-        Ok(Place { ip: network::address(host).parse()?, wrapper: wrapper.to_vec() })
+        Ok(Site { ip: network::address(host).parse()?, wrapper: wrapper.to_vec() })
     };
-    let places = (1..=NODES).map(place).collect::<Result<_>>()?;
-    let mut fleet = Fleet::prepare_at(&binary, places)?;
-    fleet.agents.iter_mut().try_for_each(|agent| agent.start())?;
+    let sites = (1..=NODES).map(site).collect::<Result<_>>()?;
+    let mut fleet = Fleet::prepare_at(release, sites)?;
+    fleet.agents.iter_mut().try_for_each(Agent::start)?;
     fleet.wait_until_joined()?;
     Ok(fleet)
 }
 
-/// Leaves what agents said where the next storm replaces it.
-fn keep_logs(fleet: &Fleet) -> Result<()> {
-    std::fs::create_dir_all(LOGS)?;
+/// Copies the agents' logs to a folder, where the next storm replaces them.
+fn keep_logs(fleet: &Fleet, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
     for agent in &fleet.agents {
-        std::fs::write(format!("{LOGS}/{}.log", agent.name), agent.log())?;
+        std::fs::write(folder.join(format!("{}.log", agent.name)), agent.log())?;
     }
     Ok(())
 }
 
 fn posts(fleet: &Fleet) -> Vec<Post> {
-    let post = |agent: &crate::bench::cluster::fleet::Agent| Post {
+    let post = |agent: &Agent| Post {
         name: agent.name.clone(),
         api: agent.address(),
         dns: agent.dns_address(),
-        socket: agent.data.join("agent.sock"),
+        socket: agent.socket(),
         services: agent.services.clone(),
     };
     fleet.agents.iter().map(post).collect()
@@ -186,10 +192,10 @@ fn ledger() -> Ledger {
     ledger
 }
 
-/// What a thread does.
+/// The work of a thread.
 type Act = Box<dyn FnOnce(&Stage) -> Result<()> + Send>;
 
-/// A thread and its name.
+/// A name, and the thread that has it.
 type Worker = (String, JoinHandle<Result<()>>);
 
 /// Starts a thread that lives on an agent's host.
@@ -203,7 +209,7 @@ fn on_host(
     let (weak, stage) = (Arc::downgrade(network), Arc::clone(stage));
     let (entered, is_there) = mpsc::sync_channel(1);
     let handle = thread::spawn(move || {
-        // Not held any longer, so that the namespaces are removed whatever becomes of this thread.
+        // The network is not held any longer than that, so that its namespaces are removed whatever becomes of this thread.
         let result = weak.upgrade().context("there is no network").and_then(|n| n.enter(agent + 1));
         let is_in = result.is_ok();
         let _ = entered.send(result);
@@ -215,10 +221,10 @@ fn on_host(
 
 /// Waits for threads that were told to end.
 fn join(stage: &Stage, workers: Vec<Worker>) -> Result<()> {
-    let deadline = Instant::now() + ENDED_WITHIN;
+    let deadline = Instant::now() + END_TIMEOUT;
     for (name, handle) in workers {
         while !handle.is_finished() {
-            ensure!(Instant::now() < deadline, "{name} did not end within {ENDED_WITHIN:?}");
+            ensure!(Instant::now() < deadline, "{name} did not end within {END_TIMEOUT:?}");
             pause(Duration::from_millis(20))?;
         }
         match handle.join() {
@@ -230,7 +236,7 @@ fn join(stage: &Stage, workers: Vec<Worker>) -> Result<()> {
     Ok(())
 }
 
-/// Registers what is there at the beginning.
+/// Registers all instances that are there at the beginning.
 fn populate(stage: &Arc<Stage>) -> Result<()> {
     let populate_one = |agent: usize| {
         let stage = Arc::clone(stage);
@@ -271,16 +277,16 @@ fn load(
     let interval = Duration::from_secs((NODES * WRITERS) as u64) / args.changes;
     for agent in 0..NODES {
         let on = |name: &str, act: Act| on_host(network, stage, agent, name, act);
-        let seed = random.next();
+        let seed = random.draw();
         crew.lookups.push(on("servers", Box::new(move |s| flaps::serve(s, agent, seed)))?);
         crew.lookups.push(on("pushes", Box::new(move |s| flaps::push(s, agent, seed)))?);
-        let seed = random.next();
+        let seed = random.draw();
         let lookups = move |stage: &Stage| {
             Lookups::new(stage, agent, seed)?.run();
             Ok(())
         };
         crew.lookups.push(on("lookups", Box::new(lookups))?);
-        let seed = random.next();
+        let seed = random.draw();
         let rewrite = move |stage: &Stage| {
             files(stage, agent, seed).run();
             Ok(())
@@ -288,7 +294,7 @@ fn load(
         crew.changes.push(on("files", Box::new(rewrite))?);
         let slots = stage.ledger.of(agent, Kind::Single);
         for share in slots.chunks(slots.len().div_ceil(WRITERS)) {
-            let (share, seed) = (share.to_vec(), random.next());
+            let (share, seed) = (share.to_vec(), random.draw());
             let write = move |stage: &Stage| {
                 Writer::new(stage, agent, share).run(interval, seed);
                 Ok(())
@@ -306,7 +312,7 @@ fn storm(args: &Args, seed: u64, network: &Arc<Network>, fleet: &mut Fleet) -> R
     let stage = Stage::new(ledger(), posts(fleet));
     let mut random = Random(seed);
     populate(&stage)?;
-    let took = finale::agree(&stage).context("before the storm")?;
+    let took = agreement::wait_for(&stage).context("before the storm")?;
     println!(
         "{} services with {} instances on {NODES} agents, equal after {:.1} s; at rest for {} s",
         stage.ledger.services.len(),
@@ -334,7 +340,7 @@ fn storm(args: &Args, seed: u64, network: &Arc<Network>, fleet: &mut Fleet) -> R
         fleet,
         flood: &mut flood,
         progress: &mut progress,
-        random: Random(random.next()),
+        random: Random(random.draw()),
         is_short: args.minutes < SHORT_MINUTES,
     }
     .run(end)?;
@@ -342,7 +348,7 @@ fn storm(args: &Args, seed: u64, network: &Arc<Network>, fleet: &mut Fleet) -> R
     stage.orders.end_changes.store(true, Ordering::Relaxed);
     let flooded = flood.stop()?;
     join(&stage, std::mem::take(&mut crew.changes))?;
-    let agreed = finale::agree(&stage);
+    let agreed = agreement::wait_for(&stage);
     let agreed = agreed.map_err(|error| stage.violation(format!("{error:#}"))).ok();
     let told = Instant::now();
     finale::change_all(&stage)?;
@@ -373,7 +379,7 @@ fn wait_for_watches(
 ) -> Result<()> {
     let begun = Instant::now();
     while count(&stage.tally.watches_open) < args.watches as u64 {
-        ensure!(begun.elapsed() < OPEN_WITHIN, "watches were not open within {OPEN_WITHIN:?}");
+        ensure!(begun.elapsed() < OPEN_TIMEOUT, "watches were not open within {OPEN_TIMEOUT:?}");
         progress.tell(stage, &fleet.agents);
         pause(Duration::from_millis(100))?;
     }

@@ -3,18 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::finding::grouped;
+use dunlin_bench::rig::usage::{descriptors, resident, thread_count};
 
 use super::chronicle::NODES;
 use super::stage::{Stage, count};
-use crate::bench::cluster::finding::grouped;
-use crate::bench::cluster::fleet::Agent;
-use crate::bench::cluster::proc;
-use crate::bench::dns::process::resident;
 
-/// Between two lines.
-const EVERY: Duration = Duration::from_secs(10);
+/// The time between two lines.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a process holds.
+/// The resources that a process holds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holding {
     pub(super) memory: u64,
@@ -27,25 +26,25 @@ impl Holding {
         let pid = agent.pid()?;
         Ok(Self {
             memory: resident(pid)?,
-            descriptors: proc::descriptors(pid)?,
-            threads: proc::threads(pid)?,
+            descriptors: descriptors(pid)?,
+            threads: thread_count(pid)?,
         })
     }
 }
 
-/// Tells now and then how it goes.
+/// Prints a line about the storm now and then.
 pub(super) struct Progress {
     next: Instant,
     changes: u64,
     told_at: Instant,
-    /// The most that each agent held, in any of its lives.
+    /// The most that each agent held between any start and end of its process.
     pub(super) most: [Holding; NODES],
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { next: now + EVERY, changes: 0, told_at: now, most: Default::default() }
+        Self { next: now + TELL_INTERVAL, changes: 0, told_at: now, most: Default::default() }
     }
 
     /// Prints a line if it is time.
@@ -54,8 +53,8 @@ impl Progress {
         if now < self.next {
             return;
         }
-        self.next = now + EVERY;
-        // Of one that does not run there is nothing to tell.
+        self.next = now + TELL_INTERVAL;
+        // An agent that does not run holds nothing.
         let held: Vec<Option<Holding>> = agents.iter().map(|a| Holding::of(a).ok()).collect();
         for (most, held) in self.most.iter_mut().zip(&held) {
             let held = held.unwrap_or_default();

@@ -4,27 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use dunlin_bench::rig::finding::{grouped, megabytes, spread, time};
+use dunlin_bench::rig::table;
 
 use super::chronicle::{Fault, NODES};
 use super::faults::WITNESS;
 use super::progress::Holding;
 use super::stage::{Stage, count};
-use crate::bench::cluster::finding::{grouped, megabytes, spread, time};
-use crate::table;
 
 /// What an agent may hold at rest beyond what it held before: caches of DNS workers (32 MiB each) and encodings (64 MiB),
 /// which stay and are far from full here, and memory that the allocator keeps (32 MiB, see `release_memory`).
-const MORE_MEMORY: u64 = 96 << 20;
-/// Links that are about to end, files of the database that were not open yet.
-const MORE_DESCRIPTORS: usize = 16;
+const MAX_MORE_MEMORY: u64 = 96 << 20;
+/// Descriptors of links that are about to end, and of files of the database that were not open yet.
+const MAX_MORE_DESCRIPTORS: usize = 16;
 /// Threads that wait a while for more blocking work.
-const MORE_THREADS: usize = 8;
+const MAX_MORE_THREADS: usize = 8;
 
-/// All that came of a storm.
+/// The result of a storm.
 pub(super) struct Report {
     pub(super) stage: Arc<Stage>,
     pub(super) stormed: Duration,
-    /// Questions of dnsperf that were answered, a second, and how often it was started.
+    /// How many questions of dnsperf were answered, how many in a second, and how often it was started.
     pub(super) flooded: (u64, f64, u32),
     /// None if the agents never agreed.
     pub(super) agreed: Option<Duration>,
@@ -47,9 +47,9 @@ impl Report {
     /// Fails if anything was wrong.
     pub(super) fn verdict(&self, seed: u64) -> Result<()> {
         for (node, (before, after)) in self.before.iter().zip(&self.after).enumerate() {
-            let is_more = after.memory > before.memory + MORE_MEMORY
-                || after.descriptors > before.descriptors + MORE_DESCRIPTORS
-                || after.threads > before.threads + MORE_THREADS;
+            let is_more = after.memory > before.memory + MAX_MORE_MEMORY
+                || after.descriptors > before.descriptors + MAX_MORE_DESCRIPTORS
+                || after.threads > before.threads + MAX_MORE_THREADS;
             if is_more {
                 let name = &self.stage.posts[node].name;
                 self.stage.violation(format!("{name} held {before:?} before, and {after:?} after"));
@@ -64,7 +64,7 @@ impl Report {
         bail!("{} violations, --seed {seed}:\n  {first}", violations.0);
     }
 
-    /// What was done.
+    /// Rows about what was done.
     fn deeds(&self) -> Vec<(String, String)> {
         let tally = &self.stage.tally;
         let number = |counter| grouped(count(counter) as f64);
@@ -134,7 +134,7 @@ impl Report {
         ]
     }
 
-    /// How long things took.
+    /// Rows about how long things took.
     fn figures(&self) -> Vec<(String, String)> {
         let row = |what: &str, figure: String| (what.to_owned(), figure);
         vec![
@@ -148,7 +148,7 @@ impl Report {
         ]
     }
 
-    /// What agents held before, after, and at most.
+    /// Rows about what agents held before, after, and at most.
     fn holdings(&self) -> Vec<(String, String)> {
         let holding = |node: usize| {
             let (before, after, most) = (self.before[node], self.after[node], self.most[node]);

@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dunlin_bench::rig::client::Client;
 
 use super::chronicle::{Chronicle, Fault};
 use super::interrupt;
 use super::ledger::Ledger;
-use crate::bench::cluster::http::Client;
 
-/// Violations that are kept word by word.
-const KEPT: usize = 40;
-/// Between two looks at a flag.
+/// Violations that are kept word by word; of more, only the number is.
+const MAX_VIOLATIONS: usize = 40;
+/// The time between two looks at a flag.
 const TICK: Duration = Duration::from_millis(50);
 
 /// How to reach an agent.
@@ -30,13 +30,13 @@ pub(super) struct Post {
 }
 
 impl Post {
-    /// A client over the local socket, from wherever we are.
+    /// A client over the local socket, which is reached from every network namespace.
     pub(super) fn local(&self) -> Result<Client> {
         Client::unix(&self.socket)
     }
 }
 
-/// A connection that is kept from request to request, made anew where it has failed.
+/// A connection that is kept from request to request and opened again when it has failed.
 #[derive(Default)]
 pub(super) struct Line(Option<(Client, Instant)>);
 
@@ -50,7 +50,7 @@ impl Line {
         self.0.as_mut().map(|(client, _)| client).context("it was just made")
     }
 
-    /// Closes it. Returns since when it was open: what happened to the agent since then may have ended it.
+    /// Closes it. Returns when it was opened, since anything that happened to the agent since then may have ended it.
     pub(super) fn close(&mut self) -> Instant {
         self.0.take().map_or_else(Instant::now, |(_, since)| since)
     }
@@ -61,7 +61,7 @@ impl Line {
 pub(super) struct Tally {
     pub(super) answers_http: AtomicU64,
     pub(super) answers_dns: AtomicU64,
-    /// Of all that was said of single instances: where only one thing was right, and the rest.
+    /// How much was said of single instances where only one thing was right, and where several were.
     pub(super) firm: AtomicU64,
     pub(super) loose: AtomicU64,
     pub(super) dns_lost: AtomicU64,
@@ -89,7 +89,7 @@ pub(super) fn count(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// What threads are to do.
+/// What threads are told to do.
 #[derive(Default)]
 pub(super) struct Orders {
     pub(super) end_changes: AtomicBool,
@@ -106,7 +106,7 @@ pub(super) struct Stage {
     pub(super) begun: Instant,
     chronicle: RwLock<Chronicle>,
     violations: Mutex<(u64, Vec<String>)>,
-    /// How long lookups took, of agents that nothing was done to: over HTTP, and DNS.
+    /// How long lookups took over HTTP and over DNS, at agents that nothing was done to.
     latencies: [Mutex<Vec<Duration>>; 2],
 }
 
@@ -139,7 +139,7 @@ impl Stage {
         let text = format!("at {at:.1} s, {now}: {what}");
         let mut violations = self.violations();
         violations.0 += 1;
-        if violations.1.len() < KEPT {
+        if violations.1.len() < MAX_VIOLATIONS {
             eprintln!("VIOLATION {text}");
             violations.1.push(text);
         }
@@ -175,11 +175,12 @@ pub(super) fn pause(time: Duration) -> Result<()> {
         if left.is_zero() {
             return Ok(());
         }
+        // pause: between two looks at what ends it.
         thread::sleep(left.min(TICK));
     }
 }
 
-/// Waits until a flag is set, at most so long. Returns whether it is.
+/// Waits at most `time` until a flag is set. Returns whether it is.
 pub(super) fn is_set_within(flag: &AtomicBool, time: Duration) -> bool {
     let end = Instant::now() + time;
     loop {
@@ -190,6 +191,7 @@ pub(super) fn is_set_within(flag: &AtomicBool, time: Duration) -> bool {
         if left.is_zero() {
             return false;
         }
+        // pause: between two looks at what ends it.
         thread::sleep(left.min(TICK));
     }
 }

@@ -4,21 +4,21 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use dunlin_bench::rig::client::holds;
+use dunlin_bench::rig::crowd::Crowd;
 
 use super::stage::{Post, Stage, add};
-use crate::bench::cluster::http::holds;
-use crate::bench::crowd::Crowd;
 
-/// How long one looks for news.
-const LOOK: Duration = Duration::from_millis(50);
-/// Of connections that ended, so many are opened again at a time, between looks for news.
-const AT_A_TIME: usize = 50;
+/// How long a look for news waits.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(50);
+/// How many connections that ended are opened again between two looks for news.
+const MAX_REOPENED: usize = 50;
 /// What every event begins with.
 const EVENT: &[u8] = b"event: ";
-/// What watches are told of in the end.
+/// The weight of the last change of each service, by which watches recognise it.
 pub(super) const LAST_WEIGHT: u32 = 64_999;
-/// How long they may take to be told.
-const TOLD_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take until watches are told of that.
+const TELL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Octets in which a sign may be that two reads share.
 const TAIL: usize = 24;
 
@@ -54,7 +54,7 @@ impl<'a> Watches<'a> {
         })
     }
 
-    /// Keeps them open until it is told to end. Then each must have been told of the last change.
+    /// Keeps the watches open until it is told to end. Then each must have been told of the last change.
     pub(super) fn run(&mut self) -> Result<()> {
         let mut is_first = true;
         while !self.stage.orders.end_watches.load(Ordering::Relaxed) {
@@ -62,7 +62,7 @@ impl<'a> Watches<'a> {
             self.open_some(!is_first);
             is_first &= !self.lost.is_empty();
         }
-        let deadline = Instant::now() + TOLD_WITHIN;
+        let deadline = Instant::now() + TELL_TIMEOUT;
         while self.told.contains(&false) {
             if Instant::now() > deadline {
                 let count = self.told.iter().filter(|told| !**told).count();
@@ -91,7 +91,7 @@ impl<'a> Watches<'a> {
             tail.drain(..tail.len().saturating_sub(TAIL));
             Ok(())
         };
-        crowd.take_or_lose(LOOK, &mut take, &mut lost)?;
+        crowd.take_or_lose(LOOK_TIMEOUT, &mut take, &mut lost)?;
         if lost.is_empty() {
             return Ok(());
         }
@@ -107,7 +107,7 @@ impl<'a> Watches<'a> {
 
     /// Opens some of those that are not open, if the agent is there.
     fn open_some(&mut self, is_again: bool) {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..MAX_REOPENED {
             if self.lost.is_empty() || !self.stage.is_up(self.agent) {
                 return;
             }

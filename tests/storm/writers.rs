@@ -5,17 +5,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::random::Random;
 
 use super::ledger::{CHECKED_PORT, Kind, Slot};
 use super::stage::{Line, Post, Stage, add, is_set_within};
-use crate::bench::cluster::http::Client;
-use crate::bench::dns::questions::Random;
 
-/// Of so many changes, one takes an instance away if it is there.
-const REMOVALS: u64 = 4;
-/// How much time is made up for when answers were slow.
-const MADE_UP: Duration = Duration::from_secs(1);
-/// After a request that failed.
+/// One change of this many takes an instance away if it is there.
+const REMOVAL_EVERY: u64 = 4;
+/// How much time is made up for at most when answers were slow.
+const MAX_MADE_UP: Duration = Duration::from_secs(1);
+/// How long nothing is asked after a request that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of a request.
@@ -47,7 +47,8 @@ impl<'a> Writer<'a> {
             let now = Instant::now();
             due += interval;
             // Time that a fault took is not made up for, only that of slow answers.
-            due = due.max(now.checked_sub(MADE_UP).unwrap_or(now));
+            due = due.max(now.checked_sub(MAX_MADE_UP).unwrap_or(now));
+            // pause: changes are made at a steady rate.
             thread::sleep(due.saturating_duration_since(now));
             if !self.stage.is_up(self.agent) {
                 self.line.close();
@@ -56,7 +57,7 @@ impl<'a> Writer<'a> {
             }
             let slot = &self.stage.ledger.slots
                 [self.slots[random.below(self.slots.len() as u64) as usize]];
-            let is_present = !slot.is_present() || random.below(REMOVALS) > 0;
+            let is_present = !slot.is_present() || random.below(REMOVAL_EVERY) > 0;
             self.change(slot, is_present);
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use dunlin_bench::rig::finding::{Finding, grouped, megabytes, render_alone, time};
+use dunlin_bench::rig::program::output;
+use dunlin_bench::rig::release::Release;
 
 use super::Args;
-use super::cluster::finding::{Finding, grouped, megabytes, render_alone, time};
-use crate::run::Cmd;
-use crate::workspace::Workspace;
 
 pub(super) const ABOUT: &str =
     "changes, lookups beside them, memory and loading of the catalog alone";
@@ -17,21 +17,19 @@ const SIZES: [(u32, u32); 2] = [(10_000, 10), (100_000, 10)];
 const CHANGES: u32 = 50_000;
 const QUICK_CHANGES: u32 = 5_000;
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    let binary = Workspace::read()?.release_binary("dunlin")?;
-    let program = super::example(&binary, !args.no_build, "catalog")?;
+pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+    let program = release.example("catalog")?;
     let changes = if args.quick { QUICK_CHANGES } else { CHANGES };
     let mut findings = Vec::new();
     for (services, copies) in SIZES {
-        let said = [services, copies, changes].map(|number| number.to_string());
-        let output = Cmd::new(&program.to_string_lossy(), said.iter().map(String::as_str));
-        findings.extend(judge(&Figures::read(&output.output()?)?)?);
+        let amounts = [services, copies, changes].map(|number| number.to_string());
+        findings.extend(judge(&Figures::read(&output(&program, amounts)?)?)?);
     }
     println!("{}", render_alone(&findings));
     Ok(())
 }
 
-/// What the program measured, by name.
+/// The figures that the program prints, by name.
 struct Figures(BTreeMap<String, u64>);
 
 impl Figures {

@@ -4,28 +4,28 @@
 
 mod target;
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::finding::{Finding, render_alone, time};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::pace::pace;
+use dunlin_bench::rig::processors::{Processors, pin_own};
+use dunlin_bench::rig::questions::Questions;
+use dunlin_bench::rig::release::Release;
+use dunlin_bench::rig::statement::statement;
+use dunlin_bench::rig::stats::{median, percentile};
+use dunlin_bench::rig::wait::wait_for;
 use target::{Answer, Target};
 
 use super::Args;
-use super::cluster::finding::{Finding, render_alone, time};
-use super::cluster::fleet::{Agent, Fleet, wait_for};
-use super::dns::load::pace;
-use super::dns::process::{pin, processor_time};
-use super::dns::questions::Questions;
-use super::stats::{median, percentile};
-use crate::workspace::Workspace;
 
 pub(super) const ABOUT: &str =
     "10,000 TCP checks and 2,000 HTTP checks: their cost, their spread, DNS beside them (--quick)";
 
-const AGENT_CORE: &str = "0";
-const TARGET_CORE: &str = "1";
 /// Instances that are stated in one request.
 const SET: usize = 1_000;
 const QUESTIONS_PER_SECOND: u32 = 1_000;
@@ -58,14 +58,13 @@ const LOADS: [Load; 2] = [
     },
 ];
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    let binary = Workspace::read()?.release_binary("dunlin")?;
+pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
     let rounds = if args.quick { 1 } else { 3 };
     let mut findings = Vec::new();
     for load in &LOADS {
-        pin(std::process::id(), AGENT_CORE)?;
-        let fleet = Fleet::start(&binary, 1)?;
-        pin(std::process::id(), TARGET_CORE)?;
+        pin_own(Processors::First)?;
+        let fleet = Fleet::start(release, 1)?;
+        pin_own(Processors::Second)?;
         findings.extend(measure(load, &fleet.agents[0], rounds)?);
     }
     println!("{}", render_alone(&findings));
@@ -86,9 +85,9 @@ fn measure(load: &Load, agent: &Agent, rounds: u32) -> Result<Vec<Finding>> {
     thread::sleep(load.every + Duration::from_secs(2));
     wait_until_passing(load, agent)?;
     target.take();
-    let (used, start) = (processor_time(agent.pid()?)?, Instant::now());
+    let (used, start) = (agent.processor_time()?, Instant::now());
     thread::sleep(load.every * rounds);
-    let used = processor_time(agent.pid()?)? - used;
+    let used = agent.processor_time()? - used;
     let (took, arrivals) = (start.elapsed(), target.take());
     let share = used.as_secs_f64() / took.as_secs_f64();
     let busy = dns_latency(agent, time_of_dns)?;
@@ -137,19 +136,16 @@ fn dns_latency(agent: &Agent, time: Duration) -> Result<(Duration, Duration)> {
 fn register(load: &Load, agent: &Agent, target: SocketAddr) -> Result<()> {
     let mut client = agent.client()?;
     let (kind, seconds) = (load.kind, load.every.as_secs());
-    // One instance of the limit is the one that DNS is asked for.
+    // A node may have 10,000 instances, and one of them is the one that DNS is asked for.
     for first in (0..load.count - 1).step_by(SET) {
-        let mut body = "{\"instances\":[".to_owned();
-        for number in first..(first + SET).min(load.count - 1) {
-            let comma = if number == first { "" } else { "," };
-            let _ = write!(
-                body,
-                "{comma}{{\"id\":\"c{number}\",\"service\":\"s{}\",\"port\":80,\"check\":[{{\"kind\":\"{kind}\",\
+        let instance = |number: usize| {
+            format!(
+                "{{\"id\":\"c{number}\",\"service\":\"s{}\",\"port\":80,\"check\":[{{\"kind\":\"{kind}\",\
                  \"interval\":\"{seconds}s\",\"target\":\"{target}\"}}]}}",
                 number % 1_000,
-            );
-        }
-        body.push_str("]}");
+            )
+        };
+        let body = statement((first..(first + SET).min(load.count - 1)).map(instance));
         client.expect("PUT", &format!("/api/providers/set{first}"), body.as_bytes())?;
     }
     Ok(())
@@ -164,7 +160,7 @@ fn wait_until_passing(load: &Load, agent: &Agent) -> Result<()> {
     })
 }
 
-/// How many arrivals there were in each part of a time: the fewest, nine parts of ten, the most.
+/// How many arrivals there were in each part of a time, the fewest first.
 struct Spread {
     counts: Vec<usize>,
 }
@@ -186,13 +182,13 @@ impl Spread {
         self.counts.iter().sum::<usize>() as f64 / self.counts.len() as f64
     }
 
-    /// The count that so many hundredths of all parts do not exceed.
+    /// The count that `percent` of all parts do not exceed.
     fn at(&self, percent: usize) -> usize {
         self.counts[(self.counts.len() - 1) * percent / 100]
     }
 
-    /// Whether no part holds half as many again as it should, or half as many, but for those in which the machine
-    /// had something else to do.
+    /// Whether nine parts of ten hold between half and one and a half times what they should. The others are left to
+    /// moments in which the machine has something else to do.
     fn is_even(&self, wanted: f64) -> bool {
         let [few, many] = [5, 95].map(|percent| self.at(percent) as f64);
         few >= 0.5 * wanted && many <= 1.5 * wanted && self.mean() > 0.9 * wanted

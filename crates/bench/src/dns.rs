@@ -4,69 +4,45 @@
 //! slows all alike. With one worker they share one processor, and the load generator has the other.
 
 mod changes;
-mod datagrams;
-mod echo;
+pub(super) mod echo;
 mod farm;
-pub(super) mod load;
-pub(crate) mod process;
-pub(crate) mod questions;
+mod flood;
+mod kind;
+mod mix;
 mod row;
+mod setup;
 mod store;
+mod workload;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-pub(crate) use echo::serve as serve_echo;
-use farm::{Farm, Kind, Plan, Server};
-use load::Expected;
-use questions::{Asked, Questions, Spread};
+use anyhow::Result;
+use dunlin_bench::rig::finding::grouped;
+use dunlin_bench::rig::pace::pace;
+use dunlin_bench::rig::processors::require_two;
+use dunlin_bench::rig::questions::Questions;
+use dunlin_bench::rig::release::Release;
+use dunlin_bench::rig::stats::{median, percentile};
+use dunlin_bench::rig::usage::resident;
+use farm::Farm;
+use flood::Flood;
+use kind::Kind;
+use mix::{Mix, Spread};
 use row::{Goal, Row, Unit};
+use setup::{LARGE_PAYLOAD, Setup, USUAL_PAYLOAD};
 use store::Store;
+use workload::{Workload, flood_one};
 
-use super::Args;
-use super::cluster::finding;
-use super::stats::{median, percentile};
-use crate::workspace::Workspace;
+use super::{Args, chosen, load_average};
 
 pub(super) const ABOUT: &str =
     "DNS beside NSD, Knot, unbound: time per query, floods, latency, memory (--only PART, --quick)";
 
-/// What most resolvers announce, and what passes any path in one piece.
-const USUAL_PAYLOAD: u16 = 1232;
-const LARGE_PAYLOAD: u16 = 4096;
 const PACE_PER_SECOND: u32 = 20_000;
-/// The server's processor while it has one worker, and the load generator's.
-const SERVER_CORE: &str = "0";
-const LOAD_CORE: &str = "1";
-const ALL_CORES: &str = "0,1";
 
 const FEW: Store = Store { services: 10_000, copies: 3 };
 const MANY_COPIES: Store = Store { services: 10_000, copies: 30 };
 const MANY_NAMES: Store = Store { services: 100_000, copies: 3 };
-
-/// What every part needs.
-struct Setup {
-    binary: PathBuf,
-    builds: bool,
-    rounds: u32,
-    /// How long one measurement of one server takes.
-    turn: Duration,
-}
-
-impl Setup {
-    fn farm(&self, store: Store, workers: usize) -> Result<Farm> {
-        // Agents and servers look at the processors they have when they start.
-        process::pin(std::process::id(), ALL_CORES)?;
-        let cores = if workers == 1 { SERVER_CORE } else { ALL_CORES };
-        let plan = Plan { binary: &self.binary, builds: self.builds, store, workers, cores };
-        let farm = Farm::start(&plan)?;
-        if workers == 1 {
-            process::pin(std::process::id(), LOAD_CORE)?;
-        }
-        Ok(farm)
-    }
-}
 
 /// Rows that need the same servers.
 struct Part {
@@ -81,32 +57,23 @@ const PARTS: &[Part] = &[
     Part { name: "many-names", run: many_names },
 ];
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    let names = || PARTS.iter().map(|part| part.name).collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = args.only.iter().find(|name| PARTS.iter().all(|p| p.name != **name)) {
-        bail!("there is no part {unknown}; these are: {}", names());
-    }
-    if std::thread::available_parallelism()?.get() < 2 {
-        bail!("servers and the load generator need a processor each");
-    }
+pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+    let parts = chosen(PARTS, |part| part.name, &args.only)?;
+    require_two()?;
     let setup = Setup {
-        binary: Workspace::read()?.release_binary("dunlin")?,
-        builds: !args.no_build,
+        release: release.clone(),
         rounds: if args.quick { 3 } else { args.runs },
         turn: Duration::from_millis(if args.quick { 250 } else { 500 }),
     };
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
         "{} · {} rounds of {} ms · load {} at the start",
-        farm::versions(&setup.binary)?,
+        farm::versions(release)?,
         setup.rounds,
         setup.turn.as_millis(),
-        load.split(' ').next().unwrap_or_default(),
+        load_average(),
     );
     let mut rows = Vec::new();
-    for part in
-        PARTS.iter().filter(|p| args.only.is_empty() || args.only.iter().any(|n| n == p.name))
-    {
+    for part in parts {
         let start = Instant::now();
         let found = (part.run)(&setup)?;
         println!("── {} took {:.1} s", part.name, start.elapsed().as_secs_f64());
@@ -121,14 +88,14 @@ fn three(setup: &Setup) -> Result<Vec<Row>> {
     let farm = setup.farm(FEW, 1)?;
     let mut rows = Vec::new();
     for (name, spread) in [("uniform", Spread::Uniform), ("Zipf", Spread::Zipf)] {
-        let questions = Questions::new(Asked::Both(spread), FEW.services, USUAL_PAYLOAD);
+        let questions = Mix::Both(spread).questions(FEW.services, USUAL_PAYLOAD);
         let what = format!("3 instances, {name}");
         rows.extend(flood(setup, &farm, &what, &questions, Workload::HITS)?);
         if spread == Spread::Uniform {
             rows.extend(latency(setup, &farm, &what, &questions)?);
         }
     }
-    let unknown = Questions::new(Asked::Unknown, FEW.services, USUAL_PAYLOAD);
+    let unknown = Mix::Unknown.questions(FEW.services, USUAL_PAYLOAD);
     rows.extend(flood(setup, &farm, "unknown names, 10,000 stored", &unknown, Workload::UNKNOWN)?);
     rows.push(memory(&farm, "resident, 10,000 × 3", Goal::None)?);
     Ok(rows)
@@ -138,12 +105,12 @@ fn thirty(setup: &Setup) -> Result<Vec<Row>> {
     let farm = setup.farm(MANY_COPIES, 1)?;
     let mut rows = Vec::new();
     for (name, spread) in [("uniform", Spread::Uniform), ("Zipf", Spread::Zipf)] {
-        let questions = Questions::new(Asked::Both(spread), MANY_COPIES.services, USUAL_PAYLOAD);
+        let questions = Mix::Both(spread).questions(MANY_COPIES.services, USUAL_PAYLOAD);
         let what = format!("30 instances, {name}");
         rows.extend(flood(setup, &farm, &what, &questions, Workload::HITS)?);
     }
     for payload in [USUAL_PAYLOAD, LARGE_PAYLOAD] {
-        let questions = Questions::new(Asked::Targets, MANY_COPIES.services, payload);
+        let questions = Mix::Targets.questions(MANY_COPIES.services, payload);
         let what = format!("SRV, 30 targets, EDNS {payload}");
         let is_usual = payload == USUAL_PAYLOAD;
         let goal = if is_usual { Goal::Below(3.8) } else { Goal::None };
@@ -155,48 +122,21 @@ fn thirty(setup: &Setup) -> Result<Vec<Row>> {
 
 fn two_workers(setup: &Setup) -> Result<Vec<Row>> {
     let farm = setup.farm(FEW, 2)?;
-    let questions = Questions::new(Asked::Both(Spread::Uniform), FEW.services, USUAL_PAYLOAD);
+    let questions = Mix::Both(Spread::Uniform).questions(FEW.services, USUAL_PAYLOAD);
     flood(setup, &farm, "two workers, 3 instances, uniform", &questions, Workload::TWO_WORKERS)
 }
 
 fn many_names(setup: &Setup) -> Result<Vec<Row>> {
     let mut farm = setup.farm(MANY_NAMES, 1)?;
     let mut rows = vec![memory(&farm, "resident, 100,000 × 3, at first", Goal::Below(120.0))?];
-    let unknown = Questions::new(Asked::Unknown, MANY_NAMES.services, USUAL_PAYLOAD);
+    let unknown = Mix::Unknown.questions(MANY_NAMES.services, USUAL_PAYLOAD);
     rows.extend(flood(setup, &farm, "unknown names, 100,000 stored", &unknown, Workload::UNKNOWN)?);
-    let all = Questions::new(Asked::Both(Spread::Uniform), MANY_NAMES.services, USUAL_PAYLOAD);
+    let all = Mix::Both(Spread::Uniform).questions(MANY_NAMES.services, USUAL_PAYLOAD);
     let what = "3 instances, uniform over 100,000 names";
     rows.extend(flood(setup, &farm, what, &all, Workload { goal: Goal::None, ..Workload::HITS })?);
     rows.push(memory(&farm, "resident, 100,000 × 3, asked for all", Goal::Below(120.0))?);
     rows.extend(changes::measure(setup, &mut farm)?);
     Ok(rows)
-}
-
-/// How a flood is made and what is wanted of its time per query.
-#[derive(Clone, Copy)]
-struct Workload {
-    sockets: usize,
-    expected: Expected,
-    goal: Goal,
-    rate_goal: Goal,
-}
-
-impl Workload {
-    const HITS: Self = Self {
-        sockets: 1,
-        expected: Expected::Records,
-        goal: Goal::Processor,
-        rate_goal: Goal::Rate,
-    };
-    const LISTS: Self = Self { goal: Goal::None, rate_goal: Goal::None, ..Self::HITS };
-    const UNKNOWN: Self = Self {
-        expected: Expected::NoSuchName,
-        goal: Goal::Below(3.8),
-        rate_goal: Goal::None,
-        ..Self::HITS
-    };
-    /// The kernel spreads clients over workers by their port, so there must be many.
-    const TWO_WORKERS: Self = Self { sockets: 32, rate_goal: Goal::None, ..Self::HITS };
 }
 
 /// Floods every server in turns.
@@ -210,7 +150,7 @@ fn flood(
     let mut used = Row::new(format!("{what}: processor time"), Unit::Micros, load.goal);
     let mut rates = Row::new(format!("{what}: flood"), Unit::PerSecond, load.rate_goal);
     let mut lost = [0; Kind::ALL.len()];
-    let mut last = [load::Flood::default(); Kind::ALL.len()];
+    let mut last = [Flood::default(); Kind::ALL.len()];
     for _ in 0..setup.rounds {
         for server in &farm.servers {
             let found = flood_one(setup, server, questions, load)?;
@@ -231,29 +171,15 @@ fn flood(
     Ok(vec![used, rates])
 }
 
-fn flood_one(
-    setup: &Setup,
-    server: &Server,
-    questions: &Questions,
-    load: Workload,
-) -> Result<load::Flood> {
-    let is_echo = server.kind == Kind::Echo;
-    let expected = if is_echo { Expected::Echo } else { load.expected };
-    let how = (load.sockets, expected, setup.turn);
-    let found = load::flood(server.address, questions, how, || process::processor_time(server.pid));
-    found.map_err(|error| error.context(format!("{} in a flood", server.kind.name())))
-}
-
 fn latency(setup: &Setup, farm: &Farm, what: &str, questions: &Questions) -> Result<Vec<Row>> {
-    let pace = finding::grouped(f64::from(PACE_PER_SECOND));
+    let per_second = grouped(f64::from(PACE_PER_SECOND));
     let row = |part: &str| {
-        Row::new(format!("{what}: latency at {pace}/s, {part}"), Unit::Micros, Goal::NoWorse)
+        Row::new(format!("{what}: latency at {per_second}/s, {part}"), Unit::Micros, Goal::NoWorse)
     };
     let (mut middle, mut tail) = (row("p50"), row("p99"));
     for _ in 0..setup.rounds {
         for server in &farm.servers {
-            let (samples, lost) =
-                load::pace(server.address, questions, PACE_PER_SECOND, setup.turn)?;
+            let (samples, lost) = pace(server.address, questions, PACE_PER_SECOND, setup.turn)?;
             if lost > 0 {
                 println!("{what}: {} lost {lost} questions", server.kind.name());
             }
@@ -267,7 +193,7 @@ fn latency(setup: &Setup, farm: &Farm, what: &str, questions: &Questions) -> Res
 fn memory(farm: &Farm, what: &str, goal: Goal) -> Result<Row> {
     let mut row = Row::new(what.to_owned(), Unit::Megabytes, goal);
     for server in &farm.servers {
-        row.add(server.kind, process::resident(server.pid)? as f64 / 1e6);
+        row.add(server.kind, resident(server.pid)? as f64 / 1e6);
     }
     Ok(row)
 }

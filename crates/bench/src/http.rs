@@ -1,49 +1,52 @@
 //! Lookups over HTTP: as fast as wrk asks, and at half of that pace how long each takes.
 //!
 //! The agent has the first processor, the load generator the second one. A bare server that has the same answer ready is
-//! asked in turns with the agent: what both take longer for is the machine's.
+//! asked in turns with the agent: where both take longer, it is the machine.
+//!
+//! The pace is our own. h2load (`--rps`) sends what each connection owes every 10 ms in one burst and counts from the
+//! moment of sending, so a server that stands still delays few samples; here each counts from when it was due.
 
-mod bare;
+pub(super) mod bare;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::client::read_head;
+use dunlin_bench::rig::crowd::Crowd;
+use dunlin_bench::rig::finding::{Finding, grouped, render_alone, time};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::process::Process;
+use dunlin_bench::rig::processors::{Processors, pin_own};
+use dunlin_bench::rig::program::{command, output};
+use dunlin_bench::rig::release::Release;
+use dunlin_bench::rig::stats::{median, percentile};
+use dunlin_bench::rig::usage::processor_time;
+use dunlin_bench::rig::wait::wait_for;
 
 use super::Args;
-use super::cluster::finding::{Finding, grouped, render_alone, time};
-use super::cluster::fleet::{Agent, Fleet, wait_for};
-use super::cluster::http::read_head;
-use super::cluster::proc::processor_time;
-use super::crowd::Crowd;
-use super::dns::process::{Process, pin};
-use super::stats::{median, percentile};
-use crate::run::Cmd;
-use crate::workspace::Workspace;
-
-pub(crate) use bare::serve as serve_bare;
 
 pub(super) const ABOUT: &str =
     "lookups of a service with three instances, with wrk and at half load (--runs N, --quick)";
 
-const SERVER_CORE: &str = "0";
-const LOAD_CORE: &str = "1";
 const INSTANCES: usize = 3;
 /// The last octet of the bare server's address.
-const OWN: u8 = 200;
-const PATIENCE: Duration = Duration::from_secs(10);
+const BARE: u8 = 200;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is asked for.
 const PATH: &str = "/api/services/http.api.prod.shop";
 const TARGET_PER_SECOND: f64 = 60_000.0;
-/// Connections of wrk.
+/// How many connections wrk opens.
 const CONNECTIONS: usize = 32;
-/// Of answers at half load: each part has a p99 of its own.
+/// Parts of a second at half load, each of which has a p99 of its own.
 const PARTS_PER_SECOND: usize = 10;
 /// Connections at half load: requests that may be under way at a time.
 const PACED_CONNECTIONS: usize = 64;
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    let version = Cmd::new("wrk", ["-v"]).command().output();
+pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+    let version = command("wrk", ["-v"]).output();
     let Ok(version) = version else {
         bail!(
             "wrk is missing; to install it, as root: apt-get install --no-install-recommends wrk"
@@ -51,11 +54,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     println!("{}", version.lines().next().unwrap_or_default());
-    let binary = Workspace::read()?.release_binary("dunlin")?;
-    // An agent looks at the processors it has when it starts.
-    pin(std::process::id(), SERVER_CORE)?;
-    let fleet = Fleet::start(&binary, 1)?;
-    pin(std::process::id(), LOAD_CORE)?;
+    pin_own(Processors::First)?;
+    let fleet = Fleet::start(release, 1)?;
+    pin_own(Processors::Second)?;
     let agent = &fleet.agents[0];
     let mut client = agent.client()?;
     for number in 0..INSTANCES {
@@ -132,10 +133,13 @@ struct Bare {
 impl Bare {
     fn start(agent: &Agent) -> Result<Self> {
         let mut answer = Vec::new();
-        Crowd::open(agent.address(), 1, |_| request())?.take(PATIENCE, &mut |_, octets| {
-            answer.extend_from_slice(octets);
-            Ok(())
-        })?;
+        Crowd::open(agent.address(), 1, |_| request())?.take(
+            ANSWER_TIMEOUT,
+            &mut |_, octets| {
+                answer.extend_from_slice(octets);
+                Ok(())
+            },
+        )?;
         let mut body = &answer[..];
         let head = read_head(&mut body)?;
         if head.status != 200 || head.length != body.len() {
@@ -145,17 +149,18 @@ impl Bare {
         fs::write(&file, answer)?;
         let SocketAddr::V4(of_agent) = agent.address() else { bail!("the agent is on IPv6") };
         let [a, b, c, _] = of_agent.ip().octets();
-        let address = SocketAddr::from((Ipv4Addr::new(a, b, c, OWN), of_agent.port()));
+        let address = SocketAddr::from((Ipv4Addr::new(a, b, c, BARE), of_agent.port()));
         let program = std::env::current_exe()?.display().to_string();
-        let args = ["bare", &address.to_string(), &file.display().to_string()];
-        let process = Process::start(SERVER_CORE, &file.with_extension("log"), &program, &args)?;
+        let args = ["bare".to_owned(), address.to_string(), file.display().to_string()];
+        let log = file.with_extension("log");
+        let process = Process::serve(Processors::First, &log, &program, &args)?;
         wait_for("the bare server", || Ok(TcpStream::connect(address).is_ok()))?;
         Ok(Self { address, process })
     }
 }
 
-/// How long answers took. A machine that stands still for some milliseconds now and then is the p99 of the whole; so
-/// that of each tenth of a second is taken too, and the middle one told beside it.
+/// How long answers took. A machine that stands still for some milliseconds now and then decides the p99 of the whole, so
+/// the p99 of each tenth of a second is taken, too, and the middle one of those is printed beside it.
 #[derive(Default)]
 struct Waits {
     all: Vec<Duration>,
@@ -163,7 +168,7 @@ struct Waits {
 }
 
 impl Waits {
-    /// Adds those of some time, so many in each part of it.
+    /// Adds the samples of some time, `part` in each part of it.
     fn add(&mut self, samples: Vec<Duration>, part: usize) {
         self.p99s.extend(samples.chunks_exact(part).map(|part| percentile(part, 99.0)));
         self.all.extend(samples);
@@ -186,7 +191,7 @@ fn middle(mut floods: Vec<Flood>) -> Flood {
 
 struct Flood {
     per_second: f64,
-    /// Of the server's processor time, per answer.
+    /// The server's processor time per answer.
     micros: f64,
     latency: String,
 }
@@ -206,14 +211,14 @@ fn flood(server: SocketAddr, pid: u32, seconds: u32) -> Result<Flood> {
     let (connections, time) = (CONNECTIONS.to_string(), format!("{seconds}s"));
     let used = processor_time(pid)?;
     let args = ["-t", "1", "-c", &connections, "-d", &time, "--latency", &url];
-    let said = Cmd::new("wrk", args).output()?;
+    let said = output("wrk", args)?;
     let used = processor_time(pid)? - used;
     let (answers, per_second, latency) =
         read(&said).with_context(|| format!("wrk says:\n{said}"))?;
     Ok(Flood { per_second, micros: used.as_secs_f64() * 1e6 / answers, latency })
 }
 
-/// Answers, answers per second and latencies, if there were good answers alone.
+/// Answers, answers per second and latencies, unless an answer was bad.
 fn read(said: &str) -> Result<(f64, f64, String)> {
     if said.contains("Non-2xx") || said.contains("Socket errors") {
         bail!("not all answers were good");

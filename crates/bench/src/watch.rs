@@ -6,34 +6,33 @@
 mod changes;
 mod watchers;
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use changes::Changes;
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::crowd::allow_descriptors;
+use dunlin_bench::rig::finding::{Finding, grouped, render_alone, spread, time};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::floor::floor;
+use dunlin_bench::rig::processors::{Processors, pin_own};
+use dunlin_bench::rig::release::Release;
+use dunlin_bench::rig::stats::{median, percentile};
+use dunlin_bench::rig::usage::resident;
+use dunlin_bench::rig::wait::wait_for;
 use watchers::{Kind, Watchers};
 
 use super::Args;
-use super::cluster::control;
-use super::cluster::finding::{Finding, grouped, render_alone, spread, time};
-use super::cluster::fleet::{Agent, Fleet, wait_for};
-use super::cluster::http::Client;
-use super::crowd::allow_descriptors;
-use super::dns::process::{pin, processor_time, resident};
-use super::stats::{median, percentile};
-use crate::workspace::Workspace;
 
 pub(super) const ABOUT: &str =
     "10,000 watches and long polls on one agent: memory, delays, what changes cost (--quick)";
 
-/// Watches, and services: each watch is of another one.
+/// How many watches there are, and how many services: each watch is of another one.
 const WATCHES: usize = 10_000;
-/// Theirs, and some for whatever else a process has open.
+/// One for each watch, and some for whatever else a process has open.
 const DESCRIPTORS: u64 = WATCHES as u64 + 500;
-const MEASURED: &str = "0";
-const OTHERS: &str = "1";
-const BOTH: &str = "0,1";
 /// How long an agent is left alone before its memory is looked at.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Between two changes that are timed.
@@ -46,39 +45,36 @@ struct Amount {
     busy: Duration,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
     allow_descriptors(DESCRIPTORS)?;
     let amount = if args.quick {
         Amount { single: 100, of_all: 5, busy: Duration::from_secs(3) }
     } else {
         Amount { single: 1_000, of_all: 20, busy: Duration::from_secs(10) }
     };
-    let binary = Workspace::read()?.release_binary("dunlin")?;
-    println!("{}", control::floor(Path::new("target"))?);
+    println!("{}", floor(release.target())?);
     let mut findings = Vec::new();
     for kind in [Kind::Stream, Kind::LongPoll] {
-        findings.extend(measure(kind, &binary, &amount)?);
+        findings.extend(measure(kind, release, &amount)?);
     }
     println!("{}", render_alone(&findings));
     Ok(())
 }
 
-/// With agents of its own, one of which is measured.
-fn measure(kind: Kind, binary: &Path, amount: &Amount) -> Result<Vec<Finding>> {
-    pin(std::process::id(), BOTH)?;
-    let mut fleet = Fleet::prepare(binary, 2)?;
-    // An agent looks at the processors it has when it starts.
-    for (agent, processor) in fleet.agents.iter_mut().zip([MEASURED, OTHERS]) {
-        pin(std::process::id(), processor)?;
+/// Measures one of two agents that are started for it.
+fn measure(kind: Kind, release: &Release, amount: &Amount) -> Result<Vec<Finding>> {
+    pin_own(Processors::Both)?;
+    let mut fleet = Fleet::prepare(release, 2)?;
+    for (agent, processor) in fleet.agents.iter_mut().zip([Processors::First, Processors::Second]) {
+        pin_own(processor)?;
         agent.start()?;
     }
-    pin(std::process::id(), OTHERS)?;
     fleet.wait_until_joined()?;
     let [measured, other] = &fleet.agents[..] else { unreachable!("two were started") };
     let mut changes = Changes::new(other.client()?);
     changes.state_all()?;
     measured.wait_for_head(&other.name, other.head_of(&other.name)?)?;
-    // Makes what the measured agent needs for requests of its own.
+    // The first request makes the measured agent take the memory that requests of its own need.
     let mut writer = measured.client()?;
     register(&mut writer, 0, 1)?;
     thread::sleep(SETTLE);
@@ -87,7 +83,7 @@ fn measure(kind: Kind, binary: &Path, amount: &Amount) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// An instance on the measured agent, of the service that the watch of a number is about.
+/// The path and the body that register an instance of a service on the measured agent.
 fn registration(service: usize, weight: usize) -> (String, String) {
     let body = format!(
         "{{\"service\":\"w{service}\",\"port\":81,\"weight\":{weight},\
@@ -101,7 +97,7 @@ fn register(writer: &mut Client, service: usize, weight: usize) -> Result<()> {
     writer.expect("PUT", &path, body.as_bytes()).map(drop)
 }
 
-/// Makes one change. Returns how long it took until the last of so many watchers was told.
+/// Makes one change. Returns how long it took until the last of `count` watchers was told.
 fn change(
     writer: &mut Client,
     watchers: &mut Watchers,
@@ -117,7 +113,7 @@ fn change(
     Ok(told - begun)
 }
 
-/// Each watch is of a service of its own.
+/// Measures watches each of which is of a service of its own.
 fn each(
     kind: Kind,
     agent: &Agent,
@@ -129,7 +125,7 @@ fn each(
     let mut watchers = Watchers::open(kind, agent, writer, WATCHES, |number| number)?;
     thread::sleep(SETTLE);
     let per_watch = (resident(agent.pid()?)?.saturating_sub(before)) as f64 / WATCHES as f64;
-    let (used, start) = (processor_time(agent.pid()?)?, Instant::now());
+    let (used, start) = (agent.processor_time()?, Instant::now());
     watchers.serve_for(amount.busy)?;
     let idle = share(agent, used, start)?;
     let (mut stored, mut shown) = (Vec::new(), Vec::new());
@@ -146,7 +142,7 @@ fn each(
     }
     let running = changes.start();
     watchers.serve_for(Duration::from_secs(1))?;
-    let (used, start) = (processor_time(agent.pid()?)?, Instant::now());
+    let (used, start) = (agent.processor_time()?, Instant::now());
     let told = watchers.serve_for(amount.busy)?;
     let busy = share(agent, used, start)?;
     let rate = told as f64 / start.elapsed().as_secs_f64();
@@ -187,12 +183,13 @@ fn each(
     ])
 }
 
+/// The share of a processor that an agent has used since.
 fn share(agent: &Agent, used: Duration, since: Instant) -> Result<f64> {
-    let used = processor_time(agent.pid()?)? - used;
+    let used = agent.processor_time()? - used;
     Ok(used.as_secs_f64() / since.elapsed().as_secs_f64())
 }
 
-/// All watches are of the same service.
+/// Measures watches all of which are of the same service.
 fn all(kind: Kind, agent: &Agent, writer: &mut Client, amount: &Amount) -> Result<Vec<Finding>> {
     let mut poll = agent.client()?;
     wait_for("former watches to end", || {

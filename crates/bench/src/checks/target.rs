@@ -1,4 +1,4 @@
-//! What is checked: one listener that takes every connection and notes when it came.
+//! The target of all checks: one listener that takes every connection and notes when it came.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 /// How long a client may take for its request.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Arrivals that are noted until somebody takes them.
-const NOTED: usize = 1 << 20;
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// Arrivals that are noted at most until somebody takes them; the rest is not counted.
+const MAX_ARRIVALS: usize = 1 << 20;
 
 /// What a connection gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The connection alone.
+    /// Nothing but the connection.
     Nothing,
     /// A good answer to its request.
     Ok,
@@ -38,12 +38,12 @@ impl Target {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                if noted.len() < NOTED {
+                if noted.len() < MAX_ARRIVALS {
                     noted.push(Instant::now());
                 }
                 drop(noted);
                 if answer == Answer::Ok {
-                    // A client that has gone is no matter of the others.
+                    // That one client has gone does not concern the others.
                     let _ = give(stream);
                 }
             }
@@ -59,7 +59,7 @@ impl Target {
 
 /// Answers a request that is short enough to come in one piece.
 fn give(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     if stream.read(&mut [0; 2048])? > 0 {
         stream.write_all(GOOD)?;
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_answers_and_notes_who_came() {
+    fn a_target_answers_and_notes_when_connections_came() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let target = Target::start(any, Answer::Ok).unwrap();
         let mut client = TcpStream::connect(target.address).unwrap();

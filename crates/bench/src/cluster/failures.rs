@@ -1,24 +1,25 @@
 //! Agents that stand still, die and come back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::finding::{Finding, spread, time};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::repeating::Repeating;
+use dunlin_bench::rig::stats::percentile;
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::Setup;
-use super::finding::{Finding, spread, time};
-use super::fleet::{Agent, Fleet};
 use super::load::{registration, set};
-use crate::bench::stats::percentile;
+use super::setup::Setup;
 
-/// News of nodes that may wait to be looked at.
-const NEWS_QUEUE: usize = 65_536;
-/// Longer than any agent takes to find out.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Events of nodes that may wait to be looked at.
+const MAX_NEWS: usize = 65_536;
+/// Longer than any agent takes to find another one down.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn stopped(setup: &Setup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
@@ -26,17 +27,17 @@ pub(super) fn stopped(setup: &Setup) -> Result<Vec<Finding>> {
     let mut client = writer.client()?;
     let pause = Duration::from_secs(setup.pick(60, 15));
     let stopped = Instant::now();
-    sleeper.signal("STOP")?;
+    sleeper.signal(Signal::STOP)?;
     for batch in 0..50u32 {
         let body = set(&format!("batch{batch}"), 100, 1);
         client.expect("PUT", &format!("/api/providers/batch{batch}"), body.as_bytes())?;
-        // All through the pause: what comes early is taken in by B's kernel, what comes late finds no link.
+        // Spread over the whole pause: what comes early is taken in by B's kernel, what comes late finds no link.
         let due = stopped + (batch + 1) * pause / 50;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     let head = writer.head_of(&writer.name)?;
     let continued = Instant::now();
-    sleeper.signal("CONT")?;
+    sleeper.signal(Signal::CONT)?;
     sleeper.wait_for_head(&writer.name, head)?;
     let took = continued.elapsed();
     Ok(vec![Finding::new(
@@ -51,7 +52,7 @@ pub(super) fn stopped(setup: &Setup) -> Result<Vec<Finding>> {
 pub(super) fn killed_writer(setup: &Setup) -> Result<Vec<Finding>> {
     const WRITES: u32 = 100;
     let mut fleet = setup.fleet()?;
-    // Killed, not stopped: the kernel would take in for a stopped agent what is sent to it.
+    // The others are killed, since the kernel would take in what is sent to an agent that is only stopped.
     for other in &mut fleet.agents[1..] {
         other.kill()?;
     }
@@ -83,7 +84,7 @@ pub(super) fn killed_writer(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-/// What an agent said of a node.
+/// An event in which an agent tells of a node.
 struct News {
     at: Instant,
     observer: usize,
@@ -95,14 +96,14 @@ struct News {
 fn follow(agent: &Agent, observer: usize, news: SyncSender<News>) -> Result<()> {
     let mut events = agent.events()?;
     thread::spawn(move || {
-        while let Ok(event) = events.next() {
+        while let Ok(event) = events.next_event() {
             let at = Instant::now();
             let text = String::from_utf8_lossy(event);
             let data = text.lines().find_map(|line| line.strip_prefix("data: "));
             let event: Value = data.and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
             let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
             let (kind, node) = (word("kind"), word("node"));
-            // Whoever measures has what it wanted.
+            // Nobody receives any more when the measurement is over.
             if kind.starts_with("Node") && news.send(News { at, observer, kind, node }).is_err() {
                 return;
             }
@@ -112,7 +113,7 @@ fn follow(agent: &Agent, observer: usize, news: SyncSender<News>) -> Result<()> 
 }
 
 fn follow_all(fleet: &Fleet) -> Result<(SyncSender<News>, Receiver<News>)> {
-    let (sender, news) = sync_channel(NEWS_QUEUE);
+    let (sender, news) = sync_channel(MAX_NEWS);
     for (observer, agent) in fleet.agents.iter().enumerate() {
         follow(agent, observer, sender.clone())?;
     }
@@ -125,7 +126,7 @@ pub(super) fn crash(setup: &Setup) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for size in sizes {
         let kills = setup.pick(if size > 10 { 10 } else { 20 }, 5);
-        let (all, false_alarms) = crashes(Fleet::start(&setup.binary, size)?, kills)?;
+        let (all, false_alarms) = crashes(Fleet::start(&setup.release, size)?, kills)?;
         findings.push(Finding::new(
             format!("crash: kill -9 of one of {size} agents until all others say down"),
             "",
@@ -137,8 +138,8 @@ pub(super) fn crash(setup: &Setup) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Kills one after the other. Returns how long it took each time until all others knew, and who called whom down
-/// that was alive.
+/// Kills one agent after the other. Returns how long it took each time until all others knew, and which agents called
+/// one down that was alive.
 fn crashes(mut fleet: Fleet, kills: usize) -> Result<(Vec<Duration>, Vec<String>)> {
     let (sender, news) = follow_all(&fleet)?;
     let (mut samples, mut false_alarms) = (Vec::new(), Vec::new());
@@ -152,7 +153,7 @@ fn crashes(mut fleet: Fleet, kills: usize) -> Result<(Vec<Duration>, Vec<String>
         let mut last = start;
         while !missing.is_empty() {
             let News { at, observer, kind, node } = news
-                .recv_timeout(PATIENCE)
+                .recv_timeout(NEWS_TIMEOUT)
                 .with_context(|| format!("{} agents never noticed", missing.len()))?;
             if kind != "NodeDown" {
                 continue;
@@ -186,24 +187,11 @@ pub(super) fn false_alarms(setup: &Setup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (_sender, news) = follow_all(&fleet)?;
     let cores = thread::available_parallelism().map_or(2, usize::from);
-    let stop = Arc::new(AtomicBool::new(false));
-    let spinners: Vec<_> = (0..cores)
-        .map(|_| {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-        })
-        .collect();
+    let spin = |_| Repeating::start((), Duration::ZERO, |()| Ok(()));
+    let spinners: Vec<_> = (0..cores).map(spin).collect();
     let time = Duration::from_secs(setup.pick(600, 60));
     thread::sleep(time);
-    stop.store(true, Ordering::Relaxed);
-    for spinner in spinners {
-        // Spinning cannot fail.
-        let _ = spinner.join();
-    }
+    spinners.into_iter().try_for_each(Repeating::stop)?;
     let alarms = news.try_iter().filter(|news| news.kind == "NodeDown").count();
     Ok(vec![Finding::new(
         format!(

@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use dunlin_bench::rig::client::holds;
+use dunlin_bench::rig::finding::{Finding, time};
+use dunlin_bench::rig::statement::statement;
 use serde_json::Value;
 
-use super::Setup;
-use super::finding::{Finding, time};
-use super::http::holds;
+use super::setup::Setup;
 
-const MOST: usize = 10_000;
+/// Instances that one node may have.
+const MAX_INSTANCES: usize = 10_000;
 const TOO_MANY: usize = 188_000;
 
 pub(super) fn large_commit(setup: &Setup) -> Result<Vec<Finding>> {
@@ -18,19 +20,19 @@ pub(super) fn large_commit(setup: &Setup) -> Result<Vec<Finding>> {
     let mut watches = Vec::new();
     for other in &fleet.agents[1..] {
         let mut watch = other.watch("all")?;
-        watch.next()?;
+        watch.next_event()?;
         watches.push(watch);
     }
     let start = Instant::now();
-    writer.client()?.expect("PUT", "/api/providers/large", set(MOST).as_bytes())?;
+    writer.client()?.expect("PUT", "/api/providers/large", set(MAX_INSTANCES).as_bytes())?;
     let acknowledged = start.elapsed();
     let mut events = Vec::new();
     for watch in &mut watches {
-        events.push(watch.next()?.to_vec());
+        events.push(watch.next_event()?.to_vec());
     }
     let told = start.elapsed();
     let ids = |event: &[u8]| event.windows(5).filter(|window| window == b"\"id\":").count();
-    let is_whole = events.iter().all(|event| ids(event) == MOST);
+    let is_whole = events.iter().all(|event| ids(event) == MAX_INSTANCES);
     let refused = writer.client()?.ask("PUT", "/api/providers/huge", set(TOO_MANY).as_bytes())?;
     let error: Value = serde_json::from_slice(&refused.body).unwrap_or_default();
     let (status, error) = (refused.status, error["error"].as_str().unwrap_or_default());
@@ -58,9 +60,7 @@ pub(super) fn large_commit(setup: &Setup) -> Result<Vec<Finding>> {
     ])
 }
 
-/// Instances of one service.
+/// A statement of instances of one service.
 fn set(rows: usize) -> String {
-    let row = |row| format!("{{\"id\":\"i{row}\",\"service\":\"all\",\"port\":80}}");
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!("{{\"instances\":[{}]}}", rows.join(","))
+    statement((0..rows).map(|row| format!("{{\"id\":\"i{row}\",\"service\":\"all\",\"port\":80}}")))
 }

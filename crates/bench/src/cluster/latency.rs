@@ -1,21 +1,20 @@
 //! How long news takes, on idle agents and on busy ones.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
+use dunlin_bench::rig::finding::{Finding, spread, time};
+use dunlin_bench::rig::repeating::Repeating;
+use dunlin_bench::rig::stats::{median, percentile};
 
-use super::Setup;
-use super::finding::{Finding, spread, time};
 use super::load::{Probe, Sets, Writers};
 use super::seeded;
-use crate::bench::stats::{median, percentile};
+use super::setup::Setup;
 
-/// Between two changes, so that none finds the traces of the one before.
+/// The time between two changes, so that none finds the traces of the one before.
 const PAUSE: Duration = Duration::from_millis(5);
-/// For how long writers run before anything is measured.
+/// How long writers run before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 fn ms(milliseconds: u64) -> Duration {
@@ -87,23 +86,12 @@ pub(super) fn urgent_under_load(setup: &Setup) -> Result<Vec<Finding>> {
     let (a, b) = (&fleet.agents[0], &fleet.agents[1]);
     let mut probe = Probe::new(a, b)?;
     let idle = sample(setup.pick(500, 100), || probe.deregister())?;
-    let (stop, mut sets) = (Arc::new(AtomicBool::new(false)), Sets::new(a, 5, 100)?);
-    let is_over = Arc::clone(&stop);
-    let bulk = thread::spawn(move || -> Result<u64> {
-        let mut commits = 0;
-        while !is_over.load(Ordering::Relaxed) {
-            sets.state_next()?;
-            commits += 1;
-        }
-        Ok(commits)
-    });
+    let bulk = Repeating::start(Sets::new(a, 5, 100)?, Duration::ZERO, Sets::state_next);
     thread::sleep(WARM_UP);
     let start = Instant::now();
     let samples = sample(setup.pick(500, 100), || probe.deregister())?;
     let took = start.elapsed();
-    stop.store(true, Ordering::Relaxed);
-    let commits = bulk.join().map_err(|_| anyhow!("the bulk writer panicked"))??;
-    let rate = commits as f64 * 100.0 / (took + WARM_UP).as_secs_f64();
+    let rate = bulk.stop()?.stated() as f64 * 100.0 / (took + WARM_UP).as_secs_f64();
     drop(fleet);
     let joining = urgent_while_joining(setup)?;
     let most = percentile(&idle, 99.0) * 3;
@@ -134,7 +122,7 @@ pub(super) fn urgent_under_load(setup: &Setup) -> Result<Vec<Finding>> {
     ])
 }
 
-/// From B's first row on until it has all, again and again with an empty B.
+/// Deregisters from B's first row on until it has all, again and again with an empty B.
 fn urgent_while_joining(setup: &Setup) -> Result<Vec<Duration>> {
     let mut samples = Vec::new();
     for _ in 0..setup.pick(20, 10) {

@@ -1,18 +1,16 @@
 //! What the agents are made to do: single writes at full speed, sets of providers, and a probe that times one change.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::client::{Client, holds};
+use dunlin_bench::rig::events::Events;
+use dunlin_bench::rig::repeating::Repeating;
+use dunlin_bench::rig::statement::statement;
 
-use super::fleet::Agent;
-use super::http::{Client, Events, holds};
-
-/// Weights that are used in turn.
-const WEIGHTS: u32 = 60_000;
+/// Weights are used in turn up to this one.
+const MAX_WEIGHT: u32 = 60_000;
 
 /// The body that registers an instance.
 pub(super) fn registration(service: &str, weight: u32) -> String {
@@ -21,12 +19,30 @@ pub(super) fn registration(service: &str, weight: u32) -> String {
 
 /// Threads that write as fast as their agent acknowledges, each one instance of a service of its own.
 pub(super) struct Writers {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Result<Vec<Duration>>>>,
+    threads: Vec<Repeating<Writer>>,
     start: Instant,
 }
 
-/// What writers got done.
+/// A writer with its connection, and how long each of its writes took.
+struct Writer {
+    client: Client,
+    path: String,
+    service: String,
+    acknowledged: Vec<Duration>,
+}
+
+impl Writer {
+    fn write(&mut self) -> Result<()> {
+        let weight = self.acknowledged.len() as u32 % MAX_WEIGHT + 1;
+        let body = registration(&self.service, weight);
+        let start = Instant::now();
+        self.client.expect("PUT", &self.path, body.as_bytes())?;
+        self.acknowledged.push(start.elapsed());
+        Ok(())
+    }
+}
+
+/// The result of writers.
 pub(super) struct Written {
     /// How long each write took until it was acknowledged.
     pub(super) acknowledged: Vec<Duration>,
@@ -41,33 +57,24 @@ impl Written {
 
 impl Writers {
     pub(super) fn start(agent: &Agent, count: usize) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
-        for number in 0..count {
-            let (mut client, stop) = (agent.client()?, Arc::clone(&stop));
+        let writer = |number: usize| -> Result<Writer> {
             let service = format!("load{number}-{}", agent.name);
             let path = format!("/api/instances/{service}");
-            threads.push(thread::spawn(move || {
-                let mut times = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let weight = times.len() as u32 % WEIGHTS + 1;
-                    let start = Instant::now();
-                    client.expect("PUT", &path, registration(&service, weight).as_bytes())?;
-                    times.push(start.elapsed());
-                }
-                Ok(times)
-            }));
+            Ok(Writer { client: agent.client()?, path, service, acknowledged: Vec::new() })
+        };
+        let mut threads = Vec::new();
+        for number in 0..count {
+            threads.push(Repeating::start(writer(number)?, Duration::ZERO, Writer::write));
         }
-        Ok(Self { stop, threads, start: Instant::now() })
+        Ok(Self { threads, start: Instant::now() })
     }
 
-    /// Ends when all that was sent is acknowledged.
+    /// Stops them. Returns when all that was sent is acknowledged.
     pub(super) fn stop(self) -> Result<Written> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.threads.iter().for_each(Repeating::halt);
         let mut acknowledged = Vec::new();
         for thread in self.threads {
-            let times = thread.join().map_err(|_| anyhow!("a writer panicked"))??;
-            acknowledged.extend(times);
+            acknowledged.extend(thread.stop()?.acknowledged);
         }
         Ok(Written { acknowledged, took: self.start.elapsed() })
     }
@@ -76,7 +83,7 @@ impl Writers {
 /// States sets of instances that change as a whole: every PUT is a commit of `rows` rows.
 pub(super) struct Sets {
     client: Client,
-    /// Per provider its path and two sets, in turn.
+    /// Of each provider its path and the two sets that it states in turn.
     bodies: Vec<(String, [String; 2])>,
     stated: usize,
 }
@@ -100,6 +107,11 @@ impl Sets {
         Ok(())
     }
 
+    /// How many sets have been stated.
+    pub(super) fn stated(&self) -> usize {
+        self.stated
+    }
+
     /// States sets for a while. Returns how long each took.
     pub(super) fn state_for(&mut self, time: Duration) -> Result<Vec<Duration>> {
         let start = Instant::now();
@@ -115,17 +127,12 @@ impl Sets {
 
 /// A provider's complete set: instances of ten services, all of one weight.
 pub(super) fn set(name: &str, rows: usize, weight: u32) -> String {
-    let mut body = "{\"instances\":[".to_owned();
-    for row in 0..rows {
-        let comma = if row == 0 { "" } else { "," };
+    statement((0..rows).map(|row| {
         let service = row % 10;
-        let _ = write!(
-            body,
-            "{comma}{{\"id\":\"{name}-{row}\",\"service\":\"s{service}-{name}\",\"port\":80,\"weight\":{weight}}}"
-        );
-    }
-    body.push_str("]}");
-    body
+        format!(
+            "{{\"id\":\"{name}-{row}\",\"service\":\"s{service}-{name}\",\"port\":80,\"weight\":{weight}}}"
+        )
+    }))
 }
 
 /// One instance on one agent and a watch of its service on another.
@@ -141,12 +148,8 @@ impl Probe {
     /// Registers the instance and waits until the watch tells of it.
     pub(super) fn new(writer: &Agent, watcher: &Agent) -> Result<Self> {
         let service = format!("probe-{}-{}", writer.name, watcher.name);
-        Self::of(writer.client()?, watcher.watch(&service)?, service)
-    }
-
-    /// With a client and a watch of one's own.
-    pub(super) fn of(writer: Client, watch: Events, service: String) -> Result<Self> {
         let path = format!("/api/instances/{service}");
+        let (writer, watch) = (writer.client()?, watcher.watch(&service)?);
         let mut probe = Self { writer, watch, service, path, weight: 0 };
         probe.change()?;
         Ok(probe)
@@ -154,7 +157,7 @@ impl Probe {
 
     /// Changes the instance's weight: the time until the watch tells of it.
     pub(super) fn change(&mut self) -> Result<Duration> {
-        self.weight = self.weight % WEIGHTS + 1;
+        self.weight = self.weight % MAX_WEIGHT + 1;
         let body = registration(&self.service, self.weight);
         let sign = format!("\"weight\":{},", self.weight);
         let start = Instant::now();

@@ -1,17 +1,16 @@
 //! A cluster that holds the rows of a thousand nodes: what it costs to join it, and to hold them.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dunlin_bench::rig::finding::{Finding, megabytes, time};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::seed::seed;
+use dunlin_bench::rig::usage::disk_octets;
+use dunlin_bench::rig::wait::wait_for;
 
-use super::Setup;
-use super::finding::{Finding, megabytes, time};
-use super::fleet::{Fleet, wait_for};
-use super::proc;
-use crate::bench::example;
-use crate::run::Cmd;
+use super::setup::Setup;
 
 const NODES: u64 = 1_000;
 const PER_NODE: u64 = 100;
@@ -22,27 +21,12 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// A fleet that has not been started, whose first agent has the rows of a thousand other nodes on its disk.
 pub(super) fn prepare(setup: &Setup, agents: usize) -> Result<Fleet> {
-    let fleet = Fleet::prepare(&setup.binary, agents)?;
-    seed(&setup.binary, setup.builds, &fleet.agents[0].data, &[NODES, PER_NODE])?;
+    let fleet = Fleet::prepare(&setup.release, agents)?;
+    seed(&setup.release, &fleet.agents[0].data, &[NODES, PER_NODE])?;
     Ok(fleet)
 }
 
-/// Writes the rows of many nodes into the data directory of an agent that has not been started: so many nodes, rows
-/// on each and, where not all nodes have the same services, nodes that have.
-pub(in crate::bench) fn seed(
-    binary: &Path,
-    builds: bool,
-    data: &Path,
-    shape: &[u64],
-) -> Result<()> {
-    let seed = example(binary, builds, "seed")?;
-    let shape: Vec<String> = shape.iter().map(u64::to_string).collect();
-    let (seed, data) = (seed.to_string_lossy(), data.to_string_lossy());
-    let args = [&*data].into_iter().chain(shape.iter().map(String::as_str));
-    Cmd::new(&seed, args).output().map(drop)
-}
-
-/// A running fleet all of whose agents have the rows, but for the last one, which has not been started.
+/// A running fleet whose agents all have the rows, except for the last one, which has not been started.
 fn start(setup: &Setup) -> Result<Fleet> {
     let mut fleet = prepare(setup, setup.agents + 1)?;
     let count = setup.agents;
@@ -68,7 +52,7 @@ pub(super) fn newcomer(setup: &Setup) -> Result<Vec<Finding>> {
         Ok(newcomer.instances(&mut client)? >= ROWS)
     })?;
     let (took, shown) = (start.elapsed(), newcomer.processor_time()?);
-    // Until all of it is on the disk, too.
+    // What is shown is on the disk a little later.
     thread::sleep(SETTLE);
     let stored = newcomer.processor_time()?;
     Ok(vec![Finding::new(
@@ -89,7 +73,7 @@ pub(super) fn memory(setup: &Setup) -> Result<Vec<Finding>> {
     let mut fleet = start(setup)?;
     thread::sleep(SETTLE);
     let received = fleet.agents[1].anonymous_memory()?;
-    let disk = proc::disk_octets(&fleet.agents[1].data)?;
+    let disk = disk_octets(&fleet.agents[1].data)?;
     let second = &mut fleet.agents[1];
     second.kill()?;
     second.start()?;

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dunlin_bench::rig::finding::{Finding, grouped, spread, time};
+use dunlin_bench::rig::fleet::Fleet;
 
-use super::Setup;
-use super::finding::{Finding, grouped, spread, time};
-use super::fleet::Fleet;
 use super::load::{Sets, Writers};
+use super::setup::Setup;
 
 pub(super) fn durable_writes(setup: &Setup) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();

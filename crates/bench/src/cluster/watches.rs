@@ -4,11 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dunlin_bench::rig::finding::{Finding, spread};
+use dunlin_bench::rig::stats::{median, percentile};
 
-use super::Setup;
-use super::finding::{Finding, spread};
 use super::load::registration;
-use crate::bench::stats::{median, percentile};
+use super::setup::Setup;
 
 const WATCHES: usize = 1_000;
 const PER_SECOND: u32 = 100;
@@ -27,7 +27,7 @@ pub(super) fn watches(setup: &Setup) -> Result<Vec<Finding>> {
     let mut watches = Vec::new();
     for number in 0..WATCHES {
         let mut watch = b.watch(&format!("w{number}"))?;
-        watch.next()?;
+        watch.next_event()?;
         watches.push(watch);
     }
     let per_watch = b.anonymous_memory()?.saturating_sub(memory) / WATCHES as u64;

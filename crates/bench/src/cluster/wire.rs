@@ -8,15 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use dunlin_bench::rig::client::{Client, holds};
+use dunlin_bench::rig::finding::{Finding, grouped, megabytes};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::program::output;
+use dunlin_bench::rig::usage::loopback_octets;
+use dunlin_bench::rig::wait::wait_for;
 
-use super::finding::{Finding, grouped, megabytes};
-use super::fleet::{Fleet, wait_for};
-use super::http::{Client, holds};
 use super::load::registration;
-use super::{Row, Setup, proc};
-use crate::run::Cmd;
+use super::setup::Setup;
 
-/// Between two changes: long enough for each to be told alone.
+/// The time between two changes, long enough for each to be told alone.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn wire(setup: &Setup) -> Result<Vec<Finding>> {
@@ -31,21 +33,24 @@ pub(super) fn idle(setup: &Setup) -> Result<Vec<Finding>> {
 fn in_namespace(setup: &Setup, row: &str) -> Result<Vec<Finding>> {
     let program = env::current_exe()?;
     let program = program.to_string_lossy();
-    let mut args = format!("bench cluster --in-namespace --only {row} --agents {}", setup.agents);
+    let mut args = format!("cluster --in-namespace --only {row} --agents {}", setup.agents);
     if setup.is_quick {
         args.push_str(" --quick");
     }
     let script = format!("ip link set lo up && exec '{program}' {args}");
-    let output = Cmd::new("unshare", ["--net", "--map-root-user", "sh", "-c", &script]).output();
+    let output = output("unshare", ["--net", "--map-root-user", "sh", "-c", &script]);
     let output =
         output.context("a network namespace needs unshare and ip, and the right to use them")?;
     Ok(output.lines().filter_map(Finding::read).collect())
 }
 
-/// What runs in the namespace: prints findings alone.
-pub(super) fn run_in_namespace(setup: &Setup, rows: &[&Row]) -> Result<()> {
+/// Measures rows in the namespace that this program was started in, and prints nothing but findings.
+pub(super) fn run_in_namespace<'a>(
+    setup: &Setup,
+    rows: impl Iterator<Item = &'a str>,
+) -> Result<()> {
     for row in rows {
-        let findings = match row.name {
+        let findings = match row {
             "wire" => measure_wire(setup)?,
             "idle" => measure_idle(setup)?,
             other => anyhow::bail!("{other} needs no namespace"),
@@ -58,9 +63,9 @@ pub(super) fn run_in_namespace(setup: &Setup, rows: &[&Row]) -> Result<()> {
 }
 
 fn measure_idle(setup: &Setup) -> Result<Vec<Finding>> {
-    let fleet = Fleet::start(&setup.binary, setup.agents)?;
+    let fleet = Fleet::start(&setup.release, setup.agents)?;
     thread::sleep(Duration::from_secs(5));
-    let (octets, start) = (proc::loopback_octets()?, Instant::now());
+    let (octets, start) = (loopback_octets()?, Instant::now());
     let mut used = Duration::ZERO;
     for agent in &fleet.agents {
         used += agent.processor_time()?;
@@ -74,7 +79,7 @@ fn measure_idle(setup: &Setup) -> Result<Vec<Finding>> {
     }
     let seconds = start.elapsed().as_secs_f64() * fleet.agents.len() as f64;
     let share = (share - used).as_secs_f64() / seconds * 100.0;
-    let rate = (proc::loopback_octets()? - octets) as f64 / seconds;
+    let rate = (loopback_octets()? - octets) as f64 / seconds;
     let what = format!("idle: per agent of {}", setup.agents);
     Ok(vec![Finding::new(
         what,
@@ -88,7 +93,7 @@ fn measure_idle(setup: &Setup) -> Result<Vec<Finding>> {
 fn measure_wire(setup: &Setup) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (agents, most, target) in [(3, 1_500.0, "< 1.5 kB"), (8, 5_000.0, "< 5 kB")] {
-        let fleet = Fleet::start(&setup.binary, agents)?;
+        let fleet = Fleet::start(&setup.release, agents)?;
         let reference = if agents == 3 { "3.0 kB" } else { "" };
         for is_urgent in [false, true] {
             let (octets, idle) = per_change(setup, &fleet, is_urgent)?;
@@ -111,10 +116,10 @@ fn per_change(setup: &Setup, fleet: &Fleet, is_urgent: bool) -> Result<(f64, f64
     change(&mut client, is_urgent, 1)?;
     settle(fleet)?;
     thread::sleep(Duration::from_secs(setup.pick(20, 10)));
-    let (octets, start) = (proc::loopback_octets()?, Instant::now());
+    let (octets, start) = (loopback_octets()?, Instant::now());
     thread::sleep(Duration::from_secs(setup.pick(10, 4)));
-    let idle = (proc::loopback_octets()? - octets) as f64 / start.elapsed().as_secs_f64();
-    let (octets, start) = (proc::loopback_octets()?, Instant::now());
+    let idle = (loopback_octets()? - octets) as f64 / start.elapsed().as_secs_f64();
+    let (octets, start) = (loopback_octets()?, Instant::now());
     let changes = setup.pick(100, 20);
     let mut sent = 0;
     for number in 0..changes {
@@ -123,7 +128,7 @@ fn per_change(setup: &Setup, fleet: &Fleet, is_urgent: bool) -> Result<(f64, f64
         change(&mut client, is_urgent, number + 2)?;
         thread::sleep(PAUSE);
     }
-    let all = (proc::loopback_octets()? - octets) as f64 - idle * start.elapsed().as_secs_f64();
+    let all = (loopback_octets()? - octets) as f64 - idle * start.elapsed().as_secs_f64();
     if !is_urgent {
         return Ok((all / f64::from(sent), idle));
     }

@@ -1,70 +1,77 @@
 //! Answers while instances change: what it costs, and how soon a change is in them.
 
-use std::fmt::Write as _;
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::events::Events;
+use dunlin_bench::rig::pace::ask;
+use dunlin_bench::rig::processors::{Processors, pin};
+use dunlin_bench::rig::questions::{OPT_OCTETS, Questions};
+use dunlin_bench::rig::repeating::Repeating;
+use dunlin_bench::rig::statement::statement;
+use dunlin_bench::rig::stats::{median, percentile};
+use dunlin_bench::rig::usage::{resident, wait_until_idle};
+use dunlin_bench::rig::wait::wait_for;
 
-use super::farm::{Farm, Kind};
-use super::load;
-use super::process;
-use super::questions::{Asked, Questions, Spread};
+use super::farm::Farm;
+use super::kind::Kind;
+use super::mix::{Mix, Spread};
 use super::row::{Goal, Row, Unit};
-use super::{LARGE_PAYLOAD, LOAD_CORE, Setup, USUAL_PAYLOAD, Workload, flood_one};
-use crate::bench::cluster::fleet::{Agent, wait_for};
-use crate::bench::cluster::http::{Client, Events};
-use crate::bench::stats::{median, percentile};
+use super::setup::{LARGE_PAYLOAD, Setup, USUAL_PAYLOAD};
+use super::store;
+use super::workload::{Workload, flood_one};
 
 /// Services of which the changing agent has an instance: as many as one node may have instances.
 const SERVICES: u64 = 10_000;
+/// Sets of a hundred instances, each of which is changed as a whole; ten of them a second.
 const SETS: u64 = 100;
-const SETS_PER_SECOND: u32 = 10;
+const SET_INTERVAL: Duration = Duration::from_millis(100);
 const SAMPLES: usize = 100;
-const POLL_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const PROBE: &str = "probe.api.prod.shop";
 
-/// The second agent joins, has instances of services of the first, and changes a thousand a second: in the rounds, by
-/// turns with none.
+/// Lets the second agent join with instances of services of the first, and measures the first one in turns without any
+/// change and with a thousand a second.
 pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
     farm.fleet.agents[1].start()?;
     farm.fleet.wait_until_joined()?;
-    process::pin(farm.fleet.agents[1].pid()?, LOAD_CORE)?;
+    pin(farm.fleet.agents[1].pid()?, Processors::Second)?;
     let [measured, changing] = &farm.fleet.agents[..] else { return Ok(Vec::new()) };
     let mut changer = Changer::new(changing.client()?);
     for _ in 0..SETS {
         changer.change()?;
     }
-    // Until the two agree, they are busy with that.
+    // The two are busy until they agree.
     let wanted = farm.rows + SERVICES;
     for agent in [measured, changing] {
         let mut client = agent.client()?;
         wait_for("all instances", || {
-            thread::sleep(POLL_EVERY);
+            thread::sleep(POLL_INTERVAL);
             Ok(agent.instances(&mut client)? >= wanted)
         })?;
     }
     for agent in [measured, changing] {
-        process::wait_until_idle(agent.pid()?)?;
+        wait_until_idle(agent.pid()?)?;
     }
-    let questions = Questions::new(Asked::Both(Spread::Uniform), SERVICES, USUAL_PAYLOAD);
+    let questions = Mix::Both(Spread::Uniform).questions(SERVICES, USUAL_PAYLOAD);
     let row = |what: &str, unit, goal| Row::new(format!("100,000 × 3, {what}"), unit, goal);
     let mut quiet = row("quiet: processor time", Unit::Micros, Goal::None);
     let mut quiet_memory = row("quiet: resident", Unit::Megabytes, Goal::Below(120.0));
     let mut used = Vec::new();
     let mut memory = Vec::new();
     for _ in 0..setup.rounds {
-        process::wait_until_idle(farm.dunlin().pid)?;
+        wait_until_idle(farm.dunlin().pid)?;
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         quiet.add(Kind::Dunlin, found.micros_per_answer());
-        quiet_memory.add(Kind::Dunlin, resident(farm)?);
+        quiet_memory.add(Kind::Dunlin, megabytes(farm)?);
         let running = changer.start();
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         used.push(found.micros_per_answer());
-        memory.push(resident(farm)?);
+        memory.push(megabytes(farm)?);
         changer = running.stop()?;
     }
     let ceiling = |quiet: &Row| Goal::Below(1.1 * quiet.of(Kind::Dunlin).unwrap_or_default());
@@ -78,11 +85,11 @@ pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
     Ok([vec![quiet, busy, quiet_memory, busy_memory], delays].concat())
 }
 
-fn resident(farm: &Farm) -> Result<f64> {
-    Ok(process::resident(farm.dunlin().pid)? as f64 / 1e6)
+fn megabytes(farm: &Farm) -> Result<f64> {
+    Ok(resident(farm.dunlin().pid)? as f64 / 1e6)
 }
 
-/// From a change until answers have it: after it was sent, and after a watch of the same agent told of it.
+/// How long it takes until answers hold a change, since it was sent and since a watch of the same agent told of it.
 fn delays(agent: &Agent, farm: &Farm) -> Result<Vec<Row>> {
     let (mut writer, mut events) = (agent.client()?, None);
     let question = Questions::one(&format!("{PROBE}.dunlin.internal"), LARGE_PAYLOAD);
@@ -105,7 +112,7 @@ fn delays(agent: &Agent, farm: &Farm) -> Result<Vec<Row>> {
             Ok((watch, Instant::now()))
         });
         wait_for("the change to be in answers", || {
-            Ok(weight_of(&socket, &question)? == Some(weight))
+            Ok(weight_of(&socket, &question) == Some(weight))
         })?;
         let answered = Instant::now();
         let (watch, told) = watching.join().map_err(|_| anyhow!("the watch panicked"))??;
@@ -130,26 +137,21 @@ fn delays(agent: &Agent, farm: &Farm) -> Result<Vec<Row>> {
 }
 
 /// The weight in the first record of the answer.
-fn weight_of(socket: &UdpSocket, question: &Questions) -> Result<Option<u16>> {
+fn weight_of(socket: &UdpSocket, question: &Questions) -> Option<u16> {
     let mut answer = [0; LARGE_PAYLOAD as usize];
     let packet = question.packet(0);
-    let Some(length) = load::ask(socket, packet, &mut answer)? else { return Ok(None) };
-    // Behind the question, which was sent with an OPT record of 11 octets: a pointer, type, class, TTL and length of
-    // the data, then priority and weight (RFC 2782).
-    let weight = packet.len() - 11 + 12 + 2;
+    let length = ask(socket, packet, &mut answer)?;
+    // Behind the question, which was sent with an OPT record, are a pointer, type, class, TTL and length of the data, then
+    // priority and weight (RFC 2782).
+    let weight = packet.len() - OPT_OCTETS + 12 + 2;
     let octets = answer[..length].get(weight..weight + 2);
-    Ok(octets.and_then(|octets| octets.first_chunk()).map(|octets| u16::from_be_bytes(*octets)))
+    octets.and_then(|octets| octets.first_chunk()).map(|octets| u16::from_be_bytes(*octets))
 }
 
-/// States sets of instances, each time another one with other weights.
+/// States sets of instances, one after another, each time with other weights than the last time.
 struct Changer {
     client: Client,
     stated: u64,
-}
-
-struct Running {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Changer>>,
 }
 
 impl Changer {
@@ -160,40 +162,21 @@ impl Changer {
     /// Changes a hundredth of all instances.
     fn change(&mut self) -> Result<()> {
         let (set, weight) = (self.stated % SETS, self.stated / SETS % 2 + 1);
-        let mut body = "{\"instances\":[".to_owned();
-        for number in (0..SERVICES).skip(set as usize).step_by(SETS as usize) {
-            let comma = if number == set { "" } else { "," };
-            let service = super::store::service(number);
-            let _ = write!(
-                body,
-                "{comma}{{\"id\":\"c{number}\",\"service\":\"{service}.api.prod.shop\",\"port\":80,\"weight\":{weight}}}"
-            );
-        }
-        body.push_str("]}");
+        let instance = |number: u64| {
+            let service = store::service(number);
+            format!(
+                "{{\"id\":\"c{number}\",\"service\":\"{service}.api.prod.shop\",\"port\":80,\"weight\":{weight}}}"
+            )
+        };
+        let numbers = (0..SERVICES).skip(set as usize).step_by(SETS as usize);
+        let body = statement(numbers.map(instance));
         self.client.expect("PUT", &format!("/api/providers/set{set}"), body.as_bytes())?;
         self.stated += 1;
         Ok(())
     }
 
-    fn start(mut self) -> Running {
-        let stop = Arc::new(AtomicBool::new(false));
-        let is_over = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut due = Instant::now();
-            while !is_over.load(Ordering::Relaxed) {
-                self.change().context("a change")?;
-                due += Duration::from_secs(1) / SETS_PER_SECOND;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-            Ok(self)
-        });
-        Running { stop, thread }
-    }
-}
-
-impl Running {
-    fn stop(self) -> Result<Changer> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the changer panicked"))?
+    /// Goes on with it on a thread.
+    fn start(self) -> Repeating<Self> {
+        Repeating::start(self, SET_INTERVAL, |changer| changer.change().context("a change"))
     }
 }

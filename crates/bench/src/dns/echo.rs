@@ -1,15 +1,14 @@
-//! A bare UDP echo: what any server pays at least.
+//! A bare UDP echo, whose cost is a part of that of any server.
 
 use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
-
-use super::datagrams::Batch;
+use dunlin_bench::rig::datagrams::Batch;
 
 /// Serves until it is killed.
 pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
-    let mut batch = Batch::new();
+    let mut batch = Batch::default();
     loop {
         batch.receive(&socket, true)?;
         batch.send_back(&socket)?;

@@ -7,68 +7,48 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use dunlin_bench::rig::fleet::Fleet;
+use dunlin_bench::rig::pace::ask;
+use dunlin_bench::rig::process::Process;
+use dunlin_bench::rig::processors::{Processors, pin};
+use dunlin_bench::rig::program::{command, output};
+use dunlin_bench::rig::release::Release;
+use dunlin_bench::rig::seed::seed;
+use dunlin_bench::rig::usage::wait_until_idle;
+use dunlin_bench::rig::wait::wait_for;
 
-use super::load;
-use super::process::{self, Process};
-use super::questions::{Asked, Questions};
+use super::kind::Kind;
+use super::mix::Mix;
 use super::store::Store;
-use crate::bench::cluster::fleet::{Fleet, wait_for};
-use crate::bench::cluster::seeded;
-use crate::run::Cmd;
 
 const PORT: u16 = 5300;
 /// The longest datagram that all are allowed to send; clients ask for less.
 const MAX_PAYLOAD: u16 = 4096;
-/// How long one waits for an answer while servers load.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Who serves. In this order they stand in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Dunlin,
-    Nsd,
-    Knot,
-    Unbound,
-    Echo,
-}
-
-impl Kind {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Dunlin, Self::Nsd, Self::Knot, Self::Unbound, Self::Echo];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Dunlin => "Dunlin",
-            Self::Nsd => "NSD",
-            Self::Knot => "Knot",
-            Self::Unbound => "unbound",
-            Self::Echo => "echo",
-        }
-    }
-}
+/// How long an answer may take while servers load their names.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where and how the servers run.
 pub(super) struct Plan<'a> {
-    pub(super) binary: &'a Path,
-    pub(super) builds: bool,
+    pub(super) release: &'a Release,
     pub(super) store: Store,
     pub(super) workers: usize,
     /// The processors of the servers.
-    pub(super) cores: &'a str,
+    pub(super) processors: Processors,
 }
 
-/// One server.
+/// A running server and where it is reached.
 pub(super) struct Server {
     pub(super) kind: Kind,
     pub(super) address: SocketAddr,
     pub(super) pid: u32,
+    /// None for the agent, which the fleet holds.
     _process: Option<Process>,
 }
 
 /// All servers of one store. Dropped, all are ended.
 pub(super) struct Farm {
     pub(super) servers: Vec<Server>,
-    /// Of two agents: the one that is measured, and one to make changes on, which is not started.
+    /// Two agents: the one that is measured, and one to make changes on, which is not started.
     pub(super) fleet: Fleet,
     /// Instances that are stored.
     pub(super) rows: u64,
@@ -77,13 +57,13 @@ pub(super) struct Farm {
 impl Farm {
     /// Starts all and waits until each has answered.
     pub(super) fn start(plan: &Plan<'_>) -> Result<Self> {
-        let mut fleet = Fleet::prepare(plan.binary, 2)?;
+        let mut fleet = Fleet::prepare(plan.release, 2)?;
         let measured = &mut fleet.agents[0];
         let lines = format!("workers = {}\nudp_payload = {MAX_PAYLOAD}", plan.workers);
         measured.configure_dns(&lines)?;
-        seeded::seed(plan.binary, plan.builds, &measured.data, &plan.store.shape())?;
+        seed(plan.release, &measured.data, &plan.store.shape())?;
         measured.start()?;
-        process::pin(measured.pid()?, plan.cores)?;
+        pin(measured.pid()?, plan.processors)?;
         let home = measured.data.ancestors().nth(2).context("a folder of this run")?.to_owned();
         let mut servers = vec![Server {
             kind: Kind::Dunlin,
@@ -97,8 +77,7 @@ impl Farm {
             fs::create_dir_all(&dir)?;
             let address = SocketAddr::from((own_address(at as u8), PORT));
             let (program, args) = prepare(kind, &dir, address, plan.workers, &records)?;
-            let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            let process = Process::start(plan.cores, &dir.join("log"), &program, &args)?;
+            let process = Process::serve(plan.processors, &dir.join("log"), &program, &args)?;
             servers.push(Server { kind, address, pid: process.pid(), _process: Some(process) });
         }
         let rows = plan.store.services * plan.store.copies;
@@ -107,11 +86,12 @@ impl Farm {
             server.wait_until_ready(&home)?;
         }
         for server in &farm.servers {
-            process::wait_until_idle(server.pid)?;
+            wait_until_idle(server.pid)?;
         }
         Ok(farm)
     }
 
+    /// The agent that is measured.
     pub(super) fn dunlin(&self) -> &Server {
         &self.servers[0]
     }
@@ -119,16 +99,16 @@ impl Farm {
 
 impl Server {
     fn wait_until_ready(&self, home: &Path) -> Result<()> {
-        let questions = Questions::new(Asked::Targets, 1, MAX_PAYLOAD);
+        let questions = Mix::Targets.questions(1, MAX_PAYLOAD);
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(self.address)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let mut answer = [0; MAX_PAYLOAD as usize];
         let ready = wait_for("a first answer", || {
-            let length = load::ask(&socket, questions.packet(0), &mut answer)?;
+            let length = ask(&socket, questions.packet(0), &mut answer);
             let is_answer = length.is_some() && (self.kind == Kind::Echo || answer[7] > 0);
             if !is_answer {
-                thread::sleep(PATIENCE);
+                thread::sleep(ANSWER_TIMEOUT);
             }
             Ok(is_answer)
         });
@@ -203,15 +183,15 @@ fn prepare(
     })
 }
 
-/// The versions of all, or what to install.
-pub(super) fn versions(binary: &Path) -> Result<String> {
+/// The versions of all servers. If one is missing, the error says what to install.
+pub(super) fn versions(release: &Release) -> Result<String> {
     let mut versions = Vec::new();
     let mut missing = Vec::new();
     for (program, argument, package) in
         [("nsd", "-v", "nsd"), ("knotd", "--version", "knot"), ("unbound", "-V", "unbound")]
     {
         // NSD says its version on its standard error.
-        let output = Cmd::new(program, [argument]).command().output();
+        let output = command(program, [argument]).output();
         let Ok(output) = output else {
             missing.push(package);
             continue;
@@ -228,6 +208,6 @@ pub(super) fn versions(binary: &Path) -> Result<String> {
             "missing; to install them, as root: apt-get install --no-install-recommends {packages}"
         );
     }
-    let dunlin = Cmd::new(&binary.to_string_lossy(), ["--version"]).output()?;
+    let dunlin = output(release.binary(), ["--version"])?;
     Ok(format!("{} · {}", dunlin.trim(), versions.join(" · ")))
 }

@@ -1,37 +1,41 @@
-//! The load generator: a flood with a fixed number of open questions, and a steady pace that measures latency.
+//! A flood of questions, of which a fixed number is open at any moment.
+//!
+//! dnsperf does not look at what answers hold, and takes as much of its processor as a server does of the other: it would
+//! be measured instead of the fastest of them.
 
 use std::hint;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-
-use super::datagrams::{self, BATCH, Batch};
-use super::questions::Questions;
+use anyhow::{Result, bail};
+use dunlin_bench::rig::datagrams::{self, BATCH, Batch};
+use dunlin_bench::rig::pace::connect;
+use dunlin_bench::rig::questions::Questions;
 
 /// Questions that are open at any moment of a flood.
 const OUTSTANDING: usize = 256;
-/// Before the clock starts: caches fill, processors wake up.
+/// How long a flood lasts before the clock starts, so that caches fill and processors wake up.
 const WARM_UP: Duration = Duration::from_millis(100);
-/// Without any answer for so long, all open questions are lost.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// After a look that found nothing: looking more often would only hinder the server, which fills the same queue.
+/// If no answer comes for this long, all open questions are lost.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
+/// The time between a look that found nothing and the next one. Looking more often would only hinder the server, which
+/// fills the same queue.
 const PAUSE: Duration = Duration::from_micros(20);
-/// Of so many answers, one is compared with its question.
+/// One answer of this many is compared with its question.
 const CHECK_EVERY: u64 = 64;
 
 /// What answers must be like.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Expected {
-    /// Records, or as many as fit.
+    /// The records of the name, or as many of them as fit.
     Records,
-    /// That there is no such name.
+    /// A reply that the name does not exist.
     NoSuchName,
-    /// The question itself.
+    /// The question, sent back as it is.
     Echo,
 }
 
-/// What a flood came to.
+/// The result of a flood.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Flood {
     pub(super) answers: u64,
@@ -54,7 +58,7 @@ impl Flood {
     }
 }
 
-/// Asks as fast as answers come, over so many sockets, and reads the server's clock of processor time.
+/// Asks as fast as answers come, over a number of sockets, and reads the server's clock of processor time.
 pub(super) fn flood(
     address: SocketAddr,
     questions: &Questions,
@@ -68,7 +72,7 @@ pub(super) fn flood(
         questions,
         expected,
         next: 0,
-        batch: Batch::new(),
+        batch: Batch::default(),
         heard: Instant::now(),
         found: Flood::default(),
     };
@@ -79,13 +83,6 @@ pub(super) fn flood(
     driver.found.used = processor_time()?.saturating_sub(used);
     driver.found.took = start.elapsed();
     Ok(driver.found)
-}
-
-fn connect(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((address.ip(), 0)).context("no port for the load generator")?;
-    socket.connect(address)?;
-    datagrams::enlarge_receive_buffer(&socket)?;
-    Ok(socket)
 }
 
 struct Driver<'a> {
@@ -116,7 +113,7 @@ impl Driver<'_> {
                 self.heard = now;
                 continue;
             }
-            if now - self.heard > PATIENCE {
+            if now - self.heard > ANSWER_TIMEOUT {
                 self.found.lost += self.open.iter().sum::<usize>() as u64;
                 self.open.fill(0);
                 self.heard = now;
@@ -175,51 +172,4 @@ fn check(
         bail!("wrong answer, with code {code} and {records} records: {packet:02x?}");
     }
     Ok(())
-}
-
-/// Asks at a steady pace. Returns how long each answer took, and how many did not come.
-pub(in crate::bench) fn pace(
-    address: SocketAddr,
-    questions: &Questions,
-    per_second: u32,
-    time: Duration,
-) -> Result<(Vec<Duration>, usize)> {
-    let socket = connect(address)?;
-    let interval = Duration::from_secs(1) / per_second;
-    let mut asked_at = vec![None; questions.len()];
-    let mut samples = Vec::new();
-    let mut batch = Batch::new();
-    let start = Instant::now();
-    let (mut due, end) = (start, start + time);
-    let mut number = 0;
-    while due < end || start.elapsed() < time + PATIENCE {
-        let now = Instant::now();
-        if now >= due && due < end {
-            datagrams::send(&socket, std::iter::once(questions.packet(number)))?;
-            asked_at[number % questions.len()] = Some(now);
-            number += 1;
-            due += interval;
-        }
-        if batch.receive(&socket, false)? == 0 {
-            continue;
-        }
-        let now = Instant::now();
-        for packet in batch.packets() {
-            let id = packet.first_chunk().map_or(0, |id| usize::from(u16::from_be_bytes(*id)));
-            let asked: Option<Instant> = asked_at.get_mut(id).and_then(Option::take);
-            samples.extend(asked.map(|asked| now - asked));
-        }
-    }
-    let lost = number - samples.len();
-    Ok((samples, lost))
-}
-
-/// Asks once and waits a little for an answer.
-pub(in crate::bench) fn ask(
-    socket: &UdpSocket,
-    packet: &[u8],
-    answer: &mut [u8],
-) -> Result<Option<usize>> {
-    // Nobody listens yet, or the answer is late: both are no answer.
-    Ok(socket.send(packet).and_then(|_| socket.recv(answer)).ok())
 }

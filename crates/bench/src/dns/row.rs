@@ -1,10 +1,11 @@
-//! Lines of the table.
+//! Rows of the table, and how they are judged.
 
-use super::farm::Kind;
-use crate::bench::cluster::finding::grouped;
-use crate::table;
+use dunlin_bench::rig::finding::grouped;
+use dunlin_bench::rig::table;
 
-/// What figures are.
+use super::kind::Kind;
+
+/// The unit of a row's figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Unit {
     Micros,

@@ -1,10 +1,10 @@
-//! What all servers serve: services of a seeded agent, and the same records as text for the others.
+//! What all servers serve: services of a seeded agent, and the same records as text for its peers.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-/// Services that one node has at most, by the limit of instances per node.
-const PER_NODE: u64 = 10_000;
+/// Services of one node, which may not have more instances.
+const MAX_PER_NODE: u64 = 10_000;
 /// What the names of all services end with.
 pub(super) const SUFFIX: &str = "api.prod.shop.dunlin.internal";
 const TTL_SECONDS: u32 = 1;
@@ -24,7 +24,7 @@ pub(super) fn service(number: u64) -> String {
 impl Store {
     /// Nodes, instances on each, and nodes that have the same services.
     pub(super) fn shape(self) -> [u64; 3] {
-        let rows = self.services.min(PER_NODE);
+        let rows = self.services.min(MAX_PER_NODE);
         [self.services.div_ceil(rows) * self.copies, rows, self.copies]
     }
 

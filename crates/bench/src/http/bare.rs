@@ -1,5 +1,5 @@
-//! A server that has its answer ready and reads no question, with a thread for each connection: what the kernel and the
-//! machine take of any server's time.
+//! A server that has its answer ready and looks at no question, with a thread for each connection. Its time is what the
+//! kernel and the machine take of any server's.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,8 +8,8 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result};
 
-/// What one read takes: any question of a bench.
-const QUESTION: usize = 4096;
+/// Octets of one read, into which any question of a bench fits.
+const MAX_QUESTION: usize = 4096;
 
 /// Serves until it is killed, with a thread for each connection.
 pub(crate) fn serve(listen: SocketAddr, answer: &Path) -> Result<()> {
@@ -24,9 +24,9 @@ pub(crate) fn serve(listen: SocketAddr, answer: &Path) -> Result<()> {
     })
 }
 
-/// Ends with the connection.
+/// Answers until the connection ends.
 fn answer_all(mut stream: TcpStream, answer: &[u8]) {
-    let mut question = [0; QUESTION];
+    let mut question = [0; MAX_QUESTION];
     while let Ok(octets) = stream.read(&mut question)
         && octets > 0
         && stream.write_all(answer).is_ok()

@@ -1,5 +1,5 @@
-//! A client of the HTTP API that costs little: blocking sockets, one request at a time, nothing parsed that is
-//! not needed. The load generator shares the processors with the agents that it loads.
+//! A client of the HTTP API that costs little: blocking sockets, one request at a time, and nothing parsed that is not
+//! needed. The load generator shares the processors with the agents that it loads.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,34 +10,35 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 /// An answer, or an event of a watch, that takes longer counts as lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
 /// A keep-alive connection.
-pub(crate) struct Client {
+pub struct Client {
     stream: BufReader<Box<dyn Duplex>>,
-    /// Kept from request to request for its memory.
+    /// The buffer of requests, which is kept for its memory.
     draft: Vec<u8>,
 }
 
-/// What came back.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+/// An answer to a request.
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn tcp(address: SocketAddr) -> Result<Self> {
+    /// A client of an agent's TCP listener.
+    pub fn tcp(address: SocketAddr) -> Result<Self> {
         Ok(Self::over(Box::new(connect(address)?)))
     }
 
-    /// Over the agent's local socket, whose octets no network interface counts.
-    pub(crate) fn unix(path: &Path) -> Result<Self> {
+    /// A client of an agent's local socket, whose octets no network interface counts.
+    pub fn unix(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path)
             .with_context(|| format!("cannot connect to {}", path.display()))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(READ_TIMEOUT))?;
         Ok(Self::over(Box::new(stream)))
     }
 
@@ -46,7 +47,7 @@ impl Client {
     }
 
     /// Sends a request in one piece, without waiting for its answer.
-    pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
+    pub fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
         self.draft.clear();
         let length = body.len();
         write!(
@@ -58,20 +59,27 @@ impl Client {
     }
 
     /// Waits for the answer to the last request.
-    pub(crate) fn answer(&mut self) -> Result<Answer> {
+    ///
+    /// # Errors
+    /// If none comes within half a minute, or what comes is no answer.
+    pub fn answer(&mut self) -> Result<Answer> {
         let head = read_head(&mut self.stream)?;
         let mut body = vec![0; head.length];
         self.stream.read_exact(&mut body).context("an answer ended early")?;
         Ok(Answer { status: head.status, body })
     }
 
-    pub(crate) fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+    /// Sends a request and waits for its answer.
+    pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
         self.send(method, path, body)?;
         self.answer()
     }
 
-    /// Waits for the answer to the last request, which must be a good one.
-    pub(crate) fn good_answer(&mut self) -> Result<Vec<u8>> {
+    /// Waits for the answer to the last request and returns its body.
+    ///
+    /// # Errors
+    /// If the status is not 2xx, and as [`Client::answer`].
+    pub fn good_answer(&mut self) -> Result<Vec<u8>> {
         let Answer { status, body } = self.answer()?;
         if !(200..300).contains(&status) {
             bail!("answer {status}: {}", String::from_utf8_lossy(&body));
@@ -79,14 +87,14 @@ impl Client {
         Ok(body)
     }
 
-    /// Asks and takes none but a good answer.
-    pub(crate) fn expect(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
+    /// Sends a request, waits for its answer and returns the body.
+    pub fn expect(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
         self.send(method, path, body)?;
         self.good_answer().with_context(|| format!("{method} {path}"))
     }
 
-    /// The agent's metrics whose names and labels begin so, added up; none if there is none.
-    pub(crate) fn metric(&mut self, series: &str) -> Result<Option<f64>> {
+    /// The sum of the agent's metrics whose names and labels begin with `series`; none if there are none.
+    pub fn metric(&mut self, series: &str) -> Result<Option<f64>> {
         let metrics = String::from_utf8(self.expect("GET", "/metrics", b"")?)?;
         let lines = metrics.lines().filter(|line| line.starts_with(series));
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
@@ -94,75 +102,25 @@ impl Client {
     }
 }
 
-/// A stream of Server-Sent Events.
-pub(crate) struct Events {
-    stream: BufReader<TcpStream>,
-    event: Vec<u8>,
-}
-
-impl Events {
-    /// Asks for the stream and waits until it begins.
-    pub(crate) fn open(address: SocketAddr, path: &str) -> Result<Self> {
-        let mut stream = connect(address)?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes())?;
-        let mut stream = BufReader::new(stream);
-        let head = read_head(&mut stream)?;
-        if head.status != 200 {
-            bail!("{path} answers {}", head.status);
-        }
-        Ok(Self { stream, event: Vec::new() })
-    }
-
-    /// Waits for an event that `is_it`.
-    pub(crate) fn wait_for(&mut self, is_it: impl Fn(&[u8]) -> bool) -> Result<()> {
-        while !is_it(self.next()?) {}
-        Ok(())
-    }
-
-    /// Waits for an event that holds `text`.
-    pub(crate) fn wait_for_text(&mut self, text: &str) -> Result<()> {
-        self.wait_for(|event| holds(event, text.as_bytes()))
-    }
-
-    /// Waits for the next event.
-    pub(crate) fn next(&mut self) -> Result<&[u8]> {
-        self.event.clear();
-        while !self.event.ends_with(b"\n\n") {
-            let mut size = String::new();
-            self.stream.read_line(&mut size).context("no event came")?;
-            let size = usize::from_str_radix(size.trim(), 16)
-                .with_context(|| format!("{size:?} is no chunk's size"))?;
-            if size == 0 {
-                bail!("the stream of events ended");
-            }
-            let start = self.event.len();
-            self.event.resize(start + size, 0);
-            self.stream.read_exact(&mut self.event[start..]).context("a chunk ended early")?;
-            self.stream.read_exact(&mut [0; 2])?;
-            if self.event.starts_with(b":") && self.event.ends_with(b"\n\n") {
-                self.event.clear();
-            }
-        }
-        Ok(&self.event)
-    }
-}
-
-fn connect(address: SocketAddr) -> Result<TcpStream> {
+pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(address).with_context(|| format!("no agent at {address}"))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
     Ok(stream)
 }
 
-/// What an answer's head says.
-pub(crate) struct Head {
-    pub(crate) status: u16,
-    /// Octets of the body; none if it does not say.
-    pub(crate) length: usize,
+/// The head of an answer, as far as it is needed.
+pub struct Head {
+    pub status: u16,
+    /// Octets of the body; zero if the head does not say.
+    pub length: usize,
 }
 
-pub(crate) fn read_head(stream: &mut impl BufRead) -> Result<Head> {
+/// Reads an answer up to its body.
+///
+/// # Errors
+/// If the stream ends early, or holds no status line.
+pub fn read_head(stream: &mut impl BufRead) -> Result<Head> {
     let mut line = String::new();
     stream.read_line(&mut line).context("no answer came")?;
     let status = line.get(9..12).and_then(|status| status.parse().ok());
@@ -181,7 +139,7 @@ pub(crate) fn read_head(stream: &mut impl BufRead) -> Result<Head> {
 }
 
 /// Whether `text` is somewhere in `octets`.
-pub(crate) fn holds(octets: &[u8], text: &[u8]) -> bool {
+pub fn holds(octets: &[u8], text: &[u8]) -> bool {
     octets.windows(text.len()).any(|window| window == text)
 }
 

@@ -1,41 +1,43 @@
 //! Many connections of one client to one agent, all on one thread: what ten thousand watchers look like.
-//!
-//! One audited module that opts out of the ban on `unsafe`: epoll and the limit of open files have no safe
-//! interface in the standard library.
-
-#![allow(unsafe_code, reason = "epoll(7) and setrlimit(2); each block says why it is sound")]
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::cluster::http::holds;
+use super::client::holds;
 
-/// Connections that are told of at a time.
-const READY: usize = 1024;
+/// Connections that the kernel names at a time.
+const MAX_EVENTS: usize = 1024;
 /// An answer that takes longer counts as lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What one read takes: more than any answer or event here.
 const PIECE: usize = 16 << 10;
 
 /// Connections by number.
-pub(crate) struct Crowd {
-    /// None while it is closed.
+pub struct Crowd {
+    /// None for a connection that is closed.
     connections: Vec<Option<TcpStream>>,
     epoll: OwnedFd,
+    events: Vec<Event>,
     piece: Vec<u8>,
 }
 
-/// Takes what a connection of a number has received.
+/// Takes what the connection of a number has received.
 type Taking<'a> = &'a mut dyn FnMut(usize, &[u8]) -> Result<()>;
 
 impl Crowd {
-    /// Opens so many connections, one after the other, and sends on each what `request` says for its number.
-    /// Returns when all have heard something.
-    pub(crate) fn open(
+    /// Opens `count` connections, one after the other, and sends on each what `request` says for its number.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub fn open(
         address: SocketAddr,
         count: usize,
         request: impl Fn(usize) -> String,
@@ -48,58 +50,41 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// So many connections, none of which is open yet.
-    pub(crate) fn empty(count: usize) -> Result<Self> {
-        // SAFETY: no pointer is passed; what it returns is checked before it is owned, once.
-        let epoll = unsafe {
-            let descriptor = libc::epoll_create1(libc::EPOLL_CLOEXEC);
-            if descriptor < 0 {
-                return Err(io::Error::last_os_error()).context("no epoll");
-            }
-            OwnedFd::from_raw_fd(descriptor)
-        };
+    /// Room for `count` connections, none of which is open yet.
+    pub fn empty(count: usize) -> Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll")?;
         let connections = (0..count).map(|_| None).collect();
-        Ok(Self { connections, epoll, piece: vec![0; PIECE] })
+        let events = Vec::with_capacity(MAX_EVENTS);
+        Ok(Self { connections, epoll, events, piece: vec![0; PIECE] })
     }
 
     /// Opens a connection, in the place of a former one if there was one, and sends a request on it.
-    pub(crate) fn reopen(
-        &mut self,
-        number: usize,
-        address: SocketAddr,
-        request: &str,
-    ) -> Result<()> {
+    ///
+    /// # Errors
+    /// If nobody listens, or the request cannot be sent.
+    pub fn reopen(&mut self, number: usize, address: SocketAddr, request: &str) -> Result<()> {
         let stream = TcpStream::connect(address).context("cannot connect")?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        self.add(&stream, number)?;
+        epoll::add(&self.epoll, &stream, EventData::new_u64(number as u64), EventFlags::IN)?;
         self.connections[number] = Some(stream);
         self.send(number, request)
     }
 
-    fn add(&self, stream: &TcpStream, number: usize) -> Result<()> {
-        let events = libc::EPOLLIN as u32;
-        let mut event = libc::epoll_event { events, u64: number as u64 };
-        // SAFETY: both descriptors are open while they are borrowed; the event lives beyond the call.
-        let done = unsafe {
-            libc::epoll_ctl(
-                self.epoll.as_raw_fd(),
-                libc::EPOLL_CTL_ADD,
-                stream.as_raw_fd(),
-                &raw mut event,
-            )
-        };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
-    }
-
     /// Sends a request on a connection. It is short, so that an idle connection takes it whole.
-    pub(crate) fn send(&mut self, number: usize, request: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the connection is closed or broken.
+    pub fn send(&mut self, number: usize, request: &str) -> Result<()> {
         let stream = self.connections[number].as_mut().context("it is closed")?;
         stream.write_all(request.as_bytes()).context("cannot send a request")
     }
 
-    /// Waits a while for connections to have something, and hands it on. Returns whether any had. None may end.
-    pub(crate) fn take(&mut self, wait: Duration, taking: Taking<'_>) -> Result<bool> {
+    /// Waits at most `wait` until connections have received something, and hands that on. Returns whether any had.
+    ///
+    /// # Errors
+    /// If a connection ends, or `taking` fails.
+    pub fn take(&mut self, wait: Duration, taking: Taking<'_>) -> Result<bool> {
         let mut lost = Vec::new();
         let had = self.take_or_lose(wait, taking, &mut lost)?;
         match lost.first() {
@@ -108,31 +93,22 @@ impl Crowd {
         }
     }
 
-    /// The same; adds to `lost` the numbers of connections that have ended.
-    pub(crate) fn take_or_lose(
+    /// As [`Crowd::take`], but adds the numbers of connections that have ended to `lost`.
+    pub fn take_or_lose(
         &mut self,
         wait: Duration,
         taking: Taking<'_>,
         lost: &mut Vec<usize>,
     ) -> Result<bool> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY];
-        let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the descriptor is open; the kernel writes at most `READY` events, for which there is room.
-        let count = unsafe {
-            libc::epoll_wait(
-                self.epoll.as_raw_fd(),
-                events.as_mut_ptr(),
-                READY as libc::c_int,
-                millis,
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            let error = io::Error::last_os_error();
-            let is_nothing = error.kind() == io::ErrorKind::Interrupted;
-            return if is_nothing { Ok(false) } else { Err(error.into()) };
-        };
-        for event in &events[..count] {
-            let number = event.u64 as usize;
+        let wait = wait.try_into().ok();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), wait.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let had = !self.events.is_empty();
+        for event in self.events.drain(..) {
+            let number = event.data.u64() as usize;
             let Some(stream) = &mut self.connections[number] else { continue };
             match stream.read(&mut self.piece) {
                 Ok(octets) if octets > 0 => taking(number, &self.piece[..octets])?,
@@ -143,17 +119,22 @@ impl Crowd {
                 }
             }
         }
-        Ok(count > 0)
+        Ok(had)
     }
 
-    /// Waits until so many connections have received `sign`. Returns when the last had it.
-    pub(crate) fn wait_for(&mut self, sign: &str, count: usize) -> Result<Instant> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until `count` connections have received `sign`. Returns when the last of them had it.
+    ///
+    /// # Errors
+    /// If that takes more than half a minute, or a connection ends.
+    pub fn wait_for(&mut self, sign: &str, count: usize) -> Result<Instant> {
+        let deadline = Instant::now() + READ_TIMEOUT;
         let mut left = count;
         let mut last = Instant::now();
         while left > 0 {
             if Instant::now() > deadline {
-                bail!("{left} of {count} connections did not hear {sign:?} within {PATIENCE:?}");
+                bail!(
+                    "{left} of {count} connections did not hear {sign:?} within {READ_TIMEOUT:?}"
+                );
             }
             self.take(Duration::from_millis(100), &mut |_, octets| {
                 if holds(octets, sign.as_bytes()) {
@@ -169,24 +150,18 @@ impl Crowd {
 
 /// Lets this process and those that it starts have as many descriptors open as the system's hard limit says, which
 /// must be `needed` at least.
-pub(crate) fn allow_descriptors(needed: u64) -> Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a value that lives beyond the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error()).context("no limit of descriptors");
-    }
-    if limit.rlim_max < needed {
+///
+/// # Errors
+/// If the hard limit is lower; the error says how to raise it.
+pub fn allow_descriptors(needed: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(most) = limit.maximum.filter(|most| *most < needed) {
         bail!(
-            "{needed} descriptors are needed and {} allowed; as root: prlimit --pid $$ --nofile=65536",
-            limit.rlim_max
+            "{needed} descriptors are needed and {most} allowed; as root: prlimit --pid $$ --nofile=65536"
         );
     }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the pointer is to a value that lives beyond the call.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        return Err(io::Error::last_os_error()).context("the limit of descriptors stays");
-    }
-    Ok(())
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).context("the limit of descriptors stays")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Datagrams in batches, as cheap as Linux has them: a load generator must cost less than what it measures.
 //!
-//! The one module of this crate that talks to the kernel by hand. What always holds: every pointer that is passed to
-//! the kernel is made right before the call from a buffer that lives beyond it, with that buffer's length.
+//! The one module of this crate that talks to the kernel by hand, since rustix sends batches but receives none. What
+//! always holds: every pointer that is passed to the kernel is made right before the call from a buffer that lives
+//! beyond it, with that buffer's length.
 #![allow(
     unsafe_code,
     reason = "std has no batched datagram calls; this module is small and audited"
@@ -12,16 +13,17 @@ use std::mem::MaybeUninit;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-use libc::{c_int, c_uint, iovec, mmsghdr, sockaddr_storage, socklen_t};
+use libc::{c_uint, iovec, mmsghdr, sockaddr_storage, socklen_t};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
-/// Datagrams per call.
-pub(super) const BATCH: usize = 32;
-/// The longest answer that is asked for.
+/// Datagrams that one call sends or receives at most.
+pub const BATCH: usize = 32;
+/// Octets of the longest answer that is asked for.
 const PACKET_OCTETS: usize = 4096;
-static RECEIVE_BUFFER_OCTETS: c_int = 4 << 20;
+const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
 
-/// Datagrams that came together, and from whom.
-pub(super) struct Batch {
+/// Datagrams that came together, and the addresses that they came from.
+pub struct Batch {
     packets: Box<[[u8; PACKET_OCTETS]]>,
     lengths: [usize; BATCH],
     peers: [sockaddr_storage; BATCH],
@@ -29,8 +31,8 @@ pub(super) struct Batch {
     count: usize,
 }
 
-impl Batch {
-    pub(super) fn new() -> Self {
+impl Default for Batch {
+    fn default() -> Self {
         // SAFETY: all zeroes is a valid `sockaddr_storage`: integers and arrays of integers.
         let nobody = unsafe { MaybeUninit::<sockaddr_storage>::zeroed().assume_init() };
         Self {
@@ -41,9 +43,14 @@ impl Batch {
             count: 0,
         }
     }
+}
 
+impl Batch {
     /// Takes what is there: waits for at least one datagram, or does not wait at all. Returns how many came.
-    pub(super) fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
+    ///
+    /// # Errors
+    /// If the socket fails in another way than by having nothing to receive.
+    pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         let (mut vectors, mut headers) = empty();
         for (index, header) in headers.iter_mut().enumerate() {
             vectors[index].iov_base = self.packets[index].as_mut_ptr().cast();
@@ -52,7 +59,7 @@ impl Batch {
             message.msg_iov = &raw mut vectors[index];
             message.msg_iovlen = 1;
             if waits {
-                // Only who waits answers, and so has to know whom.
+                // Only a server waits, and only a server has to know where the question came from.
                 message.msg_name = (&raw mut self.peers[index]).cast();
                 message.msg_namelen = size_of::<sockaddr_storage>() as socklen_t;
             }
@@ -81,13 +88,17 @@ impl Batch {
         Ok(self.count)
     }
 
-    pub(super) fn packets(&self) -> impl Iterator<Item = &[u8]> {
+    /// The datagrams that came with the last call.
+    pub fn packets(&self) -> impl Iterator<Item = &[u8]> {
         let all = self.packets.iter().zip(self.lengths);
         all.take(self.count).map(|(packet, length)| &packet[..length])
     }
 
-    /// Sends every datagram of the last batch, for which was waited, back to where it came from.
-    pub(super) fn send_back(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    /// Sends every datagram of the last batch, which must have been waited for, back to where it came from.
+    ///
+    /// # Errors
+    /// If the socket fails in another way than by having no room.
+    pub fn send_back(&mut self, socket: &UdpSocket) -> io::Result<()> {
         let (mut vectors, mut headers) = empty();
         for (index, header) in headers.iter_mut().take(self.count).enumerate() {
             vectors[index].iov_base = self.packets[index].as_mut_ptr().cast();
@@ -103,10 +114,10 @@ impl Batch {
 }
 
 /// Sends at most a batch of datagrams to where the socket is connected to. Returns how many were taken.
-pub(super) fn send<'a>(
-    socket: &UdpSocket,
-    packets: impl Iterator<Item = &'a [u8]>,
-) -> io::Result<usize> {
+///
+/// # Errors
+/// If the socket fails in another way than by having no room.
+pub fn send<'a>(socket: &UdpSocket, packets: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
     let (mut vectors, mut headers) = empty();
     let mut count = 0;
     for (packet, (vector, header)) in packets.zip(vectors.iter_mut().zip(&mut headers)) {
@@ -120,24 +131,10 @@ pub(super) fn send<'a>(
 }
 
 /// Lets a socket hold all answers that may come at once, beyond the system's usual limit where that is allowed.
-pub(super) fn enlarge_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
-    let set = |option| {
-        // SAFETY: the descriptor is open while `socket` is borrowed; the option's value is an int that lives beyond
-        // the call, with its length.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                option,
-                (&raw const RECEIVE_BUFFER_OCTETS).cast(),
-                size_of::<c_int>() as socklen_t,
-            )
-        }
-    };
-    if set(libc::SO_RCVBUFFORCE) == 0 || set(libc::SO_RCVBUF) == 0 {
-        return Ok(());
-    }
-    Err(io::Error::last_os_error())
+pub fn enlarge_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
+    set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_OCTETS)
+        .or_else(|_| set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_OCTETS))
+        .map_err(io::Error::from)
 }
 
 /// Every header must point to what lives until this returns.
@@ -177,7 +174,7 @@ mod tests {
         client.connect(server.local_addr().unwrap()).unwrap();
         enlarge_receive_buffer(&client).unwrap();
         let words: [&[u8]; 3] = [b"one", b"two", b"three"];
-        let (mut here, mut there) = (Batch::new(), Batch::new());
+        let (mut here, mut there) = (Batch::default(), Batch::default());
         assert_eq!(here.receive(&client, false).unwrap(), 0);
         assert_eq!(send(&client, words.into_iter()).unwrap(), 3);
         let mut seen = 0;

@@ -1,23 +1,24 @@
-//! Lines of the table.
+//! Lines of a bench's table, and how figures are written.
 
 use std::time::Duration;
 
-use crate::bench::stats::{median, percentile};
-use crate::table;
+use super::stats::{median, percentile};
+use super::table;
 
-/// What was measured, beside what is known of Corrosion and what is wanted.
+/// A figure, beside what is known of Corrosion and what is wanted.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Finding {
-    pub(crate) what: String,
-    pub(crate) reference: String,
-    pub(crate) target: String,
-    pub(crate) measured: String,
+pub struct Finding {
+    what: String,
+    reference: String,
+    target: String,
+    measured: String,
     /// None where nothing is wanted.
-    pub(crate) is_met: Option<bool>,
+    is_met: Option<bool>,
 }
 
 impl Finding {
-    pub(crate) fn new(
+    /// A figure with what Corrosion reached, and whether it is what is wanted.
+    pub fn new(
         what: impl Into<String>,
         reference: &str,
         target: &str,
@@ -33,8 +34,8 @@ impl Finding {
         }
     }
 
-    /// Without a reference to compare with.
-    pub(crate) fn alone(
+    /// A figure that has no reference.
+    pub fn alone(
         what: impl Into<String>,
         target: &str,
         measured: impl Into<String>,
@@ -43,13 +44,14 @@ impl Finding {
         Self::new(what, "", target, measured, is_met)
     }
 
-    /// As one line that [`Finding::read`] understands.
-    pub(crate) fn line(&self) -> String {
+    /// The finding as one line, which [`Finding::read`] understands.
+    pub fn line(&self) -> String {
         let met = ["no", "yes", "–"][self.is_met.map_or(2, usize::from)];
         [&self.what, &self.reference, &self.target, &self.measured, met].join("\t")
     }
 
-    pub(crate) fn read(line: &str) -> Option<Self> {
+    /// Reads what [`Finding::line`] wrote; none if the line is something else.
+    pub fn read(line: &str) -> Option<Self> {
         let [what, reference, target, measured, met] = line.split('\t').collect::<Vec<_>>()[..]
         else {
             return None;
@@ -60,14 +62,14 @@ impl Finding {
 }
 
 /// All findings, for the terminal.
-pub(super) fn render(findings: &[Finding]) -> String {
+pub fn render(findings: &[Finding]) -> String {
     let row = |finding: &Finding| finding.line().split('\t').map(str::to_owned).collect();
     let header = ["what", "Corrosion (reference)", "target", "Dunlin", "met?"];
     table::render(&header, &findings.iter().map(row).collect::<Vec<Vec<String>>>())
 }
 
 /// Findings that have no reference, for the terminal.
-pub(crate) fn render_alone(findings: &[Finding]) -> String {
+pub fn render_alone(findings: &[Finding]) -> String {
     let row = |finding: &Finding| {
         let mut cells: Vec<String> = finding.line().split('\t').map(str::to_owned).collect();
         cells.remove(1);
@@ -77,23 +79,25 @@ pub(crate) fn render_alone(findings: &[Finding]) -> String {
     table::render(&["what", "target", "Dunlin", "met?"], &rows)
 }
 
-/// Median and 99th percentile, as a reader wants them.
-pub(crate) fn spread(samples: &[Duration]) -> String {
+/// The median and the 99th percentile of samples.
+pub fn spread(samples: &[Duration]) -> String {
     let (p50, p99) = (time(median(samples)), time(percentile(samples, 99.0)));
     format!("p50 {p50}, p99 {p99} ({} samples)", samples.len())
 }
 
-pub(crate) fn time(time: Duration) -> String {
+/// A time, in milliseconds below a second.
+pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 { format!("{:.2} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
-pub(crate) fn megabytes(octets: u64) -> String {
+/// Octets in millions.
+pub fn megabytes(octets: u64) -> String {
     format!("{:.1} MB", octets as f64 / 1e6)
 }
 
-/// A whole number with separators.
-pub(crate) fn grouped(number: f64) -> String {
+/// A whole number with separators of thousands.
+pub fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = if number <= -0.5 { "-".to_owned() } else { String::new() };
     for (at, digit) in digits.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! What the machine itself can do at that moment: a floor under every figure, and a measure of how busy others keep it.
+//! What the machine itself can do at this moment: a floor under every figure, and a sign of how busy others keep it.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -12,12 +12,12 @@ use anyhow::{Result, anyhow};
 use super::finding::spread;
 
 const SAMPLES: usize = 200;
-/// What a small commit writes to SQLite's log at least.
+/// The least that a commit writes to SQLite's log.
 const PAGE: [u8; 4_096] = [7; 4_096];
 
-/// An echo over TCP between two threads, and a page synced in a file that has its place already, as SQLite's log
-/// has; both with pauses as a probe makes them.
-pub(in crate::bench) fn floor(target: &Path) -> Result<String> {
+/// Measures an echo over TCP between two threads, and how long it takes to sync a page of a file that has its place
+/// already, as SQLite's log has; both with pauses, as a probe makes them.
+pub fn floor(target: &Path) -> Result<String> {
     let (echo, disk) = (echo()?, sync(&target.join("bench-control"))?);
     Ok(format!("control: TCP echo {}; write and sync 4 KiB {}", spread(&echo), spread(&disk)))
 }

@@ -1,146 +1,111 @@
-//! A server's process with its children: started, pinned to processors, measured, ended.
+//! A process that this program has started and that does not outlive it.
 
-use std::fs;
+use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::run::Cmd;
+use super::processors::Processors;
+use super::program::command;
+use super::usage::family;
+use super::wait::wait_within;
 
-const STOPPED_WITHIN: Duration = Duration::from_secs(10);
-const IDLE_FOR: Duration = Duration::from_millis(500);
-const IDLE_WITHIN: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A running server. Dropped, it is ended with all its children.
-pub(crate) struct Process {
+/// A running process. When it is dropped, it is killed; a server that forks is ended with all its children.
+pub struct Process {
     child: Child,
+    forks: bool,
 }
 
 impl Process {
-    /// Starts a program on certain processors; what it says goes to a file. It does not outlive this program.
-    pub(crate) fn start(cores: &str, log: &Path, program: &str, args: &[&str]) -> Result<Self> {
-        let prefix = ["--pdeathsig", "KILL", "--", "taskset", "-c", cores, program];
-        let command = Cmd::new("setpriv", prefix.into_iter().chain(args.iter().copied()));
-        let mut process = command.command();
-        let log = fs::File::create(log)?;
-        process.stdout(log.try_clone()?).stderr(log);
-        let child = process.spawn().with_context(|| format!("cannot start {command}"))?;
-        Ok(Self { child })
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, forks: false })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Starts a server on certain processors. What it prints goes to a file.
+    ///
+    /// # Errors
+    /// If it cannot be started, or the file cannot be created.
+    pub fn serve(
+        processors: Processors,
+        log: &Path,
+        program: &str,
+        args: &[String],
+    ) -> Result<Self> {
+        let prefix = ["--pdeathsig", "KILL", "--", "taskset", "-c", processors.list(), program];
+        let args = prefix.into_iter().chain(args.iter().map(String::as_str));
+        let log = File::create(log)?;
+        let mut command = command("setpriv", args);
+        command.stdout(log.try_clone()?).stderr(log);
+        let mut process = Self::spawn(&mut command)?;
+        process.forks = true;
+        Ok(process)
+    }
+
+    pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal, such as [`Signal::STOP`].
+    ///
+    /// # Errors
+    /// If the process has ended and was waited for.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let name = || format!("{signal:?} was not sent");
+        kill_process(Pid::from_child(&self.child), signal).with_context(name)
+    }
+
+    /// Kills the process as a power cut would: without a chance to say anything.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the process to end and waits until it has.
+    ///
+    /// # Errors
+    /// If it is still there after `timeout`.
+    pub fn stop(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        self.stop_by(Signal::TERM, timeout)
+    }
+
+    /// As [`Process::stop`], by a signal of one's choice.
+    pub fn stop_by(&mut self, signal: Signal, timeout: Duration) -> Result<ExitStatus> {
+        self.signal(signal)?;
+        let mut status = None;
+        wait_within("a process to end", timeout, POLL_INTERVAL, || {
+            status = self.ended()?;
+            Ok(status.is_some())
+        })?;
+        status.context("the process has ended")
+    }
+
+    /// How the process has ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot ask whether a process still runs")
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Those that fork end their children when they are asked to end, not when they are killed.
-        let family = family(self.pid());
-        signal("-TERM", &[self.pid()]);
-        let deadline = Instant::now() + STOPPED_WITHIN;
-        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(5));
+        // Each of these fails for a process that has ended already, which is what is wanted.
+        if self.forks {
+            // Servers that fork end their children when they are asked to end, not when they are killed.
+            let children = family(self.pid());
+            let _ = self.stop(STOP_TIMEOUT);
+            for child in children.into_iter().skip(1) {
+                let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
+                let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+            }
         }
-        let left: Vec<u32> = family.into_iter().filter(|pid| is_running(*pid)).collect();
-        signal("-KILL", &left);
-        // It has ended, or was just killed.
+        let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn is_running(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
-}
-
-fn signal(name: &str, pids: &[u32]) {
-    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-    if !pids.is_empty() {
-        // Who has ended meanwhile needs no signal.
-        let args = [name].into_iter().chain(pids.iter().map(String::as_str));
-        let _ = Cmd::new("kill", args).command().stderr(Stdio::null()).status();
-    }
-}
-
-/// Moves a process with all its threads to certain processors.
-pub(crate) fn pin(pid: u32, cores: &str) -> Result<()> {
-    Cmd::new("taskset", ["-a", "-c", "-p", cores, &pid.to_string()]).output().map(drop)
-}
-
-/// A process and all that descend from it.
-fn family(pid: u32) -> Vec<u32> {
-    let mut found = vec![pid];
-    let mut at = 0;
-    while let Some(pid) = found.get(at) {
-        for thread in threads(*pid) {
-            let children = fs::read_to_string(format!("{thread}/children")).unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        }
-        at += 1;
-    }
-    found
-}
-
-/// The folders of a process's threads.
-fn threads(pid: u32) -> Vec<String> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path().to_string_lossy().into_owned()).collect()
-}
-
-/// Processor time that a process and its children have used, to some milliseconds.
-pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
-    let mut nanos = 0;
-    for thread in family(pid).into_iter().flat_map(threads) {
-        // A thread may have ended since it was listed.
-        let text = fs::read_to_string(format!("{thread}/schedstat")).unwrap_or_default();
-        nanos += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
-    }
-    Ok(Duration::from_nanos(nanos))
-}
-
-/// Waits, not without end, until a process and its children have nothing to do.
-pub(crate) fn wait_until_idle(pid: u32) -> Result<()> {
-    let deadline = Instant::now() + IDLE_WITHIN;
-    let mut before = processor_time(pid)?;
-    while Instant::now() < deadline {
-        thread::sleep(IDLE_FOR);
-        let now = processor_time(pid)?;
-        // The time of a thread that has ended is not counted any more.
-        if now.checked_sub(before).is_some_and(|used| used < IDLE_FOR / 50) {
-            return Ok(());
-        }
-        before = now;
-    }
-    println!("process {pid} is still at work {IDLE_WITHIN:?} after what it was given to do");
-    Ok(())
-}
-
-/// Resident octets of a process; of several that share memory, each page counts once.
-pub(crate) fn resident(pid: u32) -> Result<u64> {
-    let family = family(pid);
-    let field = if family.len() == 1 { "Rss:" } else { "Pss:" };
-    let mut octets = 0;
-    for pid in family {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("no such field")?;
-        octets += kib.parse::<u64>()? * 1024;
-    }
-    Ok(octets)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_own_process_is_measured() {
-        let own = std::process::id();
-        assert!(family(own).contains(&own));
-        assert!(processor_time(own).unwrap() > Duration::ZERO);
-        assert!(resident(own).unwrap() > 1 << 20);
     }
 }

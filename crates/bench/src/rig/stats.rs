@@ -1,9 +1,9 @@
-//! Numbers out of samples.
+//! Numbers that stand for many samples.
 
 use std::time::Duration;
 
 /// The middle sample; of an even number, the mean of the two in the middle. Zero without samples.
-pub(crate) fn median(samples: &[Duration]) -> Duration {
+pub fn median(samples: &[Duration]) -> Duration {
     let sorted = sorted(samples);
     let upper = sorted.len() / 2;
     match (sorted.len() % 2, sorted.get(upper)) {
@@ -14,7 +14,7 @@ pub(crate) fn median(samples: &[Duration]) -> Duration {
 }
 
 /// The smallest sample that at least `percent` of all samples do not exceed (nearest rank). Zero without samples.
-pub(crate) fn percentile(samples: &[Duration], percent: f64) -> Duration {
+pub fn percentile(samples: &[Duration], percent: f64) -> Duration {
     let sorted = sorted(samples);
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()

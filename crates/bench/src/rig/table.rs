@@ -1,7 +1,7 @@
 //! Plain tables for the terminal.
 
-/// A table with a ruled header, columns of numbers right aligned, no trailing newline.
-pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
+/// A table with a ruled header. Columns of numbers are aligned to the right; there is no newline at the end.
+pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
     let columns: Vec<Column> = (0..header.len()).map(|at| Column::of(at, &header, rows)).collect();
     let rule = columns.iter().map(|column| "─".repeat(column.width)).collect();

@@ -3,16 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::client::{Client, holds};
+use dunlin_bench::rig::crowd::Crowd;
 use serde_json::Value;
 
-use crate::bench::cluster::fleet::Agent;
-use crate::bench::cluster::http::{Client, holds};
-use crate::bench::crowd::Crowd;
+/// News that takes longer counts as lost.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// News that take longer count as lost.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How they wait.
+/// How clients wait for changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Server-Sent Events.
@@ -43,7 +42,7 @@ impl Kind {
     }
 }
 
-/// Many of them, each with a connection.
+/// Many clients, each with a connection.
 pub(super) struct Watchers {
     kind: Kind,
     crowd: Crowd,
@@ -51,7 +50,7 @@ pub(super) struct Watchers {
 }
 
 impl Watchers {
-    /// Opens them, each for the service of the number that `service` says.
+    /// Opens `count` watches, each of the service of the number that `service` says.
     pub(super) fn open(
         kind: Kind,
         agent: &Agent,
@@ -69,7 +68,7 @@ impl Watchers {
         Ok(Self { kind, crowd, services })
     }
 
-    /// Takes news for a while, and asks again where that is needed. Returns how many there were.
+    /// Takes news for a while, and asks again where a client has to. Returns how much there was.
     pub(super) fn serve_for(&mut self, time: Duration) -> Result<usize> {
         let end = Instant::now() + time;
         let mut told = 0;
@@ -79,23 +78,23 @@ impl Watchers {
         Ok(told)
     }
 
-    /// Waits until so many have been told what holds `sign`. Returns when the last was.
+    /// Waits until `count` clients have been told news that holds `sign`. Returns when the last of them was.
     pub(super) fn wait_for(&mut self, sign: &str, count: usize) -> Result<Instant> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + NEWS_TIMEOUT;
         let mut told = 0;
         loop {
-            told += self.serve(PATIENCE, |octets| holds(octets, sign.as_bytes()))?;
+            told += self.serve(NEWS_TIMEOUT, |octets| holds(octets, sign.as_bytes()))?;
             let now = Instant::now();
             if told >= count {
                 return Ok(now);
             }
             if now > deadline {
-                bail!("{} of {count} watchers were not told within {PATIENCE:?}", count - told);
+                bail!("{} of {count} watchers were not told within {NEWS_TIMEOUT:?}", count - told);
             }
         }
     }
 
-    /// Takes what there is once. Returns how much of it is news.
+    /// Takes once what there is. Returns how much of it is news.
     fn serve(&mut self, wait: Duration, is_news: impl Fn(&[u8]) -> bool) -> Result<usize> {
         let mut told = 0;
         let mut again = Vec::new();

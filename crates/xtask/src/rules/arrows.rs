@@ -8,11 +8,27 @@ use super::Violation;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("dunlin-core", &[]),
     ("dunlin-api", &[]),
-    ("dunlin-router", &["dunlin-core", "dunlin-api"]),
-    ("dunlin-agent", &["dunlin-core", "dunlin-api", "dunlin-router"]),
-    ("dunlin-preload", &["dunlin-api"]),
-    ("dunlin", &["dunlin-agent", "dunlin-router", "dunlin-api", "dunlin-core"]),
+    ("dunlin-table", &[]),
+    ("dunlin-shell", &[]),
+    ("dunlin-router", &["dunlin-core", "dunlin-api", "dunlin-shell"]),
+    (
+        "dunlin-agent",
+        &["dunlin-core", "dunlin-api", "dunlin-shell", "dunlin-table", "dunlin-router"],
+    ),
+    ("dunlin-preload", &["dunlin-table"]),
+    (
+        "dunlin",
+        &[
+            "dunlin-agent",
+            "dunlin-router",
+            "dunlin-shell",
+            "dunlin-table",
+            "dunlin-api",
+            "dunlin-core",
+        ],
+    ),
     ("dunlin-sim", &["dunlin-core"]),
+    ("dunlin-bench", &[]),
     ("xtask", &[]),
 ];
 
