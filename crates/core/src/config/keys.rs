@@ -3,11 +3,15 @@
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
+use strsim::osa_distance;
 
 use super::Config;
 
 /// What stands in a path for a name that the user chooses.
 pub(super) const ANY_NAME: &str = "NAME";
+
+/// Characters of a wrong key that are compared with known ones, all of which are shorter.
+const MAX_COMPARED: usize = 40;
 
 pub(super) fn schema() -> Schema {
     SchemaSettings::draft2020_12()
@@ -128,13 +132,14 @@ pub(super) fn nearest(root: Shape<'_>, section: &[String], wrong: &str) -> Optio
     for key in section {
         here = here.child(key)?;
     }
+    let start: String = wrong.chars().take(MAX_COMPARED).collect();
     let siblings = here.children().into_iter().map(|(name, _)| name);
     let closest = siblings
         .filter(|name| *name != ANY_NAME)
-        .map(|name| (edit_distance(wrong, name), name))
+        .map(|name| (osa_distance(&start, name), name))
         .min();
     if let Some((distance, name)) = closest
-        && distance <= wrong.chars().count().max(3) / 3
+        && distance <= start.chars().count().max(3) / 3
     {
         let mut path = section.to_vec();
         path.push(name.to_owned());
@@ -147,39 +152,24 @@ pub(super) fn nearest(root: Shape<'_>, section: &[String], wrong: &str) -> Optio
     elsewhere.map(|(section, _)| format!("{section}.{wrong}"))
 }
 
-/// Letters to insert, delete, replace or swap with their neighbour to turn one word into another
-/// (optimal string alignment). Long words are cut: no key is longer.
-fn edit_distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 40;
-    let a: Vec<char> = a.chars().take(LONGEST).collect();
-    let b: Vec<char> = b.chars().take(LONGEST).collect();
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let differs = usize::from(a[i - 1] != b[j - 1]);
-            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            least = least.min(rows[i - 1][j - 1] + differs);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::edit_distance;
+    use super::*;
+
+    #[test]
+    fn a_very_long_key_is_like_no_other() {
+        let schema = schema();
+        assert_eq!(nearest(Shape::root(&schema), &[], &"clustre".repeat(1 << 16)), None);
+        let meant = nearest(Shape::root(&schema), &[], "clustre");
+        assert_eq!(meant.as_deref(), Some("cluster"));
+    }
 
     #[test]
     fn a_swap_of_neighbours_is_one_mistake() {
         for (a, b, distance) in [("ttl", "ttl", 0), ("tll", "ttl", 1), ("lsiten", "listen", 1)] {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+            assert_eq!(osa_distance(a, b), distance, "{a} {b}");
         }
-        assert_eq!(edit_distance("", "zone"), 4);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(osa_distance("", "zone"), 4);
+        assert_eq!(osa_distance("kitten", "sitting"), 3);
     }
 }
