@@ -1,14 +1,14 @@
-//! Files of a crate do not use each other in a circle, except that a module and those within it may.
+//! The files of a crate have no dependency cycles, except between a module and its submodules.
 //!
-//! A module is composed of those within it and gives them their context, so uses between these are no layers and are
-//! not looked at. Everything else has an order: of two other files at most one needs the other.
+//! A module is composed of its submodules and gives them their context, so uses between these are not looked at. All
+//! other files have an order: of two of them at most one depends on the other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::modules::{Modules, Place, Use, are_family, crates, shown};
+use super::modules::{ModulePath, Modules, Use, are_family, crates, shown};
 use super::{File, Violation};
 
-/// A use that closes a circle and may stay for a while. The entry goes when the use does.
+/// A use that closes a cycle and is tolerated for a while. The entry has to go when the use does.
 struct Allowed {
     /// The folder of the crate.
     folder: &'static str,
@@ -120,13 +120,13 @@ const ALLOWED: &[Allowed] = &[
         folder: "crates/sim/src",
         user: "node::commits",
         used: "node::agent",
-        reason: "2026-11-28: the copy of the driver gives way to the engine",
+        reason: "2026-11-28: the copy of the driver gives path to the engine",
     },
     Allowed {
         folder: "crates/sim/src",
         user: "node::links",
         used: "node::agent",
-        reason: "2026-11-28: the copy of the driver gives way to the engine",
+        reason: "2026-11-28: the copy of the driver gives path to the engine",
     },
 ];
 
@@ -139,19 +139,10 @@ fn check_crate(folder: &str, files: &[File], allowed: &[Allowed]) -> Vec<Violati
     let mut uses = Modules::of(folder, files).uses();
     uses.retain(|one| !are_family(&one.user, &one.used));
     let own: Vec<&Allowed> = allowed.iter().filter(|entry| entry.folder == folder).collect();
-    let stale = own.iter().filter(|entry| !is_needed(entry, &uses)).map(
-        |Allowed { user, used, .. }| {
-            Violation::new(
-                folder,
-                format!(
-                    "{user} → {used} closes no circle any more; take it off the list in cycles.rs"
-                ),
-            )
-        },
-    );
-    let mut violations: Vec<Violation> = stale.collect();
+    let stale = own.iter().filter(|entry| !is_needed(entry, &uses));
+    let mut violations: Vec<Violation> = stale.map(|entry| no_cycle(folder, entry)).collect();
     uses.retain(|one| !own.iter().any(|entry| is_meant(entry, one)));
-    violations.extend(circles(&uses).iter().map(|circle| violation(circle)));
+    violations.extend(cycles(&uses).iter().map(|cycle| violation(cycle)));
     violations
 }
 
@@ -162,10 +153,10 @@ fn is_meant(entry: &Allowed, one: &Use) -> bool {
 /// Whether the use is there, and leads back to where it comes from.
 fn is_needed(entry: &Allowed, uses: &[Use]) -> bool {
     let graph = graph(uses);
-    uses.iter().any(|one| is_meant(entry, one) && way(&graph, &one.used, &one.user).is_some())
+    uses.iter().any(|one| is_meant(entry, one) && path(&graph, &one.used, &one.user).is_some())
 }
 
-type Graph<'a> = BTreeMap<&'a Place, Vec<&'a Use>>;
+type Graph<'a> = BTreeMap<&'a ModulePath, Vec<&'a Use>>;
 
 fn graph(uses: &[Use]) -> Graph<'_> {
     let mut graph = Graph::new();
@@ -175,8 +166,8 @@ fn graph(uses: &[Use]) -> Graph<'_> {
     graph
 }
 
-/// A shortest circle through each file that is on one, but for files that another one of them shows already.
-fn circles(uses: &[Use]) -> Vec<Vec<&Use>> {
+/// A shortest cycle through each file that is on one, except for files that another cycle shows already.
+fn cycles(uses: &[Use]) -> Vec<Vec<&Use>> {
     let graph = graph(uses);
     let mut shown = BTreeSet::new();
     let mut found = Vec::new();
@@ -184,41 +175,44 @@ fn circles(uses: &[Use]) -> Vec<Vec<&Use>> {
         if shown.contains(file) {
             continue;
         }
-        if let Some(circle) = way(&graph, file, file) {
-            shown.extend(circle.iter().map(|one| &one.user));
-            found.push(circle);
+        if let Some(cycle) = path(&graph, file, file) {
+            shown.extend(cycle.iter().map(|one| &one.user));
+            found.push(cycle);
         }
     }
     found
 }
 
-/// A shortest way of at least one use.
-fn way<'a>(graph: &Graph<'a>, from: &Place, to: &Place) -> Option<Vec<&'a Use>> {
-    let mut ways: VecDeque<Vec<&Use>> = VecDeque::from([Vec::new()]);
+/// A shortest path of at least one use.
+fn path<'a>(graph: &Graph<'a>, from: &ModulePath, to: &ModulePath) -> Option<Vec<&'a Use>> {
+    let mut paths: VecDeque<Vec<&Use>> = VecDeque::from([Vec::new()]);
     let mut seen = BTreeSet::new();
-    while let Some(way) = ways.pop_front() {
-        let here = way.last().map_or(from, |last: &&Use| &last.used);
+    while let Some(path) = paths.pop_front() {
+        let here = path.last().map_or(from, |last: &&Use| &last.used);
         for &next in graph.get(here).into_iter().flatten() {
-            let longer = [&way[..], &[next]].concat();
+            let longer = [&path[..], &[next]].concat();
             if next.used == *to {
                 return Some(longer);
             }
             if seen.insert(&next.used) {
-                ways.push_back(longer);
+                paths.push_back(longer);
             }
         }
     }
     None
 }
 
-fn violation(circle: &[&Use]) -> Violation {
-    let files = circle.iter().map(|one| format!("{} → ", shown(&one.user))).collect::<String>();
-    let first = circle.first().map_or_else(String::new, |one| shown(&one.user));
-    let places: Vec<&str> = circle.iter().map(|one| one.at.as_str()).collect();
-    Violation::new(
-        places[0],
-        format!("files use each other in a circle: {files}{first} ({})", places.join(", ")),
-    )
+fn no_cycle(folder: &str, Allowed { user, used, .. }: &Allowed) -> Violation {
+    let advice = "take it off the list in cycles.rs";
+    Violation::new(folder, format!("{user} → {used} closes no cycle any more; {advice}"))
+}
+
+fn violation(cycle: &[&Use]) -> Violation {
+    let users = cycle.iter().chain(cycle.first()).map(|one| shown(&one.user));
+    let users: Vec<String> = users.collect();
+    let places: Vec<&str> = cycle.iter().map(|one| one.at.as_str()).collect();
+    let (users, all) = (users.join(" → "), places.join(", "));
+    Violation::new(places[0], format!("a dependency cycle of files: {users} ({all})"))
 }
 
 #[cfg(test)]
@@ -233,7 +227,7 @@ mod tests {
         check_crate("c/src", files, allowed).iter().map(Violation::to_string).collect()
     }
 
-    fn circle() -> [File; 4] {
+    fn cycle() -> [File; 4] {
         [
             file("lib.rs", "mod a;\nmod b;\nmod c;"),
             file("a.rs", "\nuse crate::b::B;"),
@@ -243,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_with_the_uses_that_make_it() {
-        let expected = "c/src/a.rs:2: files use each other in a circle: a → b → c → a \
+    fn a_cycle_is_found_with_the_uses_that_make_it() {
+        let expected = "c/src/a.rs:2: a dependency cycle of files: a → b → c → a \
                         (c/src/a.rs:2, c/src/b.rs:1, c/src/c.rs:1)";
-        assert_eq!(found(&circle(), &[]), [expected]);
+        assert_eq!(found(&cycle(), &[]), [expected]);
     }
 
     #[test]
-    fn a_module_and_those_within_it_may_use_each_other() {
+    fn a_module_and_its_submodules_may_use_each_other() {
         let files = [
             file("lib.rs", "mod a;\nuse a::b::B;"),
             file("a.rs", "mod b;\nuse b::B;\npub struct A;"),
@@ -260,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_within_the_same_one_may_not() {
+    fn submodules_of_the_same_module_may_not() {
         let files = [
             file("lib.rs", "mod a;"),
             file("a.rs", "mod b;\nmod c;\nuse c::C;"),
@@ -271,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_no_circle() {
+    fn layers_are_no_cycle() {
         let files = [
             file("lib.rs", "mod a;\nmod b;\nmod c;"),
             file("a.rs", "use crate::{b::B, c::C};"),
@@ -282,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn a_use_on_the_list_is_left_out_for_as_long_as_it_closes_a_circle() {
+    fn a_use_on_the_list_is_left_out_for_as_long_as_it_closes_a_cycle() {
         let entry = |user, used| Allowed { folder: "c/src", user, used, reason: "" };
-        assert_eq!(found(&circle(), &[entry("c", "a")]), [""; 0]);
-        let stale = found(&circle()[..3], &[entry("c", "a")]);
+        assert_eq!(found(&cycle(), &[entry("c", "a")]), [""; 0]);
+        let stale = found(&cycle()[..3], &[entry("c", "a")]);
         assert_eq!(
             stale,
-            ["c/src: c → a closes no circle any more; take it off the list in cycles.rs"]
+            ["c/src: c → a closes no cycle any more; take it off the list in cycles.rs"]
         );
     }
 }

@@ -6,11 +6,11 @@ use super::File;
 use super::paths::{Path, Paths, paths};
 
 /// The place of a module in its crate; that of the root is empty.
-pub(super) type Place = Vec<String>;
+pub(super) type ModulePath = Vec<String>;
 
 /// Files of one crate.
 pub(super) struct Modules<'a> {
-    files: BTreeMap<Place, Module<'a>>,
+    files: BTreeMap<ModulePath, Module<'a>>,
 }
 
 struct Module<'a> {
@@ -21,8 +21,8 @@ struct Module<'a> {
 /// One file uses another.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Use {
-    pub(super) user: Place,
-    pub(super) used: Place,
+    pub(super) user: ModulePath,
+    pub(super) used: ModulePath,
     /// File and line of the first use.
     pub(super) at: String,
 }
@@ -40,12 +40,12 @@ pub(super) fn crates(files: &[File]) -> BTreeSet<&str> {
 }
 
 /// A place as Rust writes it.
-pub(super) fn shown(place: &Place) -> String {
+pub(super) fn shown(place: &ModulePath) -> String {
     if place.is_empty() { "crate".to_owned() } else { place.join("::") }
 }
 
 /// Whether one of two places lies within the other.
-pub(super) fn are_family(a: &Place, b: &Place) -> bool {
+pub(super) fn are_family(a: &ModulePath, b: &ModulePath) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 
@@ -82,11 +82,11 @@ impl<'a> Modules<'a> {
     }
 
     /// The file that holds what a path in `from` names; none if that is in another crate.
-    fn resolve(&self, from: &Place, path: &[String], hops: usize) -> Option<Place> {
+    fn resolve(&self, from: &ModulePath, path: &[String], hops: usize) -> Option<ModulePath> {
         let (first, rest) = path.split_first()?;
         let own = self.files.get(from)?;
         match first.as_str() {
-            "crate" => Some(self.descend(Place::new(), rest, hops)),
+            "crate" => Some(self.descend(ModulePath::new(), rest, hops)),
             "self" => Some(self.descend(from.clone(), rest, hops)),
             "super" => Some(self.descend(parent(from)?, rest, hops)),
             name if own.paths.declared.contains(name) => {
@@ -97,12 +97,12 @@ impl<'a> Modules<'a> {
     }
 
     /// The file that holds what `rest` names in the module at `place`.
-    fn descend(&self, place: Place, rest: &[String], hops: usize) -> Place {
+    fn descend(&self, place: ModulePath, rest: &[String], hops: usize) -> ModulePath {
         let Some((first, rest)) = rest.split_first() else { return place };
         if first == "super" {
             return parent(&place).map_or(place, |parent| self.descend(parent, rest, hops));
         }
-        let child: Place = place.iter().chain([first]).cloned().collect();
+        let child: ModulePath = place.iter().chain([first]).cloned().collect();
         if self.files.contains_key(&child) {
             return self.descend(child, rest, hops);
         }
@@ -111,7 +111,13 @@ impl<'a> Modules<'a> {
     }
 
     /// Goes on where an import of the module at `place` comes from.
-    fn follow(&self, place: &Place, import: &Path, rest: &[String], hops: usize) -> Option<Place> {
+    fn follow(
+        &self,
+        place: &ModulePath,
+        import: &Path,
+        rest: &[String],
+        hops: usize,
+    ) -> Option<ModulePath> {
         if hops == MAX_HOPS {
             return None;
         }
@@ -120,15 +126,15 @@ impl<'a> Modules<'a> {
     }
 }
 
-fn parent(place: &Place) -> Option<Place> {
+fn parent(place: &ModulePath) -> Option<ModulePath> {
     let (_, parent) = place.split_last()?;
     Some(parent.to_vec())
 }
 
 /// The place of a file in the crate of a folder; none if it is not part of it, or a test.
-fn place(folder: &str, path: &str) -> Option<Place> {
+fn place(folder: &str, path: &str) -> Option<ModulePath> {
     let inner = path.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".rs")?;
-    let mut place: Place = inner.split('/').map(str::to_owned).collect();
+    let mut place: ModulePath = inner.split('/').map(str::to_owned).collect();
     let is_root = place.len() == 1 && matches!(inner, "lib" | "main");
     if is_root || place.last().is_some_and(|last| last == "mod") {
         place.pop();
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_in_a_circle_end() {
+    fn imports_in_a_cycle_end() {
         let files = [
             file("c/src/lib.rs", "mod a;\nmod b;"),
             file("c/src/a.rs", "pub use crate::b::Thing;"),
