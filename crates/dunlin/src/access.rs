@@ -7,7 +7,7 @@ use dunlin_api::client::{Client, ClientError, Credentials, Endpoint, EventStream
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::settings::{self, Settings};
 
@@ -20,10 +20,17 @@ pub(crate) struct Agent {
     clients: Vec<Client>,
 }
 
+impl Context {
+    /// The agent that was named, or the one of this host.
+    pub(crate) fn agent(&self) -> Agent {
+        Agent::find(self)
+    }
+}
+
 impl Agent {
     /// The agent that was named; else the one of this host: its socket, then its API's address.
     pub(crate) fn find(context: &Context) -> Self {
-        if let Some(endpoint) = context.named_agent() {
+        if let Some(endpoint) = &context.named_agent {
             return Self::at([endpoint.clone()]).showing(&context.credentials);
         }
         let config = settings::load(context.config.as_deref()).map(|loaded| loaded.config);

@@ -1,14 +1,14 @@
-//! The command line: what can be asked, and what all commands share.
+//! The command line: all commands, and the options that they have in common.
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use dunlin_api::client::{Credentials, Endpoint};
+use dunlin_api::client::Endpoint;
 
-use crate::access::Agent;
 use crate::commands::{
     agent, config, dev, doctor, events, guard, lookup, register, run, state, tls, token, watch,
 };
+use crate::context::Context;
 use crate::credentials::Shown;
 use crate::output::{Format, Output};
 
@@ -48,6 +48,16 @@ impl Cli {
     pub(crate) fn output(&self) -> Output {
         Output::new(self.output)
     }
+
+    /// What every command gets.
+    pub(crate) fn context(&self) -> anyhow::Result<Context> {
+        Ok(Context {
+            out: self.output(),
+            config: self.config.clone(),
+            credentials: self.shown.read()?,
+            named_agent: self.agent.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,35 +89,6 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
     Doctor(doctor::DoctorArgs),
-}
-
-/// What every command gets.
-#[derive(Debug)]
-pub(crate) struct Context {
-    /// Where words go.
-    pub(crate) out: Output,
-    /// The configuration file that was named, if one was.
-    pub(crate) config: Option<PathBuf>,
-    /// What is shown to an agent.
-    pub(crate) credentials: Credentials,
-    agent: Option<Endpoint>,
-}
-
-impl Context {
-    pub(crate) fn new(cli: &Cli) -> anyhow::Result<Self> {
-        let (out, config) = (cli.output(), cli.config.clone());
-        Ok(Self { out, config, credentials: cli.shown.read()?, agent: cli.agent.clone() })
-    }
-
-    /// The agent that was named, or the one of this host.
-    pub(crate) fn agent(&self) -> Agent {
-        Agent::find(self)
-    }
-
-    /// The agent's address if it was named.
-    pub(crate) fn named_agent(&self) -> Option<&Endpoint> {
-        self.agent.as_ref()
-    }
 }
 
 #[cfg(test)]

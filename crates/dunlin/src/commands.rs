@@ -21,7 +21,8 @@ pub(crate) mod watch;
 
 use anyhow::Result;
 
-use crate::cli::{Command, Context};
+use crate::cli::Command;
+use crate::context::Context;
 use crate::failure::DONE;
 
 /// Does what was asked.

@@ -1,38 +1,37 @@
-//! What the standard library does not tell of the machine, from libc: the only unsafe code of the binary.
+//! What the standard library does not tell of the machine: by rustix where that knows it, else by libc, which is the only
+//! unsafe code of the binary. rustix has no `getifaddrs`, sets no signal handlers and knows no allocator; the crate
+//! `if-addrs` does not tell which interfaces are up.
 #![allow(unsafe_code, reason = "libc calls; each block says why it is sound")]
 
-use std::ffi::CString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::statvfs;
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Signal, geteuid, getrlimit, kill_process, test_kill_process};
+use rustix::system::uname;
+
 /// The host's name as the kernel knows it.
-pub(crate) fn host_name() -> io::Result<String> {
-    let mut buffer = [0_u8; 256];
-    // SAFETY: the buffer is writable for the length given, one less than it has, so a NUL remains.
-    let result = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len() - 1) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let end = buffer.iter().position(|b| *b == 0).unwrap_or(buffer.len());
-    Ok(String::from_utf8_lossy(&buffer[..end]).into_owned())
+pub(crate) fn host_name() -> String {
+    uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
-    // SAFETY: reads one number; cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    geteuid().is_root()
 }
 
 /// Sends a signal to a process.
 pub(crate) fn send_signal(process: u32, signal: i32) -> io::Result<()> {
-    let process = libc::pid_t::try_from(process).map_err(io::Error::other)?;
-    // SAFETY: touches no memory of ours.
-    if unsafe { libc::kill(process, signal) } != 0 {
-        return Err(io::Error::last_os_error());
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let process = process.ok_or(Errno::SRCH)?;
+    match Signal::from_named_raw(signal) {
+        Some(signal) => Ok(kill_process(process, signal)?),
+        // Zero only asks whether the process is there (kill(2)).
+        None if signal == 0 => Ok(test_kill_process(process)?),
+        None => Err(Errno::INVAL.into()),
     }
-    Ok(())
 }
 
 /// Lets a read from the terminal fail while another program has it, instead of stopping this process.
@@ -43,29 +42,18 @@ pub(crate) fn fail_reads_in_background() {
 
 /// Whether a read failed since another program has the terminal.
 pub(crate) fn is_background_read(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EIO)
+    Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 /// Octets free for this user on the file system of a path.
 pub(crate) fn free_octets(path: &Path) -> io::Result<u64> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: an all-zero statvfs is a valid value of it; it is plain numbers.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends with NUL and both outlive the call.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let stat = statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// How many files this process may have open.
-pub(crate) fn open_files_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is writable and outlives the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
+/// How many files this process may have open; a limit that is not set is the highest number.
+pub(crate) fn open_files_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Addresses of interfaces that are up, in the system's order.
@@ -91,13 +79,13 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// What the allocator may hold beyond what is in use, in octets: freed memory that is soon used again.
+/// Octets that the allocator may hold beyond those in use: freed memory that is soon used again.
 #[cfg(target_env = "gnu")]
 const SPARE: usize = 32 << 20;
 
-/// Gives freed memory back to the system where the allocator holds much of it. glibc does so by itself only at the
-/// end of a heap: what served ten thousand watches, or a newcomer, would stay with this process for ever.
-/// Takes some milliseconds for each hundred megabytes.
+/// Gives freed memory back to the system if the allocator holds much of it. glibc does so by itself only at the end of a
+/// heap, so the memory that served ten thousand watches, or a newcomer, would stay with this process for ever. This takes
+/// some milliseconds for each hundred megabytes.
 #[cfg(target_env = "gnu")]
 pub(crate) fn release_memory() {
     // SAFETY: reads counters of the allocator, under its own locks.
@@ -109,11 +97,11 @@ pub(crate) fn release_memory() {
     }
 }
 
-/// Other allocators look after that themselves.
+/// Other allocators than glibc's give memory back themselves.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn release_memory() {}
 
-/// Octets of this process in RAM that no file stands behind (proc(5)).
+/// Resident octets of this process that no file stands behind (proc(5)).
 #[cfg(target_env = "gnu")]
 fn anonymous_memory() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -147,9 +135,9 @@ mod tests {
 
     #[test]
     fn the_machine_answers() {
-        assert!(!host_name().unwrap().is_empty());
+        assert!(!host_name().is_empty());
         assert!(interface_addresses().unwrap().iter().any(IpAddr::is_loopback));
-        assert!(open_files_limit().unwrap() > 0);
+        assert!(open_files_limit() > 0);
         assert!(free_octets(Path::new("/")).is_ok());
         assert!(free_octets(Path::new("/nowhere/at/all")).is_err());
     }
@@ -158,6 +146,7 @@ mod tests {
     fn signal_zero_only_asks_whether_the_process_is_there() {
         assert!(send_signal(std::process::id(), 0).is_ok());
         assert!(send_signal(u32::MAX, 0).is_err());
+        assert!(send_signal(0, 0).is_err(), "the whole process group");
     }
 
     #[cfg(target_env = "gnu")]

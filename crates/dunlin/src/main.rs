@@ -7,6 +7,7 @@
 mod access;
 mod cli;
 mod commands;
+mod context;
 mod credentials;
 mod failure;
 mod last_known_good;
@@ -21,14 +22,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Context};
+use cli::Cli;
 
 fn main() -> ExitCode {
     // One provider for all TLS in this process, chosen before anything could ask for one. It fails only
     // when one is installed already, and nothing ran before this.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
-    let context = match Context::new(&cli) {
+    let context = match cli.context() {
         Ok(context) => context,
         Err(error) => return failure::report(cli.output(), &error),
     };

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use dunlin_core::config::Config;
 use dunlin_core::model::NodeName;
 use dunlin_core::model::limits::LABEL_OCTETS;
@@ -84,7 +84,7 @@ impl Settings {
     pub(crate) fn resolve(config: Config) -> Result<Self> {
         let node_name = match &config.node.name {
             Some(name) => name.clone(),
-            None => node_name_from(&machine::host_name().context("the host's name is not known")?)?,
+            None => node_name_from(&machine::host_name())?,
         };
         let address = match config.node.address {
             Some(address) => address,

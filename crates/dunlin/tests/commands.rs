@@ -5,13 +5,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 /// Generous: only reached when something is broken.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// More requests than any command makes; a further one would wait until the test has looked.
+const MAX_REQUESTS: usize = 64;
 
 type Answers = fn(&str) -> (u16, String);
 
@@ -24,7 +27,7 @@ impl FakeAgent {
     fn start(answers: Answers) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
-        let (sender, requests) = channel();
+        let (sender, requests) = sync_channel(MAX_REQUESTS);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let sender = sender.clone();
@@ -44,7 +47,7 @@ impl FakeAgent {
     }
 }
 
-fn serve(mut stream: UnixStream, answers: Answers, requests: &Sender<(String, String)>) {
+fn serve(mut stream: UnixStream, answers: Answers, requests: &SyncSender<(String, String)>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut head = Vec::new();
     loop {

@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: looks for inputs that break something, with cargo-fuzz and a nightly compiler.
 //!
-//! What is found on the way goes to `target/fuzz`, so that `fuzz/corpus` stays as small as somebody made it.
+//! Inputs that the fuzzer finds go to `target/fuzz`, so that `fuzz/corpus` holds only those that were put there by hand.
 
 use std::fs;
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::run::{Cmd, Steps};
 
 /// Where the targets are.
 const FOLDER: &str = "fuzz";
-/// Octets of an input; a datagram with a whole commit fits.
-const MOST_OCTETS: u32 = 4096;
-/// What a target may take for one input, in seconds, and hold in all, in MiB.
+/// Octets of an input at most; a datagram with a whole commit fits.
+const MAX_OCTETS: u32 = 4096;
+/// The seconds that a target may take for one input, and the MiB that it may hold in all.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
 
 #[derive(clap::Args)]
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn command(target: &str, found: &str, minutes: u32) -> Cmd {
     let time = format!("-max_total_time={}", minutes * 60);
-    let octets = format!("-max_len={MOST_OCTETS}");
+    let octets = format!("-max_len={MAX_OCTETS}");
     let kept = Path::new(FOLDER).join("corpus").join(target);
     let kept = kept.to_string_lossy();
     let mut args = vec!["run", "--fuzz-dir", FOLDER, target, found, &kept, "--", &time, &octets];

@@ -1,7 +1,7 @@
 //! The developer commands of Dunlin: `cargo xtask verify | fix | test | bench | sim | storm | fuzz | rules`.
 //!
-//! This crate runs other programs, reads the tracked files and prints. It knows none of Dunlin's own crates, so
-//! it builds in seconds and works while they do not.
+//! This crate runs other programs, reads the tracked files and prints. It depends on none of Dunlin's own crates, so it
+//! is built in seconds and works while they cannot be built.
 
 #![allow(
     clippy::print_stdout,
@@ -9,21 +9,16 @@
     reason = "printing is what these commands are for"
 )]
 
-mod bench;
 mod fuzz;
 mod peers;
 mod perf;
 mod rules;
 mod run;
-mod sim;
-mod storm;
-mod table;
 mod test;
+mod tools;
 mod verify;
 mod workspace;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -50,22 +45,18 @@ enum Command {
     /// Install or name the missing peers, then run every check there is.
     Test,
     /// Measure; without a name, list what can be measured.
-    Bench(bench::Args),
+    #[command(disable_help_flag = true)]
+    Bench(tools::Args),
     /// Run whole clusters on a virtual network, disk and clock; `--help` tells more.
     #[command(disable_help_flag = true)]
-    Sim(sim::Args),
+    Sim(tools::Args),
     /// Load and faults together on three real agents, and an oracle that knows what answers may be.
-    Storm(storm::Args),
+    #[command(disable_help_flag = true)]
+    Storm(tools::Args),
     /// Look for inputs that break something; needs cargo-fuzz and a nightly compiler.
     Fuzz(fuzz::Args),
     /// Check the house rules alone (a step of verify).
     Rules,
-    /// A bare UDP echo, which the bench of the DNS server runs beside it.
-    #[command(hide = true)]
-    Echo { listen: SocketAddr },
-    /// A server of one ready answer, which the bench of HTTP runs beside it.
-    #[command(hide = true)]
-    Bare { listen: SocketAddr, answer: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -85,12 +76,10 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Verify { perf: false } => verify::verify(),
         Command::Fix => verify::fix(),
         Command::Test => test::test(),
-        Command::Bench(args) => bench::run(&args),
-        Command::Sim(args) => sim::run(&args),
-        Command::Storm(args) => storm::run(&args),
+        Command::Bench(args) => tools::BENCH.run(&args),
+        Command::Sim(args) => tools::SIM.run(&args),
+        Command::Storm(args) => tools::STORM.run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Rules => rules::check(),
-        Command::Echo { listen } => bench::dns::serve_echo(listen),
-        Command::Bare { listen, answer } => bench::http::serve_bare(listen, &answer),
     }
 }

@@ -1,12 +1,10 @@
-//! The other programs that end-to-end tests talk to, and how to get them on Debian.
+//! Other programs that end-to-end tests and the storm talk to, and how to get them on Debian.
 
 use std::env;
-use std::ffi::OsString;
-use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::run::{Cmd, Steps};
+use crate::run::{Cmd, Steps, search_path};
 
 /// A program that some tests need.
 #[derive(Debug, PartialEq)]
@@ -30,7 +28,7 @@ const PEERS: &[Peer] = &[
         package: "bind9-dnsutils",
         serves: "DNS answers as a validating resolver reads them",
     },
-    // A module of Python's, not a command: this file shows that it is there.
+    // This is no command but a module of Python's, which this file is a part of.
     Peer {
         command: "/usr/lib/python3/dist-packages/dns/message.py",
         package: "python3-dnspython",
@@ -81,7 +79,7 @@ pub(crate) fn provide(steps: &mut Steps) -> Result<Vec<&'static Peer>> {
     Ok(absent)
 }
 
-/// Says what is missing, what is therefore not tested, and how to get it.
+/// Prints which programs are missing, what is therefore not tested, and how to get them.
 pub(crate) fn print_missing(missing: &[&Peer]) {
     for Peer { command, serves, .. } in missing {
         println!("MISSING: {command}; not tested: {serves}");
@@ -95,15 +93,8 @@ fn missing() -> Vec<&'static Peer> {
     PEERS.iter().filter(|peer| !is_installed(peer.command)).collect()
 }
 
-pub(crate) fn is_installed(command: &str) -> bool {
+fn is_installed(command: &str) -> bool {
     env::split_paths(&search_path()).any(|folder| folder.join(command).is_file())
-}
-
-/// `PATH` with the folders of system programs at its end, which the `PATH` of Debian's users lacks.
-pub(crate) fn search_path() -> OsString {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    env::join_paths(folders).unwrap_or(path)
 }
 
 fn can_install() -> bool {
@@ -139,11 +130,5 @@ mod tests {
     fn a_command_is_looked_for_on_the_search_path() {
         assert!(is_installed("sh"));
         assert!(!is_installed("no-such-program"));
-    }
-
-    #[test]
-    fn system_programs_are_on_the_search_path() {
-        let path = search_path();
-        assert!(env::split_paths(&path).any(|folder| folder.ends_with("usr/sbin")));
     }
 }

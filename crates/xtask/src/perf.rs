@@ -1,7 +1,10 @@
 //! Instructions per operation, counted by callgrind and compared with what the repository says.
 //!
-//! Time on a shared machine drifts by tens of percent, instructions do not. Each operation is done N times and twice
-//! as often: the difference, divided by N, is what it costs.
+//! Time on a shared machine drifts by tens of percent, instructions do not. Each operation is done N times and twice as
+//! often: the difference, divided by N, is what it costs.
+//!
+//! gungraun would take over one call of valgrind here. It needs a runner of the very same version on each machine, and
+//! compares with its own last run in the target folder instead of with a file that is reviewed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +12,12 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{Cmd, Steps};
-use crate::table;
 use crate::workspace::Workspace;
 
-/// A line per operation: its name and its count. What begins with `#` is for people.
+/// The file has a line for each operation, with its name and its count. Lines that begin with `#` are for people.
 const FILE: &str = "docs/instructions.txt";
-/// How many percent a count may grow without a word.
-const MAY_GROW: u64 = 5;
+/// How many percent a count may grow unnoticed.
+const MAX_GROWTH: u64 = 5;
 /// Operations, and how often each is done.
 const OPERATIONS: [(&str, u64); 6] = [
     ("dns-hit", 10_000),
@@ -45,7 +47,7 @@ fn check() -> Result<()> {
     let binary = Workspace::read()?.release_binary("dunlin")?;
     let program = binary.with_file_name("examples").join("instructions");
     let known = read(&fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?)?;
-    let mut rows = Vec::new();
+    println!("{:12} {:>12} {:>12}", "operation", "in the file", "counted");
     let mut grown = Vec::new();
     for (name, rounds) in OPERATIONS {
         let of = |rounds: u64| collected(&program.to_string_lossy(), name, rounds);
@@ -56,9 +58,8 @@ fn check() -> Result<()> {
             grown.push(format!("{name} {counted}"));
         }
         let before = before.map_or_else(|| "–".to_owned(), |count| count.to_string());
-        rows.push(vec![name.to_owned(), before, counted.to_string(), verdict.word().to_owned()]);
+        println!("{name:12} {before:>12} {counted:>12}  {}", verdict.word());
     }
-    println!("{}", table::render(&["operation", FILE, "counted", ""], &rows));
     if !grown.is_empty() {
         let lines = grown.join("\n");
         bail!("more instructions than {FILE} says; if that has to be, its lines become:\n{lines}");
@@ -66,7 +67,7 @@ fn check() -> Result<()> {
     Ok(())
 }
 
-/// Instructions of the whole program.
+/// Counts the instructions of the whole program.
 fn collected(program: &str, operation: &str, rounds: u64) -> Result<u64> {
     let rounds = rounds.to_string();
     let args = ["--tool=callgrind", "--callgrind-out-file=/dev/null", program, operation, &rounds];
@@ -105,10 +106,10 @@ enum Verdict {
 impl Verdict {
     fn of(before: Option<u64>, counted: u64) -> Self {
         let Some(before) = before else { return Self::Unknown };
-        if counted * 100 > before * (100 + MAY_GROW) {
+        if counted * 100 > before * (100 + MAX_GROWTH) {
             return Self::More;
         }
-        if counted * (100 + MAY_GROW) < before * 100 { Self::Less } else { Self::Same }
+        if counted * (100 + MAX_GROWTH) < before * 100 { Self::Less } else { Self::Same }
     }
 
     fn fails(&self) -> bool {

@@ -3,8 +3,12 @@
 //! Each rule is a function from what was read to its violations; reading happens here alone.
 
 mod arrows;
+mod cycles;
 mod links;
+mod modules;
+mod paths;
 mod text;
+mod tokens;
 
 use std::fmt;
 use std::fs;
@@ -52,7 +56,9 @@ pub(crate) fn check() -> Result<()> {
     let mut violations: Vec<_> = files.iter().flat_map(text::check).collect();
     violations.extend(files.iter().flat_map(|file| links::check(file, exists)));
     violations.extend(links::check_summary(&files));
+    violations.extend(cycles::check(&files));
     violations.extend(arrows::check(&Workspace::read()?.arrows()));
+    violations.extend(files.iter().flat_map(arrows::check_imports));
     violations.extend(arrows::check_core_tree(&core_tree()?));
     for violation in &violations {
         println!("{violation}");
@@ -68,7 +74,7 @@ fn repository_files() -> Result<Vec<File>> {
     let list = Cmd::new("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let list = list.output()?;
     let paths = list.split('\0').filter(|path| !path.is_empty() && !path.contains("/vendor/"));
-    // What cannot be read as text is a binary file, or tracked but just removed.
+    // A file that cannot be read as text is a binary one, or is tracked and was just removed.
     let read = |path: &str| {
         let text = fs::read_to_string(path).ok()?;
         Some(File { path: path.to_owned(), text })
@@ -77,5 +83,6 @@ fn repository_files() -> Result<Vec<File>> {
 }
 
 fn core_tree() -> Result<String> {
-    Cmd::cargo("tree --package dunlin-core --edges normal --prefix none --locked").output()
+    let tree = "tree --package dunlin-core --edges normal,build,dev --prefix none --locked";
+    Cmd::cargo(tree).output()
 }

@@ -1,16 +1,16 @@
 //! Running commands, and the steps that a long command consists of.
 //!
-//! A step has a header line, a time, and a command that repeats it by hand. The first step that fails ends the
-//! run: what follows would only bury its message.
+//! A step has a header line, a time, and a command that repeats it by hand. The first step that fails ends the run, since
+//! the output of others would only bury its message.
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-
-use crate::{peers, table};
 
 /// A command that can be run and shown in the form in which a person would type it.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Cmd {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
-            .env("PATH", peers::search_path())
+            .env("PATH", search_path())
             .envs(self.env.iter().map(|(name, value)| (name, OsString::from(value))))
             .stdin(Stdio::null());
         command
@@ -93,6 +93,13 @@ impl fmt::Display for Cmd {
         }
         Ok(())
     }
+}
+
+/// `PATH` with the folders of system programs at its end, which the `PATH` of Debian's users lacks.
+pub(crate) fn search_path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    env::join_paths(folders).unwrap_or(path)
 }
 
 /// `word` as a shell takes it.
@@ -144,13 +151,14 @@ impl Steps {
         if self.done.is_empty() {
             return;
         }
-        let row = |step: &Step| {
-            vec![step.name.clone(), verdict(step.passed).to_owned(), seconds(step.took)]
-        };
-        let rows: Vec<_> = self.done.iter().map(row).collect();
+        let width = self.done.iter().map(|step| step.name.chars().count()).max();
+        let width = width.unwrap_or_default().max("step".len());
+        println!("\n{:width$}  result      time", "step");
+        for Step { name, passed, took } in &self.done {
+            println!("{name:width$}  {:6}  {:>8}", verdict(*passed), seconds(*took));
+        }
         let total: Duration = self.done.iter().map(|step| step.took).sum();
         let passed = self.done.iter().filter(|step| step.passed).count();
-        println!("\n{}", table::render(&["step", "result", "time"], &rows));
         println!("all together: {}", seconds(total));
         println!("steps: {passed} passed, {} failed", self.done.len() - passed);
     }
@@ -188,6 +196,12 @@ mod tests {
         let error = steps.check("broken", "cargo broken", || Err(anyhow!("why"))).unwrap_err();
         assert_eq!(format!("{error:#}"), "broken failed: why\nto repeat it: cargo broken");
         assert_eq!(steps.done.iter().filter(|step| step.passed).count(), 1);
+    }
+
+    #[test]
+    fn system_programs_are_on_the_search_path() {
+        let path = search_path();
+        assert!(env::split_paths(&path).any(|folder| folder.ends_with("usr/sbin")));
     }
 
     #[test]

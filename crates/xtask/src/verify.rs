@@ -3,22 +3,22 @@
 use anyhow::{Result, anyhow};
 
 use crate::run::{Cmd, Steps};
-use crate::{peers, rules, sim};
+use crate::{peers, rules, tools};
 
 /// cargo-deny's releases that read our `deny.toml`.
 const DENY_VERSION: &str = "^0.20";
 
-/// Simulated clusters: enough to see that something is badly wrong.
-const SEEDS: u32 = 20;
+/// So few simulated clusters show no more than that something is badly wrong.
+const SEEDS: &str = "--seeds 20";
 
 pub(crate) fn verify() -> Result<()> {
     let mut steps = Steps::default();
-    let result = run_steps(&mut steps).and_then(|()| sim::step(&mut steps, SEEDS));
+    let result = run_steps(&mut steps).and_then(|()| tools::SIM.step(&mut steps, SEEDS));
     steps.print_summary();
     result
 }
 
-/// The steps of verify: those that fail soonest come first.
+/// The steps of verify. Those that fail soonest come first.
 pub(crate) fn run_steps(steps: &mut Steps) -> Result<()> {
     steps.command("format", &Cmd::cargo("fmt --all --check"))?;
     steps.check("house rules", "cargo xtask rules", rules::check)?;

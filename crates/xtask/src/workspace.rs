@@ -33,7 +33,7 @@ impl Workspace {
         Ok(Self { metadata })
     }
 
-    /// Every package of ours with the packages of ours that it names, in whatever kind of dependency.
+    /// Every package of ours with the packages of ours that are among its dependencies of any kind.
     pub(crate) fn arrows(&self) -> Vec<(String, BTreeSet<String>)> {
         self.packages().map(|package| (name(package), own_dependencies(package))).collect()
     }
@@ -47,9 +47,14 @@ impl Workspace {
 
     /// Where a release build leaves `binary`.
     pub(crate) fn release_binary(&self, binary: &str) -> Result<PathBuf> {
+        self.binary("release", binary)
+    }
+
+    /// Where a build leaves `binary`; its profile has a folder of its own.
+    pub(crate) fn binary(&self, folder: &str, binary: &str) -> Result<PathBuf> {
         let target = self.metadata["target_directory"].as_str();
         let target = target.context("cargo metadata names no target directory")?;
-        Ok(PathBuf::from(target).join("release").join(binary))
+        Ok(PathBuf::from(target).join(folder).join(binary))
     }
 
     fn packages(&self) -> impl Iterator<Item = &Value> {

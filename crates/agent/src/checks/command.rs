@@ -2,7 +2,6 @@
 //!
 //! Exit 0 is passing, 1 warning, anything else critical. The group is killed when the program has ended,
 //! at the timeout, and when the run is given up, so children that it left behind do not pile up.
-#![allow(unsafe_code, reason = "killing a process group has no safe form in the standard library")]
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use dunlin_core::health::Outcome;
 use dunlin_core::model::CheckStatus;
 use dunlin_core::model::limits::CHECK_OUTPUT_OCTETS;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -26,13 +26,13 @@ const INHERITED: [&str; 9] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// Kills a process group when dropped.
-struct Group(libc::pid_t);
+struct Group(Pid);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // SAFETY: killpg takes plain numbers and touches no memory. The group was made for this child
-        // alone; when nobody is left in it, the call fails with ESRCH, which is what is wanted.
-        unsafe { libc::killpg(self.0, libc::SIGKILL) };
+        // The group was made for this child alone. When no process is left in it, the call fails, and
+        // nothing has to be done.
+        let _ = kill_process_group(self.0, Signal::KILL);
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, F
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| explain(&e, program))?;
-    let pid = child.id().and_then(|pid| libc::pid_t::try_from(pid).ok());
+    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let group = Group(pid.ok_or("the program has no process id")?);
     let mut output = Output::of(&mut child);
     let status = loop {

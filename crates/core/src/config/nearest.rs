@@ -1,9 +1,11 @@
 //! Which key may have been meant by one that does not exist.
 
+use strsim::osa_distance;
+
 use super::keys::{ANY_NAME, Shape};
 use super::path::{KeyPath, Step};
 
-/// Longer keys are cut before they are compared: no key is longer.
+/// Characters of a wrong key that are compared with known ones, all of which are shorter.
 const MAX_COMPARED: usize = 40;
 
 /// The known key that a wrong one may have meant: a near name in the same section, or the same name
@@ -16,13 +18,14 @@ pub(super) fn nearest(root: Shape<'_>, section: &KeyPath, wrong: &str) -> Option
             Step::Item(_) => here.item()?,
         };
     }
+    let start: String = wrong.chars().take(MAX_COMPARED).collect();
     let siblings = here.children().into_iter().map(|(name, _)| name);
     let closest = siblings
         .filter(|name| *name != ANY_NAME)
-        .map(|name| (edit_distance(wrong, name), name))
+        .map(|name| (osa_distance(&start, name), name))
         .min();
     if let Some((distance, name)) = closest
-        && distance <= wrong.chars().count().max(3) / 3
+        && distance <= start.chars().count().max(3) / 3
     {
         return Some(section.with_key(name).to_string());
     }
@@ -33,22 +36,26 @@ pub(super) fn nearest(root: Shape<'_>, section: &KeyPath, wrong: &str) -> Option
     })
 }
 
-/// Letters to insert, delete, replace or swap with their neighbour to turn one word into another.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let [a, b] = [a, b].map(|word| word.chars().take(MAX_COMPARED).collect::<String>());
-    strsim::osa_distance(&a, &b)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::edit_distance;
+    use super::*;
+    use crate::config::Config;
+    use crate::config::keys::schema;
+
+    #[test]
+    fn a_very_long_key_is_like_no_other() {
+        let schema = schema::<Config>();
+        let nearest = |wrong: &str| nearest(Shape::root(&schema), &KeyPath::default(), wrong);
+        assert_eq!(nearest(&"clustre".repeat(1 << 16)), None);
+        assert_eq!(nearest("clustre").as_deref(), Some("cluster"));
+    }
 
     #[test]
     fn a_swap_of_neighbours_is_one_mistake() {
         for (a, b, distance) in [("ttl", "ttl", 0), ("tll", "ttl", 1), ("lsiten", "listen", 1)] {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+            assert_eq!(osa_distance(a, b), distance, "{a} {b}");
         }
-        assert_eq!(edit_distance("", "zone"), 4);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(osa_distance("", "zone"), 4);
+        assert_eq!(osa_distance("kitten", "sitting"), 3);
     }
 }

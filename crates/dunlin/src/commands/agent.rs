@@ -11,7 +11,7 @@ use dunlin_shell::systemd;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::logging::{self, LogHandle};
 use crate::machine;
 use crate::settings::{self, Settings};

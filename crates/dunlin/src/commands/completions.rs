@@ -3,7 +3,8 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Context};
+use crate::cli::Cli;
+use crate::context::Context;
 
 pub(crate) fn completions(shell: Shell, context: &Context) {
     let mut script = Vec::new();

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use dunlin_core::config::Config;
 use serde_json::json;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::DONE;
 use crate::settings::{self, Settings};
 

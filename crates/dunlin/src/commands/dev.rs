@@ -24,7 +24,7 @@ use self::fleet::Fleet;
 use self::lines::{Line, Lines};
 use self::seat::Seat;
 use super::agent::{self, Signal, Signals};
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, Failure};
 use crate::logging;
 use crate::settings::{self, Settings};

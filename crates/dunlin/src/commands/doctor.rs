@@ -14,7 +14,7 @@ use dunlin_api::client::Timeouts;
 use dunlin_core::config::Config;
 use serde::Serialize;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, NOT_FOUND};
 use crate::output::Table;
 use crate::settings::{self, Settings};

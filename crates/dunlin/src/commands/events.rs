@@ -8,7 +8,7 @@ use dunlin_api::Event;
 use dunlin_api::client::{EventStream, StreamEvent};
 use tokio::time::timeout;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::DONE;
 use crate::render;
 

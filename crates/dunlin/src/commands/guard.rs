@@ -6,7 +6,7 @@ use dunlin_api::GuardList;
 use dunlin_core::model::ServiceName;
 use serde_json::Value;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::DONE;
 use crate::render;
 

@@ -9,7 +9,7 @@ use dunlin_core::catalog::{self, Endpoint, Scope, ServiceView};
 use dunlin_core::model::{ServiceName, ZoneName};
 
 use crate::access::Agent;
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, Failure, is_unreachable};
 use crate::last_known_good;
 use crate::render;
@@ -68,7 +68,7 @@ pub(super) async fn find(
     context: &Context,
 ) -> Result<Service> {
     match ask(agent, name, scope).await {
-        Err(error) if is_unreachable(&error) && context.named_agent().is_none() => {
+        Err(error) if is_unreachable(&error) && context.named_agent.is_none() => {
             from_disk(name, scope, context).map_err(|on_disk| {
                 context.out.note(format_args!("{on_disk:#}"));
                 error

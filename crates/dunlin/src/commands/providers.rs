@@ -3,7 +3,7 @@
 use anyhow::Result;
 use dunlin_api::ProviderList;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, NOT_FOUND};
 use crate::render;
 

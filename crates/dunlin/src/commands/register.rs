@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::access::Agent;
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, Failure};
 use crate::registration::{DescribeArgs, parse_port, read_file};
 

@@ -15,7 +15,7 @@ use clap::Args;
 use dunlin_api::client::Timeouts;
 use dunlin_core::model::{InstanceId, ServiceName};
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::registration::{DescribeArgs, parse_port};
 use announcer::Announcer;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use dunlin_api::ServiceList;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::DONE;
 use crate::render;
 

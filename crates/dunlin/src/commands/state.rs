@@ -8,7 +8,7 @@ use dunlin_core::model::InstanceId;
 use serde_json::{Value, json};
 
 use crate::access::Agent;
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::DONE;
 
 /// Give an instance, or the whole node, no new work.

@@ -13,7 +13,7 @@ use dunlin_agent::net::tls::{Certificate, PeerIdentity, Reason};
 use dunlin_core::model::{NodeName, Timestamp, ZoneName};
 use serde_json::json;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, Failure, NOT_FOUND};
 use crate::output::Table;
 

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use dunlin_agent::access::{NewToken, Scope, Tokens};
 use serde_json::json;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::failure::{DONE, Failure};
 
 /// Make tokens for the API.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::access::Agent;
-use crate::cli::Context;
+use crate::context::Context;
 use crate::render;
 
 /// How long to wait before asking again after the stream ended.

@@ -1,21 +1,15 @@
 //! Rules about single lines: words that must not be there, and pauses in tests.
+//!
+//! Names that code must not use are clippy's business (`disallowed-methods` and `disallowed-types` in `clippy.toml`). The
+//! rules here are about files of any kind, and about a call that is forbidden in tests alone, which clippy cannot tell.
 
 use super::{File, Violation};
 
-/// Work that is left undone belongs into the tracker, not into the tree.
+/// Words for work that is left undone, which belongs into the tracker and not into the tree.
 const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX"];
 
 /// Folders of one person's machine.
 const PERSONAL: &[&str] = &["/home/", "/root/", "/Users/"];
-
-/// Channels without a limit, tokio's and the standard library's.
-const UNBOUNDED: &[&str] = &[
-    "unbounded_channel",
-    "UnboundedSender",
-    "UnboundedReceiver",
-    "unbounded()",
-    "mpsc::channel()",
-];
 
 /// This crate's rules have to name what they forbid.
 const RULES: &str = "crates/xtask/src/rules";
@@ -30,14 +24,12 @@ pub(super) fn check(file: &File) -> Vec<Violation> {
     let mut previous = "";
     for (index, line) in file.text.lines().enumerate() {
         in_tests |= line.trim_start().starts_with("mod tests {");
-        let found =
-            [forbidden_word(line), impure_core(&file.path, line), unbounded(&file.path, line)];
         let pause = is_rust(&file.path) && in_tests && is_unexplained_pause(previous, line);
         let pause = pause.then(|| {
             "a pause in a test; wait for the thing itself, or give the reason in `// pause: …`"
                 .to_owned()
         });
-        let found = found.into_iter().chain([pause]).flatten();
+        let found = [forbidden_word(line), pause].into_iter().flatten();
         violations.extend(found.map(|what| Violation::at(file, index + 1, what)));
         previous = line;
     }
@@ -50,21 +42,6 @@ fn forbidden_word(line: &str) -> Option<String> {
     }
     let path = PERSONAL.iter().find(|path| holds_absolute(line, path))?;
     Some(format!("a path below {path} exists on one machine only"))
-}
-
-fn impure_core(path: &str, line: &str) -> Option<String> {
-    let is_core = path.starts_with("crates/core/") && (is_rust(path) || path.ends_with(".toml"));
-    let names = is_core && holds_word(code(line), "tokio");
-    names.then(|| "core does not know tokio".to_owned())
-}
-
-fn unbounded(path: &str, line: &str) -> Option<String> {
-    let code = code(line);
-    // With a turbofish, tokio's bounded channel differs from the standard one by its argument alone.
-    let is_unbounded = UNBOUNDED.iter().any(|name| code.contains(name))
-        || (code.contains("mpsc::channel::<") && code.contains(">()"));
-    let found = is_rust(path) && is_unbounded;
-    found.then(|| "a channel without a limit; say how many fit and what happens then".to_owned())
 }
 
 fn is_unexplained_pause(previous: &str, line: &str) -> bool {
@@ -123,37 +100,6 @@ mod tests {
         assert_eq!(lines("a.toml", "dir = \"/home/me\""), ["a.toml:1"]);
         assert_eq!(lines("a.md", "cd /root/x"), ["a.md:1"]);
         assert_eq!(lines("a.md", "https://example.org/home/ and ${BASE}/root/x"), [""; 0]);
-    }
-
-    #[test]
-    fn core_names_tokio_in_comments_only() {
-        assert_eq!(
-            lines("crates/core/src/a.rs", "//! No tokio.\nuse tokio::time;"),
-            ["crates/core/src/a.rs:2"]
-        );
-        assert_eq!(lines("crates/core/Cargo.toml", "tokio = \"1\""), ["crates/core/Cargo.toml:1"]);
-        assert_eq!(lines("crates/agent/src/a.rs", "use tokio::time;"), [""; 0]);
-    }
-
-    #[test]
-    fn channels_have_a_limit() {
-        for line in [
-            "mpsc::unbounded_channel()",
-            "let (a, b) = mpsc::channel();",
-            "mpsc::channel::<u8>()",
-            "futures::channel::mpsc::unbounded()",
-            "struct A(UnboundedSender<u8>);",
-        ] {
-            assert_eq!(lines("crates/agent/src/a.rs", line), ["crates/agent/src/a.rs:1"], "{line}");
-        }
-        for line in [
-            "mpsc::channel(16)",
-            "mpsc::channel::<u8>(16)",
-            "sync_channel(1)",
-            "// not unbounded_channel",
-        ] {
-            assert_eq!(lines("crates/agent/src/a.rs", line), [""; 0], "{line}");
-        }
     }
 
     #[test]

@@ -170,7 +170,7 @@ fn port(
 
 pub(super) fn limits(findings: &mut Vec<Finding>) {
     findings.push(clock(SystemTime::now()));
-    findings.extend(machine::open_files_limit().ok().map(open_files));
+    findings.push(open_files(machine::open_files_limit()));
     let watches = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
     let watches = watches.ok().and_then(|text| text.trim().parse().ok());
     findings.extend(watches.map(inotify));

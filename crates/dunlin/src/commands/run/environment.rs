@@ -8,8 +8,8 @@ use dunlin_core::model::ServiceName;
 use tokio::time::{Instant, sleep};
 
 use crate::access::Agent;
-use crate::cli::Context;
 use crate::commands::lookup;
+use crate::context::Context;
 use crate::failure::{Failure, NOT_FOUND, exit_code, is_unreachable};
 use crate::render;
 

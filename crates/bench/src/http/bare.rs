@@ -1,0 +1,34 @@
+//! A server that has its answer ready and looks at no question, with a thread for each connection. Its time is what the
+//! kernel and the machine take of any server's.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::{fs, thread};
+
+use anyhow::{Context, Result};
+
+/// Octets of one read, into which any question of a bench fits.
+const MAX_QUESTION: usize = 4096;
+
+/// Serves until it is killed, with a thread for each connection.
+pub(crate) fn serve(listen: SocketAddr, answer: &Path) -> Result<()> {
+    let answer = fs::read(answer).with_context(|| format!("cannot read {}", answer.display()))?;
+    let listener = TcpListener::bind(listen).with_context(|| format!("cannot use {listen}"))?;
+    thread::scope(|scope| {
+        for stream in listener.incoming() {
+            let (stream, answer) = (stream?, &answer);
+            scope.spawn(move || answer_all(stream, answer));
+        }
+        Ok(())
+    })
+}
+
+/// Answers until the connection ends.
+fn answer_all(mut stream: TcpStream, answer: &[u8]) {
+    let mut question = [0; MAX_QUESTION];
+    while let Ok(octets) = stream.read(&mut question)
+        && octets > 0
+        && stream.write_all(answer).is_ok()
+    {}
+}
