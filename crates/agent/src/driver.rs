@@ -190,6 +190,7 @@ impl Driver {
             Some(guard) = self.reloads.recv() => self.host.set_guard(guard),
             1.. = self.commands.recv_many(&mut commands, room), if room > 0 => {
                 commands.into_iter().for_each(|command| self.take_command(command));
+                self.host.flush(moment());
             }
             () = at(deadline) => self.host.handle_deadline(moment()),
             () = tokio::time::sleep(BEAT_INTERVAL) => {}

@@ -7,9 +7,9 @@
 //! pings; the two tell each other [`PeerEvent`]s and a few outputs.
 //!
 //! To drive a host: call one of the `handle_*` functions, then do what [`Host::poll_output`] says until it says
-//! nothing more. [`Host::next_deadline`] says when to call [`Host::handle_deadline`]. Two inputs gather:
-//! [`Host::handle_frame`] and [`Host::handle_peer`] merge at once and show together what they merged, with the next
-//! [`Host::flush`] or other input.
+//! nothing more. [`Host::next_deadline`] says when to call [`Host::handle_deadline`]. Three inputs gather until the next
+//! [`Host::flush`] or other input: frames and peers' news are merged at once and shown together, and requests become one
+//! batch.
 //!
 //! What always holds:
 //! - What clients state is stored, then shown, then acknowledged. What checks observe is shown, then stored.
@@ -170,8 +170,9 @@ impl Host {
         self.go_on(moment);
     }
 
-    /// Takes a client's request. The answer comes as [`Output::Answer`]; until then the request waits here, so the
-    /// caller bounds how many there are.
+    /// Takes a client's request. It is carried out with the next [`Host::flush`], together with others that came before
+    /// it. The answer comes as [`Output::Answer`]; until then the request waits here, so the caller bounds how many
+    /// there are.
     pub fn handle_request(
         &mut self,
         moment: Moment,
@@ -179,7 +180,6 @@ impl Host {
         request: Request,
         permit: Permitted,
     ) {
-        self.flush(moment);
         if self.stop != Stop::No {
             return self.answer(ticket, Err(RequestError::Stopping));
         }
@@ -202,7 +202,6 @@ impl Host {
                 self.participants.statements.ask(ticket, request, permit);
             }
         }
-        self.go_on(moment);
     }
 
     fn carry_out_at_once(&mut self, moment: Moment, ticket: Ticket, request: Request) {
@@ -323,7 +322,7 @@ impl Host {
         self.peers.as_ref().is_some_and(|peers| peers.link(node) == Some(link))
     }
 
-    /// Shows what frames and peers told since the last time, and stores it when it is due.
+    /// Shows what frames and peers told since the last time, and begins a batch if one is due or awaited.
     pub fn flush(&mut self, moment: Moment) {
         self.show_news(moment);
         self.go_on(moment);

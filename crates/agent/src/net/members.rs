@@ -2,7 +2,7 @@
 //!
 //! It has a thread and a runtime of its own, since a host that does not answer a ping in time counts as dead.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,6 +68,8 @@ struct Pump {
     context: Arc<Context>,
     socket: UdpSocket,
     members: Members,
+    /// The links' urgent lanes, as they were last looked at.
+    lanes: Arc<BTreeMap<NodeId, mpsc::Sender<Outgoing>>>,
     keyring: Keyring,
     sealer: Sealer,
     stamper: Stamper,
@@ -96,6 +98,7 @@ impl Pump {
             context,
             socket,
             members: Members::new(now, own, settings, peers),
+            lanes: Arc::default(),
             sealer: Sealer::new(&keyring, now),
             keyring,
             stamper: Stamper::new(own.id, u64::try_from(nanos).unwrap_or_default()),
@@ -150,8 +153,11 @@ impl Pump {
     /// Takes in what the driver publishes.
     fn listen(&mut self) {
         self.members.set_summary(self.context.summary.load(Ordering::Relaxed));
-        let linked: BTreeSet<NodeId> = self.context.lanes.load().keys().copied().collect();
-        self.members.set_linked(linked);
+        let lanes = self.context.lanes.load_full();
+        if !Arc::ptr_eq(&lanes, &self.lanes) {
+            self.members.set_linked(lanes.keys().copied().collect());
+            self.lanes = lanes;
+        }
     }
 
     fn receive_burst(&mut self, buffer: &mut [u8]) {
@@ -269,8 +275,7 @@ impl Pump {
     }
 
     fn send_by_link(&self, to: NodeId, packet: Vec<u8>) {
-        let lanes = self.context.lanes.load();
-        let Some(lane) = lanes.get(&to) else { return };
+        let Some(lane) = self.lanes.get(&to) else { return };
         let octets = Frame::Packet(packet).encode();
         if lane.try_send(Outgoing { lane: Lane::Urgent, octets }).is_ok() {
             self.context.stats.tunnelled.fetch_add(1, Ordering::Relaxed);

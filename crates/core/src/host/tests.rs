@@ -96,6 +96,7 @@ impl Rig {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.host.handle_request(self.moment, ticket, request, None);
+        self.host.flush(self.moment);
         ticket
     }
 
@@ -186,6 +187,19 @@ fn requests_that_come_while_a_batch_is_on_its_way_become_the_next_one_together()
     let Some(Output::Store(batch)) = outputs.last() else { panic!("{:?}", told(&outputs)) };
     assert_eq!(batch.deltas.len(), 1, "one commit");
     assert_eq!(batch.deltas[0].rows.len(), 2);
+}
+
+#[test]
+fn requests_that_come_together_become_one_batch() {
+    let mut rig = Rig::new();
+    for (number, name) in (1..).zip(["a", "b", "c"]) {
+        rig.host.handle_request(rig.moment, Ticket(number), register(name), None);
+    }
+    assert_eq!(told(&rig.outputs()), [""; 0]);
+    rig.host.flush(rig.moment);
+    let outputs = rig.outputs();
+    let [Output::Store(batch)] = &outputs[..] else { panic!("{:?}", told(&outputs)) };
+    assert_eq!(batch.deltas[0].rows.len(), 3);
 }
 
 #[test]

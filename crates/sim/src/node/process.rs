@@ -104,6 +104,7 @@ impl Process {
         }
         self.asked += 1;
         self.host.handle_request(moment, ticket, request, None);
+        self.host.flush(moment);
         self.drain(moment, out);
         true
     }
