@@ -15,7 +15,7 @@ pub use dunlin_shell::Problems;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::EventLog;
-use crate::watchdog::Vitals;
+use crate::vitals::Vitals;
 use crate::watchers::Watchers;
 
 /// Who this agent is and where it listens; fixed while it runs.

@@ -13,6 +13,7 @@ mod ghosts;
 mod guard_settings;
 mod guarded;
 mod hints;
+mod node;
 mod nodes;
 mod refresh;
 mod service;
@@ -30,13 +31,13 @@ use std::time::Instant;
 use ghosts::Ghosts;
 pub use guard_settings::{GuardOverride, GuardSettings};
 use guarded::ServiceGuard;
-pub use nodes::NodeStatus;
+pub use node::{NodeStatus, NodeView};
 use nodes::{Names, NodeRecord};
 use refresh::Dirty;
 pub use service::{Endpoint, GuardMark, Scope, ServiceView, Standing};
 pub use subscriptions::{Interest, SubscriptionId, Subscriptions};
 pub use topology::Topology;
-pub use view::{CatalogId, CatalogView, Named, NodeView};
+pub use view::{CatalogId, CatalogView, Named};
 
 use crate::model::{
     Health, Instance, InstanceId, NodeId, NodeName, NodeRow, ServiceName, Timestamp, ZoneName,

@@ -8,44 +8,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::view::NodeView;
+use super::node::{NodeStatus, NodeView};
 use super::{Catalog, Output};
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeName, NodePhase, NodeRow};
-
-/// Whether a node can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NodeStatus {
-    /// The node answers, or membership knows nothing of it yet.
-    Alive,
-    /// The node does not answer, and others are being asked. It counts as alive.
-    Suspect,
-    /// The node does not answer anybody.
-    Down,
-    /// The node's own row says that it has left, whatever membership says.
-    Left,
-}
-
-impl NodeStatus {
-    /// Every status there is.
-    pub const ALL: [Self; 4] = [Self::Alive, Self::Suspect, Self::Down, Self::Left];
-
-    /// Whether instances on a node with this status can be reached.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        matches!(self, Self::Alive | Self::Suspect)
-    }
-
-    /// The status as users read it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Suspect => "suspect",
-            Self::Down => "down",
-            Self::Left => "left",
-        }
-    }
-}
 
 /// What is known of one node.
 #[derive(Debug, Default)]

@@ -40,6 +40,9 @@ pub use unknown::NewerRow;
 use super::version::Version;
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeRow};
 
+/// Octets of a malformed key that an error shows at most.
+const MAX_SHOWN_OCTETS: usize = 64;
+
 kinds! {
     /// The node itself.
     node: Node => NodeRow;
@@ -63,6 +66,24 @@ impl Row {
             Some((known, rest)) => Self::Newer(Arc::new(NewerRow { known, rest: rest.into() })),
             None => Self::Other(Arc::new(octets.into())),
         })
+    }
+}
+
+impl RowDecoder {
+    /// Reads a row: the octets of its key, and those of its state.
+    ///
+    /// # Errors
+    /// When they are malformed or do not belong together. What newer versions may add is no error.
+    pub fn decode(&mut self, key: &[u8], state: &[u8]) -> Result<(RowKey, RowState), RowError> {
+        let key = RowKey::decode(key).map_err(|problem| {
+            let octets = key.iter().copied().take(MAX_SHOWN_OCTETS).collect();
+            RowError::Key { octets, problem }
+        })?;
+        match RowState::decode(state, &key, self) {
+            Ok(state) if key.fits(&state) => Ok((key, state)),
+            Ok(_) => Err(RowError::State { key, problem: Problem::Kind }),
+            Err(problem) => Err(RowError::State { key, problem }),
+        }
     }
 }
 

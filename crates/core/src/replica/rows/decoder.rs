@@ -1,14 +1,11 @@
-//! From octets to rows.
+//! What reading rows needs and may end with: what they share with earlier ones, and the errors.
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{RowKey, RowState};
+use super::RowKey;
 use crate::model::Instance;
-
-/// Octets of a malformed key that an error shows at most.
-const MAX_SHOWN_OCTETS: usize = 64;
 
 /// Why octets are not a row. Whoever sent or stored them is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -55,22 +52,4 @@ pub enum Problem {
 #[derive(Debug, Default)]
 pub struct RowDecoder {
     pub(super) last_instance: Option<Arc<Instance>>,
-}
-
-impl RowDecoder {
-    /// Reads a row: the octets of its key, and those of its state.
-    ///
-    /// # Errors
-    /// When they are malformed or do not belong together. What newer versions may add is no error.
-    pub fn decode(&mut self, key: &[u8], state: &[u8]) -> Result<(RowKey, RowState), RowError> {
-        let key = RowKey::decode(key).map_err(|problem| {
-            let octets = key.iter().copied().take(MAX_SHOWN_OCTETS).collect();
-            RowError::Key { octets, problem }
-        })?;
-        match RowState::decode(state, &key, self) {
-            Ok(state) if key.fits(&state) => Ok((key, state)),
-            Ok(_) => Err(RowError::State { key, problem: Problem::Kind }),
-            Err(problem) => Err(RowError::State { key, problem }),
-        }
-    }
 }
