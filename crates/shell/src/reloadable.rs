@@ -23,11 +23,11 @@ const WARN_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// One file as it was read.
 #[derive(Debug, Clone)]
 pub struct FileContents {
-    /// Its path.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its octets, which are overwritten when they are dropped: some of these files are keys.
+    /// The octets of the file, which are overwritten when they are dropped: some of these files are keys.
     pub octets: Zeroizing<Vec<u8>>,
-    /// Its permissions, e.g. `0o600`.
+    /// The permissions of the file, e.g. `0o600`.
     pub mode: u32,
 }
 
@@ -162,10 +162,10 @@ pub fn open_to_all(path: &Path, mode: u32, mask: u32) -> Option<String> {
 
 /// A value that [`keep_current`] can keep up to date.
 pub trait Reload: Send + Sync + 'static {
-    /// What people call it.
+    /// The name of the value in the log.
     const WHAT: &str;
 
-    /// The files.
+    /// The files that the value is made of.
     fn files(&self) -> Vec<PathBuf>;
 
     /// As [`Reloadable::reload`].
@@ -287,6 +287,10 @@ mod tests {
         std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0o604)).unwrap();
         assert_eq!(sum.reload(), Ok(false));
         assert!(!Arc::ptr_eq(&before, &sum.current()), "the source has seen the new mode");
+        std::fs::write(&paths[0], "1").unwrap();
+        let small = Reloadable::load(Sum(paths.clone())).unwrap();
+        std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(small.reload(), Ok(false), "the value in use is not replaced by another one");
         assert_eq!(open_to_all(Path::new("a"), 0o640, 0o007), None);
         let warning = open_to_all(Path::new("a"), 0o604, 0o007);
         assert_eq!(warning.unwrap(), "every user of this host can read a (mode 604)");

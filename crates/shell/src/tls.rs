@@ -1,4 +1,4 @@
-//! TLS for a server whose clients are anybody's programs: a certificate with its key, and what is asked of clients,
+//! TLS for a server whose clients may be any programs: a certificate with its key, and what is asked of clients,
 //! read from files and replaced as a whole when these change.
 //!
 //! TLS 1.2 is accepted too, and a client shows a certificate only if the settings ask for one. Streams between agents

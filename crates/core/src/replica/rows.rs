@@ -30,7 +30,7 @@ mod unknown;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-pub use decoder::{Problem, RowDecoder, RowError};
+pub use decoder::{RowDecoder, RowError, RowProblem};
 pub(super) use key::KeyPart;
 use key::{put_number, put_with_length};
 use kind::Kind;
@@ -59,8 +59,8 @@ impl Row {
         if let Self::Newer(newer) = self { &newer.known } else { self }
     }
 
-    fn decode(octets: &[u8], key: &RowKey, decoder: &mut RowDecoder) -> Result<Self, Problem> {
-        let (kind, fields) = octets.split_first().ok_or(Problem::Empty)?;
+    fn decode(octets: &[u8], key: &RowKey, decoder: &mut RowDecoder) -> Result<Self, RowProblem> {
+        let (kind, fields) = octets.split_first().ok_or(RowProblem::Empty)?;
         Ok(match Self::decode_known(*kind, fields, key, decoder)? {
             Some((known, [])) => known,
             Some((known, rest)) => Self::Newer(Arc::new(NewerRow { known, rest: rest.into() })),
@@ -81,7 +81,7 @@ impl RowDecoder {
         })?;
         match RowState::decode(state, &key, self) {
             Ok(state) if key.fits(&state) => Ok((key, state)),
-            Ok(_) => Err(RowError::State { key, problem: Problem::Kind }),
+            Ok(_) => Err(RowError::State { key, problem: RowProblem::Kind }),
             Err(problem) => Err(RowError::State { key, problem }),
         }
     }

@@ -16,7 +16,7 @@ pub enum RowError {
         /// The octets of the key, or the first of them.
         octets: Vec<u8>,
         /// What is wrong with them.
-        problem: Problem,
+        problem: RowProblem,
     },
     /// The row is of a known kind and malformed, or does not belong to its key.
     #[error("malformed row {key:?}: {problem}")]
@@ -24,13 +24,13 @@ pub enum RowError {
         /// The key of the row.
         key: RowKey,
         /// What is wrong with it.
-        problem: Problem,
+        problem: RowProblem,
     },
 }
 
 /// What is wrong with the octets of a key or a row.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Problem {
+pub enum RowProblem {
     /// There is nothing where a kind should stand.
     #[error("it is empty")]
     Empty,
