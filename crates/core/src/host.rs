@@ -25,6 +25,7 @@ mod lifetimes;
 mod members;
 mod observed;
 mod output;
+mod participant;
 mod peers;
 mod purge;
 mod registry;
@@ -43,8 +44,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use batch::{Drafted, Participants, Refusal, Settling};
+use batch::Participants;
 use checks::Checks;
+use participant::{Drafted, Refusal, Settling};
 use peers::{Peers, Verdict};
 use timer::Timer;
 

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dunlin_core::catalog::GuardSettings;
 use dunlin_core::health::{CheckKey, Outcome};
 use dunlin_core::host::Request;
 use dunlin_core::model::{
@@ -13,9 +12,7 @@ use dunlin_core::model::{
 };
 use dunlin_core::random::Random;
 
-use crate::invariants::Violation;
-use crate::node::{Condition, SimNode, address_of};
-use crate::world::{Event, World};
+use crate::node::{SimNode, address_of};
 
 /// The two instances that are only ever changed together.
 pub(crate) const PAIR: [&str; 2] = ["pair-a", "pair-b"];
@@ -28,12 +25,6 @@ const IN_FILE: usize = 3;
 /// An instance that its provider does not state again, so that it goes by itself.
 pub(crate) const LEASED: &str = "lease";
 const LEASE: Duration = Duration::from_secs(3);
-
-/// When the guard steps in: sooner than usual, and it holds for a shorter time, so that runs see all of it.
-pub(crate) fn guard() -> GuardSettings {
-    let (window, hold) = (Duration::from_secs(4), Duration::from_secs(8));
-    GuardSettings { window, hold, ..GuardSettings::default() }
-}
 
 /// Gives each statement its own number.
 #[derive(Debug, Default)]
@@ -80,7 +71,12 @@ impl Client {
     }
 
     /// A request, at random; `None` for what happens outside the agent.
-    fn request(&mut self, node: &SimNode, is_idle: bool, stamps: &mut Stamps) -> Option<Request> {
+    pub(crate) fn request(
+        &mut self,
+        node: &SimNode,
+        is_idle: bool,
+        stamps: &mut Stamps,
+    ) -> Option<Request> {
         let which = instance_id(&format!("api-{}", self.random.below(INSTANCES)));
         let index = node.identity.index;
         Some(match self.random.below(100) {
@@ -139,24 +135,6 @@ impl Client {
     }
 }
 
-impl World {
-    /// One request to some node, and the next one later.
-    pub(crate) fn load(&mut self) -> Result<(), Violation> {
-        let Some(period) = self.client.period else { return Ok(()) };
-        let pause = period.mul_f64(2.0 * self.client.random.fraction());
-        self.schedule(self.now + pause, Event::Load);
-        let node = self.client.random.below(self.nodes.len());
-        if self.nodes[node].condition != Condition::Running {
-            return Ok(());
-        }
-        let is_idle = self.oracle.unanswered(node) == 0;
-        match self.client.request(&self.nodes[node], is_idle, &mut self.stamps) {
-            Some(request) => self.submit(node, request),
-            None => Ok(()),
-        }
-    }
-}
-
 pub(crate) fn instance_id(text: &str) -> InstanceId {
     InstanceId::parse(text).expect("short plain text is an id")
 }
@@ -184,7 +162,7 @@ fn check_of(id: &InstanceId) -> Vec<CheckSpec> {
     let check = |id: &str, kind| {
         let id = CheckId::parse(id).expect("short plain text is an id");
         let spec = CheckSpec::with_defaults(id, kind);
-        CheckSpec { interval: Duration::from_secs(1), ..spec }
+        CheckSpec { interval: Duration::from_secs(3), ..spec }
     };
     match id.as_str() {
         PUSHED => vec![check("ttl", CheckKind::Ttl { ttl: Duration::from_secs(3600) })],

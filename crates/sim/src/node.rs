@@ -1,9 +1,7 @@
 //! One node: the engine that the agent runs, on virtual clocks, disk and network.
 //!
-//! [`process`] feeds it and turns what it wants done into [`Action`]s, as the agent's driver does; [`handshake`] is
-//! what transports do before a link is open.
+//! [`process`] feeds it and turns what it wants done into [`Action`]s, as the agent's driver does.
 
-mod handshake;
 mod process;
 
 use std::collections::BTreeMap;
@@ -11,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dunlin_core::catalog::EndpointKey;
+use dunlin_core::catalog::{EndpointKey, GuardSettings};
 use dunlin_core::gossip::{ExchangeSettings, Lane, MembershipSettings, Peer};
 use dunlin_core::health::{CheckKey, RunId};
 use dunlin_core::host::{
@@ -33,6 +31,8 @@ const MAX_STORED_ROWS: usize = 20;
 /// tombstones are gone.
 const KEEP_TOMBSTONES: Duration = Duration::from_secs(5);
 const PURGE_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two rounds of pings: longer than an agent's, since no event of a round is lost here.
+const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a node wants done, or what happened in it.
 #[derive(Debug)]
@@ -199,6 +199,7 @@ impl SimNode {
             Peer { id: self.identity.id, generation, address: address_of(self.identity.index) };
         let settings = MembersSettings {
             membership: self.identity.membership.clone(),
+            round_interval: ROUND_INTERVAL,
             tells_all: !self.identity.is_bare,
             seed: seed ^ 3,
             ..MembersSettings::default()
@@ -248,7 +249,7 @@ fn host_settings(identity: &Identity, seed: u64, stamp: u64) -> HostSettings {
         phase: NodePhase::Active,
     };
     HostSettings {
-        guard: crate::client::guard(),
+        guard: guard(),
         reap_after: identity.reap_after,
         keep_tombstones: KEEP_TOMBSTONES,
         purge_interval: PURGE_INTERVAL,
@@ -259,6 +260,12 @@ fn host_settings(identity: &Identity, seed: u64, stamp: u64) -> HostSettings {
         tells_rows: true,
         ..HostSettings::new(row)
     }
+}
+
+/// When the guard steps in: sooner than usual, and it holds for a shorter time, so that runs see all of it.
+fn guard() -> GuardSettings {
+    let (window, hold) = (Duration::from_secs(4), Duration::from_secs(8));
+    GuardSettings { window, hold, ..GuardSettings::default() }
 }
 
 /// All present rows, as a reader shows them after a start.
@@ -288,7 +295,7 @@ pub(crate) fn index_of(address: SocketAddr) -> usize {
     }
 }
 
-/// The later of a deadline and one that may be.
+/// The earlier of a deadline and one that may be.
 fn sooner(at: Instant, other: Option<Instant>) -> Instant {
     other.map_or(at, |other| at.min(other))
 }

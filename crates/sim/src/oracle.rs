@@ -1,17 +1,18 @@
 //! What clients know: what was acknowledged to them, and what may or may not have happened.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use dunlin_core::host::{Registry, Request, Ticket};
 use dunlin_core::model::{CheckId, InstanceId, ProviderId, Registration};
 use dunlin_core::replica::{RowKey, RowState};
 
 use crate::client::LEASED;
-use crate::invariants::{Violation, acknowledged};
 
 /// Rows by the stamp that each statement bears.
 pub(crate) type Stamped = BTreeMap<RowKey, u64>;
+
+/// What requests without an answer may have made of rows.
+pub(crate) type Doubts = BTreeMap<RowKey, Vec<Option<u64>>>;
 
 /// What a request does to the rows of its node.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ struct Truth {
     /// In the order in which they were sent, which is that in which they take effect.
     pending: VecDeque<(Ticket, Vec<Effect>)>,
     /// What requests without an answer may have done before the node crashed.
-    doubts: BTreeMap<RowKey, Vec<Option<u64>>>,
+    doubts: Doubts,
     /// The disk was replaced: whatever the node says next is its truth.
     is_forgotten: bool,
 }
@@ -144,27 +145,24 @@ impl Oracle {
         self.truths[node].is_forgotten = true;
     }
 
-    /// A process starts with these rows of its own: they must be what was acknowledged, or in doubt.
+    /// A process starts with these rows of its own. Returns what clients knew of them before, unless the disk was
+    /// replaced.
     pub(crate) fn started(
         &mut self,
-        now: Duration,
         node: usize,
         own: &Stamped,
         registry: &Registry,
-    ) -> Result<(), Violation> {
+    ) -> Option<(Stamped, Doubts)> {
         let truth = &mut self.truths[node];
-        if !truth.is_forgotten {
-            acknowledged::check_restart(now, node, &truth.acknowledged, &truth.doubts, own)?;
-        }
-        truth.is_forgotten = false;
-        truth.acknowledged = own.clone();
-        truth.doubts.clear();
+        let acknowledged = std::mem::replace(&mut truth.acknowledged, own.clone());
+        let doubts = std::mem::take(&mut truth.doubts);
         let ids = |provider: &ProviderId| {
             registry.stated(provider).map(|stated| stated.instance.id.clone()).collect()
         };
         let sets = registry.providers().map(|(provider, _)| (provider.clone(), ids(provider)));
         truth.sets = sets.collect();
-        Ok(())
+        let was_forgotten = std::mem::take(&mut truth.is_forgotten);
+        (!was_forgotten).then_some((acknowledged, doubts))
     }
 
     /// What clients know of a node's rows.

@@ -13,8 +13,9 @@ use crate::world::{Event, World, WorldSettings};
 const LOAD_FROM: Duration = Duration::from_secs(3);
 /// How long after healing the live nodes may still differ.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(15);
-/// How long the healed cluster is watched.
-const WATCH: Duration = Duration::from_secs(40);
+/// How long the healed cluster is watched; where nodes are forgotten, until that is done.
+const WATCH: Duration = Duration::from_secs(25);
+const WATCH_FORGETTING: Duration = Duration::from_secs(40);
 
 /// How often it is looked whether the last news has arrived, and how long after each other.
 const NEWS_LOOKS: u32 = 10;
@@ -85,7 +86,9 @@ pub fn run_seed(settings: RunSettings) -> Outcome {
     world.schedule(LOAD_FROM, Event::Load);
     world.schedule(Duration::from_millis(500), Event::Look);
     let mut converged_after = Duration::ZERO;
-    let result = run(&mut world, heal, &mut converged_after);
+    let is_forgetting = reap_after < heal + WATCH;
+    let watch = if is_forgetting { WATCH_FORGETTING } else { WATCH };
+    let result = run(&mut world, (heal, watch), &mut converged_after);
     Outcome {
         settings,
         nodes: count,
@@ -103,7 +106,11 @@ fn size(random: &mut Random) -> usize {
     3 + random.below(most - 2)
 }
 
-fn run(world: &mut World, heal: Duration, converged_after: &mut Duration) -> Result<(), Violation> {
+fn run(
+    world: &mut World,
+    (heal, watch): (Duration, Duration),
+    converged_after: &mut Duration,
+) -> Result<(), Violation> {
     world.run_until(heal)?;
     while !has_converged(&world.nodes) && world.now < heal + CONVERGE_WITHIN {
         world.run_until(world.now + Duration::from_millis(100))?;
@@ -113,7 +120,7 @@ fn run(world: &mut World, heal: Duration, converged_after: &mut Duration) -> Res
     eventually(world, |world| {
         world.invariants.finish_data(world.now, &world.nodes, &world.oracle)
     })?;
-    world.run_until(heal + WATCH)?;
+    world.run_until(heal + watch)?;
     eventually(world, |world| {
         world.invariants.finish_data(world.now, &world.nodes, &world.oracle)?;
         world.invariants.finish(world.now, &world.nodes, &world.client)

@@ -1,6 +1,5 @@
 //! Many seeds, on a few threads: runs do not know of each other.
 
-use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -74,10 +73,4 @@ impl Sweep {
         let last = self.converged_after.len().saturating_sub(1);
         self.converged_after.get(at.min(last)).copied().unwrap_or_default()
     }
-}
-
-/// One line of what happens, for whoever looks into a failing seed.
-pub(crate) fn print_trace(now: Duration, node: usize, what: &str) {
-    // A closed pipe ends the reading, not the run.
-    let _ = writeln!(std::io::stderr(), "{:>10.6} n{node}: {what}", now.as_secs_f64());
 }

@@ -1,10 +1,13 @@
 //! The world: whatever happens, in order of time, to nodes on one network.
 
 mod delivery;
+mod load;
 mod processes;
+mod script;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -353,7 +356,7 @@ impl World {
 
     pub(crate) fn trace(&self, node: usize, what: impl FnOnce() -> String) {
         if self.is_traced {
-            crate::sweep::print_trace(self.now, node, &what());
+            print_trace(self.now, node, &what());
         }
     }
 }
@@ -380,4 +383,10 @@ fn node(index: usize, base: Instant, settings: &WorldSettings, random: &mut Rand
         is_traced: settings.is_traced,
     };
     SimNode::new(identity, Clock::new(base, deviation, offset.into()))
+}
+
+/// One line of what happens, for a look into a failing seed.
+fn print_trace(now: Duration, node: usize, what: &str) {
+    // A closed pipe ends the reading, not the run.
+    let _ = writeln!(std::io::stderr(), "{:>10.6} n{node}: {what}", now.as_secs_f64());
 }

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::output::Moment;
-use super::registry::Effect;
-use super::statements::InstanceChange;
+use super::registry::{Effect, InstanceChange};
 use crate::health::{CheckKey, Scheduler};
 use crate::model::{CheckSpec, InstanceId, NodeId, Registration, ServiceName};
 use crate::replica::{Replica, RowKey};

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::batch::{Draft, Participant, Refusal, Settling};
 use super::output::Moment;
+use super::participant::{Draft, Participant, Refusal, Settling};
 use crate::model::{NodeId, NodeName, Timestamp};
 use crate::replica::{Replica, RowKey, Version};
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::batch::{Draft, Participant, Refusal, Settling};
 use super::output::Moment;
+use super::participant::{Draft, Participant, Refusal, Settling};
 use crate::replica::{Change, RowChange, RowKey, RowState};
 
 /// The participant that stores the states of checks.

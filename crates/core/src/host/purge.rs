@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::batch::{Draft, Participant, Refusal, Settling};
 use super::output::Moment;
+use super::participant::{Draft, Participant, Refusal, Settling};
 use crate::replica::Version;
 
 /// The participant that purges tombstones.

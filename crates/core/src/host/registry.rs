@@ -103,6 +103,14 @@ impl Effect {
     }
 }
 
+/// What a batch makes of one instance, however many requests named it.
+#[derive(Debug)]
+pub(super) struct InstanceChange {
+    pub(super) effect: Effect,
+    /// Whether the instance was gone in between, so that its checks know nothing of what is there now.
+    pub(super) is_renewed: bool,
+}
+
 /// One provider's statement and how it fared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Statement {

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::batch::{Draft, Participant, Refusal, Settling};
 use super::output::Moment;
+use super::participant::{Draft, Participant, Refusal, Settling};
 use super::stored::HistoryWrite;
 use crate::model::NodeId;
 use crate::replica::{Piece, Replica, RowKey, Unstored};

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::batch::{Draft, Participant, Refusal, Settling};
 use super::output::Moment;
+use super::participant::{Draft, Participant, Refusal, Settling};
 use crate::replica::Version;
 
 /// The participant that states the own history again.

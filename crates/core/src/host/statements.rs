@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::{Draft, Participant, Refusal, Settling};
 use super::event::Event;
 use super::output::Moment;
-use super::registry::{Effect, Registry, RegistryError, stored_differences};
+use super::participant::{AtOnce, Draft, Participant, Refusal, Settling};
+use super::registry::{Effect, InstanceChange, Registry, RegistryError, stored_differences};
 use super::request::{Answer, Permitted, Request, RequestError, Ticket};
 use super::stored::ProviderWrite;
 use crate::model::{CheckRow, InstanceId, NodePhase, NodeRow, ProviderId, Registration, Timestamp};
@@ -40,14 +40,6 @@ enum Waiting {
     Departure,
 }
 
-/// What a batch makes of one instance, however many requests named it.
-#[derive(Debug)]
-pub(super) struct InstanceChange {
-    pub(super) effect: Effect,
-    /// Whether the instance was gone in between, so that its checks know nothing of what is there now.
-    pub(super) is_renewed: bool,
-}
-
 /// What follows once the batch on its way is stored, or is put back if it is refused.
 #[derive(Debug, Default)]
 struct InFlight {
@@ -67,13 +59,6 @@ struct InFlight {
     writes: Vec<ProviderWrite>,
     answers: Vec<(Ticket, Answer)>,
     events: Vec<Event>,
-}
-
-/// What a request led to at once, before anything is stored.
-#[derive(Debug, Default)]
-pub(super) struct AtOnce {
-    pub(super) answers: Vec<(Ticket, Result<Answer, RequestError>)>,
-    pub(super) events: Vec<Event>,
 }
 
 impl Statements {

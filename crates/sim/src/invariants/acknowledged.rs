@@ -1,13 +1,13 @@
 //! Nothing that was acknowledged is lost: not by a crash, and not on the way to the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dunlin_core::replica::RowKey;
 
 use super::{Violation, live};
 use crate::node::SimNode;
-use crate::oracle::{Oracle, Stamped, stamped};
+use crate::oracle::{Doubts, Oracle, Stamped, stamped};
 
 const NAME: &str = "acknowledged";
 
@@ -15,8 +15,7 @@ const NAME: &str = "acknowledged";
 pub(crate) fn check_restart(
     now: Duration,
     node: usize,
-    acknowledged: &Stamped,
-    doubts: &BTreeMap<RowKey, Vec<Option<u64>>>,
+    (acknowledged, doubts): &(Stamped, Doubts),
     own: &Stamped,
 ) -> Result<(), Violation> {
     let keys: BTreeSet<&RowKey> =

@@ -2,17 +2,18 @@
 //! of nodes say that have not left, and those of nodes that run are not taken for unreachable.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::host::Host;
-use dunlin_core::model::{Health, InstanceId, NodeId, NodePhase};
+use dunlin_core::model::{Health, Instance, InstanceId, NodeId, NodePhase};
 use dunlin_core::replica::RowKey;
 
 use super::{Violation, live};
 use crate::node::{Condition, SimNode};
 
-/// Instances by node and id, each with the stamp of its statement as text.
-type Instances = BTreeMap<(NodeId, InstanceId), String>;
+/// Instances by node and id.
+type Instances = BTreeMap<(NodeId, InstanceId), Arc<Instance>>;
 
 pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
     let violation = |what| Err(Violation::new("catalog", now, what));
@@ -21,9 +22,7 @@ pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
         let index = node.identity.index;
         let (shown, stated) = (shown(host), stated(host));
         if shown != stated {
-            let differs =
-                |(key, stamp): &(&(NodeId, InstanceId), &String)| stated.get(key) != Some(stamp);
-            let first = shown.iter().find(differs);
+            let first = shown.iter().find(|(key, instance)| stated.get(*key) != Some(*instance));
             let what = format!(
                 "n{index} shows {} instances, its rows say {}; e.g. shown {first:?}",
                 shown.len(),
@@ -50,7 +49,7 @@ pub(super) fn check(now: Duration, nodes: &[SimNode]) -> Result<(), Violation> {
 
 fn shown(host: &Host) -> Instances {
     let endpoints = host.view().services().flat_map(|service| service.endpoints.iter());
-    endpoints.map(|endpoint| (endpoint.key(), format!("{:?}", endpoint.instance))).collect()
+    endpoints.map(|endpoint| (endpoint.key(), endpoint.instance.clone())).collect()
 }
 
 fn stated(host: &Host) -> Instances {
@@ -63,7 +62,7 @@ fn stated(host: &Host) -> Instances {
     let rows = origins.flat_map(|origin| replica.rows(origin).map(move |row| (origin, row)));
     let instance = |(origin, (_, entry)): (NodeId, (RowKey, dunlin_core::replica::Entry))| {
         let instance = entry.state.present()?.instance()?;
-        Some(((origin, instance.id.clone()), format!("{instance:?}")))
+        Some(((origin, instance.id.clone()), instance.clone()))
     };
     rows.filter_map(instance).collect()
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use dunlin_core::model::NodeId;
+use dunlin_core::replica::{Entry, RowKey, RowState};
+
 use super::{Violation, live};
 use crate::node::{Condition, SimNode};
 
@@ -68,16 +71,16 @@ fn compared<'a>(
         .filter(move |origin| is_live(origin) || (is_known(one, origin) && is_known(other, origin)))
 }
 
-/// A node's present rows, each as it is written.
-fn rows(node: &SimNode, origin: dunlin_core::model::NodeId) -> Vec<String> {
+/// A node's present rows.
+fn rows(node: &SimNode, origin: NodeId) -> Vec<(RowKey, Entry)> {
     let Some(host) = node.host() else { return Vec::new() };
     let rows = host.replica().rows(origin);
-    let present =
-        rows.filter(|(_, entry)| matches!(entry.state, dunlin_core::replica::RowState::Present(_)));
-    present.map(|(key, entry)| format!("{key:?}: {entry:?}")).collect()
+    rows.filter(|(_, entry)| matches!(entry.state, RowState::Present(_))).collect()
 }
 
-fn first_difference(mine: &[String], theirs: &[String]) -> String {
-    let lacking = |a: &[String], b: &[String]| a.iter().find(|row| !b.contains(row)).cloned();
+fn first_difference(mine: &[(RowKey, Entry)], theirs: &[(RowKey, Entry)]) -> String {
+    let lacking = |a: &[(RowKey, Entry)], b: &[(RowKey, Entry)]| {
+        a.iter().find(|row| !b.contains(row)).map(|row| format!("{row:?}"))
+    };
     format!("only here {:?}, only there {:?}", lacking(mine, theirs), lacking(theirs, mine))
 }

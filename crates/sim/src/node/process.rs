@@ -1,5 +1,7 @@
 //! A running process: the two machines of a host, fed and drained.
 
+mod handshake;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use dunlin_core::host::{
 };
 use dunlin_core::model::{NodeId, ServiceName};
 
-use super::handshake::Opening;
+use self::handshake::Opening;
 use super::{Action, Identity, index_of, sooner};
 use crate::stream::StreamId;
 

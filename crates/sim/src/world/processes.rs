@@ -9,7 +9,7 @@ use dunlin_core::model::ServiceName;
 
 use super::{Event, World};
 use crate::disk::Content;
-use crate::invariants::Violation;
+use crate::invariants::{Violation, acknowledged};
 use crate::node::{Action, Condition};
 use crate::stream::StreamId;
 
@@ -28,7 +28,9 @@ impl World {
         self.trace(node, || "starts".to_owned());
         if let (true, Some(host)) = (self.is_checked, self.nodes[node].host()) {
             let own = self.own_stamps(node);
-            self.oracle.started(self.now, node, &own, host.registry())?;
+            if let Some(known) = self.oracle.started(node, &own, host.registry()) {
+                acknowledged::check_restart(self.now, node, &known, &own)?;
+            }
             self.invariants.started(self.now, &self.nodes[node])?;
         }
         self.actions = actions;

@@ -38,48 +38,6 @@ const ALLOWED: &[Allowed] = &[
         used: "health::scheduler",
         reason: "2026-11-28: the id of a run belongs to the check",
     },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "client",
-        used: "world",
-        reason: "2026-11-28: a client could be given what it needs of the world",
-    },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "faults",
-        used: "world",
-        reason: "2026-11-28: a fault could be given what it needs of the world",
-    },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "world",
-        used: "sweep",
-        reason: "2026-11-28: the world counts for the sweep that runs it",
-    },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "oracle",
-        used: "invariants",
-        reason: "2026-11-28: a violation belongs to neither",
-    },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "oracle",
-        used: "invariants::acknowledged",
-        reason: "2026-11-28: the oracle judges by an invariant that asks it",
-    },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "node::commits",
-        used: "node::agent",
-        reason: "2026-11-28: the copy of the driver gives path to the engine",
-    },
-    Allowed {
-        folder: "crates/sim/src",
-        user: "node::links",
-        used: "node::agent",
-        reason: "2026-11-28: the copy of the driver gives path to the engine",
-    },
 ];
 
 /// Every crate among the files.
