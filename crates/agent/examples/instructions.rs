@@ -13,7 +13,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use dunlin_agent::dns::{Bare, DnsStats};
 use dunlin_agent::http::encode;
-use dunlin_core::catalog::{Catalog, CatalogView, GuardSettings, Output, Topology};
+use dunlin_core::catalog::{Catalog, CatalogOutput, CatalogView, GuardSettings, Topology};
 use dunlin_core::dns::{Domain, Settings, rtype};
 use dunlin_core::model::{NodeName, ServiceName, Timestamp, ZoneName};
 use dunlin_core::replica::{RowChange, RowKey};
@@ -92,7 +92,7 @@ impl Scene {
             let (now, change) = (Instant::now(), [RowChange { key, state }]);
             self.catalog.handle_rows(now, Timestamp::default(), id(node), &change);
             while let Some(output) = self.catalog.poll_output() {
-                if matches!(output, Output::Publish { .. }) {
+                if matches!(output, CatalogOutput::Publish { .. }) {
                     self.published.store(Arc::new(self.catalog.view().clone()));
                 }
             }

@@ -15,10 +15,10 @@ pub use dunlin_shell::Problems;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::EventLog;
-use crate::watchdog::Vitals;
+use crate::vitals::Vitals;
 use crate::watchers::Watchers;
 
-/// Who this agent is and where it listens; fixed while it runs.
+/// The identity of this agent and the places where it listens and stores, none of which change while it runs.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// This node's id.
@@ -33,7 +33,7 @@ pub struct Identity {
     pub api: SocketAddr,
     /// Where DNS listens, if it does.
     pub dns: Option<SocketAddr>,
-    /// The local socket.
+    /// The path of the Unix socket on which the API listens.
     pub socket: PathBuf,
     /// Where the state is kept.
     pub data_dir: PathBuf,
@@ -46,34 +46,34 @@ pub struct Identity {
 /// What is measured of one other node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MemberInfo {
-    /// How long a question to it and its answer took lately.
+    /// The round-trip time of the last pings.
     pub rtt: Option<Duration>,
-    /// The newest version of its rows that anybody told of; 0 if nobody did.
+    /// The newest version of its rows that any node has reported; 0 if none has.
     pub newest_head: u64,
-    /// Where its agent speaks to other agents.
+    /// The address at which its agent can be reached by other agents.
     pub cluster_address: Option<SocketAddr>,
 }
 
-/// What is measured of other nodes. Whoever speaks to them stores it anew; this agent itself is not in it.
+/// What is measured of other nodes; this agent itself is not among them. The driver replaces the map.
 #[derive(Debug, Default)]
 pub struct Members(pub ArcSwap<BTreeMap<NodeId, MemberInfo>>);
 
-/// What everybody may read without asking the driver.
+/// What every part of the agent may read without asking the driver.
 #[derive(Debug)]
 pub struct Shared {
-    /// Who this agent is.
+    /// The identity of this agent.
     pub identity: Identity,
     /// The newest published view.
     pub view: Arc<ArcSwap<CatalogView>>,
-    /// Readers that wait for the view to change.
+    /// The readers that wait for the view to change.
     pub watchers: Arc<Watchers>,
     /// What this host says, as it is stored: providers and their statements.
     pub registry: ArcSwap<Registry>,
-    /// What happened.
+    /// The events that are remembered.
     pub events: EventLog,
-    /// What is wrong.
+    /// What is wrong with the agent at the moment.
     pub problems: Problems,
-    /// The last version this agent has of each node's rows. The driver stores it anew when it grows.
+    /// The newest version that this agent has of each node's rows. The driver replaces the map when one grows.
     pub heads: ArcSwap<BTreeMap<NodeId, u64>>,
     /// What is measured of other nodes.
     pub members: Members,
@@ -83,26 +83,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Shares a first view; not ready until [`Shared::set_ready`].
+    /// Shares a first view. Lookups are not to be trusted before [`Shared::set_ready`] says so.
     #[must_use]
     pub fn new(identity: Identity, view: Arc<ArcSwap<CatalogView>>, watchers: usize) -> Self {
-        let watchers = Arc::new(Watchers::new(watchers));
-        let (events, problems) = (EventLog::default(), Problems::default());
-        let (heads, is_ready) = (ArcSwap::default(), AtomicBool::new(false));
-        let members = Members::default();
-        let vitals = Vitals::default();
-        let registry = ArcSwap::default();
         Self {
             identity,
             view,
-            watchers,
-            registry,
-            events,
-            problems,
-            heads,
-            members,
-            vitals,
-            is_ready,
+            watchers: Arc::new(Watchers::new(watchers)),
+            registry: ArcSwap::default(),
+            events: EventLog::default(),
+            problems: Problems::default(),
+            heads: ArcSwap::default(),
+            members: Members::default(),
+            vitals: Vitals::default(),
+            is_ready: AtomicBool::new(false),
         }
     }
 
@@ -119,7 +113,7 @@ impl Shared {
     }
 }
 
-/// Where the answer to a request goes.
+/// The channel for the answer to a request.
 pub type Reply = oneshot::Sender<Result<Answer, RequestError>>;
 
 /// A request on its way to the driver.
@@ -129,11 +123,11 @@ pub struct Command {
     pub request: Request,
     /// The services that the caller may state; `None` for a caller that may do everything.
     pub permit: Permitted,
-    /// Where the answer goes.
+    /// The channel for the answer.
     pub reply: Reply,
 }
 
-/// Talks to the driver. Cheap to clone.
+/// Takes requests to the driver. Cloning one costs two reference counts.
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
@@ -141,7 +135,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// How long a request waits for a place in the driver's queue.
+    /// How long a request waits for room in the driver's queue.
     const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// A handle that sends to this queue.
@@ -150,7 +144,7 @@ impl Handle {
         Self { commands, shared }
     }
 
-    /// What can be read without asking.
+    /// What can be read without asking the driver.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared

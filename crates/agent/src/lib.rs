@@ -19,6 +19,7 @@ mod node;
 pub mod observe;
 pub mod providers;
 pub mod store;
+mod vitals;
 mod watchdog;
 mod watchers;
 

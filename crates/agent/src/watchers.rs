@@ -1,7 +1,7 @@
 //! Readers that wait for services to change.
 //!
-//! A watcher holds no queue: it is told *that* something changed, then reads the newest view. However
-//! slow it is, it costs one flag.
+//! A watcher has no queue: it learns only *that* something changed, and then reads the newest view. A watcher that is
+//! slow therefore costs no more than one flag.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ pub struct Watchers {
     subscriptions: Mutex<Subscriptions<Arc<Notify>>>,
 }
 
-/// One watcher; dropping it ends it.
+/// A reader that waits for changes. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watcher {
     watchers: Arc<Watchers>,
@@ -24,13 +24,14 @@ pub struct Watcher {
 }
 
 impl Watchers {
-    /// Takes at most `limit` watchers at a time.
+    /// Without any watchers yet; there may be `limit` at a time.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { subscriptions: Mutex::new(Subscriptions::new(limit)) }
     }
 
-    /// Begins to watch. Read the view after this call, then wait. `None` at the limit.
+    /// Begins to watch; `None` at the limit. The caller reads the view after this call, and then waits, so that it
+    /// misses no change.
     #[must_use]
     pub fn watch(self: &Arc<Self>, interest: Interest) -> Option<Watcher> {
         let changed = Arc::new(Notify::new());
@@ -38,14 +39,14 @@ impl Watchers {
         Some(Watcher { watchers: Arc::clone(self), id, changed })
     }
 
-    /// Wakes those who asked for any of these services, or for all. Call it after publishing.
+    /// Wakes the watchers of any of these services, and those of all services. Call it after publishing the view.
     pub fn wake(&self, services: &[ServiceName]) {
         for changed in self.lock().interested(services) {
             changed.notify_one();
         }
     }
 
-    /// How many there are.
+    /// The number of watchers.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().len()
@@ -58,7 +59,7 @@ impl Watchers {
 }
 
 impl Watcher {
-    /// Waits for the next change; returns at once if one came since the last call.
+    /// Waits for the next change. Returns at once if there was one since the last call.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }

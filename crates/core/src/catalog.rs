@@ -13,6 +13,7 @@ mod ghosts;
 mod guard_settings;
 mod guarded;
 mod hints;
+mod node;
 mod nodes;
 mod refresh;
 mod service;
@@ -30,13 +31,13 @@ use std::time::Instant;
 use ghosts::Ghosts;
 pub use guard_settings::{GuardOverride, GuardSettings};
 use guarded::ServiceGuard;
-pub use nodes::NodeStatus;
+pub use node::{NodeStatus, NodeView};
 use nodes::{Names, NodeRecord};
 use refresh::Dirty;
 pub use service::{Endpoint, GuardMark, Scope, ServiceView, Standing};
 pub use subscriptions::{Interest, SubscriptionId, Subscriptions};
 pub use topology::Topology;
-pub use view::{CatalogId, CatalogView, Named, NodeView};
+pub use view::{CatalogId, CatalogView, Named};
 
 use crate::model::{
     Health, Instance, InstanceId, NodeId, NodeName, NodeRow, ServiceName, Timestamp, ZoneName,
@@ -52,7 +53,7 @@ pub type EndpointKey = (NodeId, InstanceId);
 
 /// What the catalog wants done, or has to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub enum CatalogOutput {
     /// Publish [`Catalog::view`] and wake the subscribers that asked for these services, or for everything.
     Publish {
         /// The services that changed. There may be none, when only nodes changed.
@@ -124,7 +125,7 @@ pub enum Output {
 }
 
 /// The writer's side of the catalog. It takes rows, the status of nodes and the results of probes, and yields
-/// views and [`Output`]s.
+/// views and [`CatalogOutput`]s.
 #[derive(Debug)]
 pub struct Catalog {
     view: CatalogView,
@@ -139,7 +140,7 @@ pub struct Catalog {
     recount: Vec<NodeId>,
     /// Endpoints that were taken away on purpose since the last refresh.
     deliberate: BTreeSet<EndpointKey>,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<CatalogOutput>,
 }
 
 impl Catalog {
@@ -266,7 +267,7 @@ impl Catalog {
         let own_zone = topology.own_zone.clone();
         self.view.advance();
         let services = self.view.set_topology(Topology { own_zone, nearest_zones });
-        self.outputs.push_back(Output::Publish { services });
+        self.outputs.push_back(CatalogOutput::Publish { services });
     }
 
     /// Forgets a node that was gone for too long, or whose place another node took. Whatever is known of it
@@ -288,7 +289,7 @@ impl Catalog {
         self.refresh(Some((now, wall)));
     }
 
-    /// Takes the result of an [`Output::Probe`].
+    /// Takes the result of a [`CatalogOutput::Probe`].
     pub fn handle_probe(
         &mut self,
         now: Instant,
@@ -335,7 +336,7 @@ impl Catalog {
     }
 
     /// The next thing to do or to report.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_output(&mut self) -> Option<CatalogOutput> {
         let output = self.outputs.pop_front();
         if output.is_none() && self.outputs.capacity() > MAX_KEPT_OUTPUTS {
             self.outputs = VecDeque::new();

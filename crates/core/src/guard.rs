@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub use observation::{Change, Fate, Observation, Target};
+pub use observation::{Fate, KeyChange, Observation, Target};
 pub use output::GuardOutput;
 use probe::Probe;
 pub use rules::{DropSize, GuardRules};
@@ -206,11 +206,11 @@ impl<K: Ord + Clone, T: Target> Guard<K, T> {
     fn take(
         &mut self,
         window_ends: Instant,
-        changes: Vec<Change<K, T>>,
+        changes: Vec<KeyChange<K, T>>,
     ) -> (Vec<(K, Option<SocketAddr>)>, bool) {
         let mut is_returned = false;
         let mut failing = Vec::with_capacity(changes.len());
-        for Change { key, fate, failing_at } in changes {
+        for KeyChange { key, fate, failing_at } in changes {
             match fate {
                 Fate::Settled => is_returned |= self.forget(&key),
                 Fate::Vanished(target) => {

@@ -1,6 +1,6 @@
 //! A limit that clients share fairly.
 //!
-//! While slots are free, each client gets what it asks for. When all are taken, the client with the most slots loses
+//! While slots are free, each client gets the slots that it asks for. When all are taken, the client with the most slots loses
 //! its newest one to a client that would still hold fewer with one more; a client that holds as many as any other is
 //! refused. Hence no single client, however greedy, can lock out the others.
 
@@ -56,7 +56,7 @@ impl Drop for Slot {
 }
 
 impl FairLimit {
-    /// A limit of which one client may take everything while nobody else asks.
+    /// A limit of which one client may take all slots while no other client asks for any.
     #[must_use]
     pub fn new(max_slots: usize) -> Arc<Self> {
         Self::with_client_limit(max_slots, max_slots)
@@ -90,7 +90,7 @@ impl FairLimit {
         Some(Slot { limit: Arc::clone(self), client, number, lost })
     }
 
-    /// The number of slots that are taken.
+    /// How many slots are taken.
     pub fn taken(&self) -> usize {
         self.lock().taken
     }

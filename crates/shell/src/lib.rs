@@ -4,7 +4,7 @@
 //! Nothing in this crate knows services, instances, the cluster, or a protocol above TLS. The agent builds its API
 //! and its cluster port on it; a process without an agent builds on the same parts.
 //!
-//! Always holds: each limit is an argument with a stated behaviour when it is reached; each task ends with the token
+//! What always holds: each limit is an argument with a stated behaviour when it is reached; each task ends with the token
 //! that it was given; a value that was read from files stays in use until the new files are good.
 
 #![warn(missing_docs)]

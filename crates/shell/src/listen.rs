@@ -40,11 +40,12 @@ const MAX_KEEPALIVE_PROBES: u32 = 3;
 
 /// Serves connections of one protocol.
 pub trait Serve: Send + Sync + 'static {
-    /// Sent to a client that is refused since all slots are taken, before the connection is closed. A client that
-    /// expects TLS gets nothing.
+    /// The octets that are sent to a client that is refused since all slots are taken, before the connection is
+    /// closed. A client that expects TLS is sent nothing.
     fn refusal(&self) -> &[u8];
 
-    /// Serves one connection until either side ends it, or its slot is lost; why, if it was not the client.
+    /// Serves one connection until either side ends it, or its slot is lost. Returns the reason, unless the client
+    /// ended it.
     fn serve<S>(
         self: Arc<Self>,
         stream: S,
@@ -55,17 +56,17 @@ pub trait Serve: Send + Sync + 'static {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
-/// When connections end.
+/// The signals at which connections end.
 #[derive(Debug, Clone)]
 pub struct Ending {
-    /// No new connection is taken, and open ones end as soon as their protocol allows.
+    /// When it is cancelled, no new connection is taken, and open ones end as soon as their protocol allows.
     pub shutdown: CancellationToken,
-    /// Open connections are closed at once.
+    /// When it is cancelled, open connections are closed at once.
     pub abort: CancellationToken,
 }
 
 impl Ending {
-    /// Ends in good order when this token is cancelled.
+    /// The end in good order comes when this token is cancelled.
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> Self {
         Self { shutdown, abort: CancellationToken::new() }
@@ -79,14 +80,14 @@ pub struct Listeners {
     pub tcp: Vec<std::net::TcpListener>,
     /// The socket for this host.
     pub local: Option<StdUnixListener>,
-    /// TLS for the former.
+    /// The certificate for the TCP listeners; without one, they speak no TLS.
     pub credentials: Option<Arc<ServerCredentials>>,
 }
 
 /// How long a server waits for its clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// How long a client may take nothing of what it is sent, and its host acknowledge nothing.
+    /// How long a client may read nothing of what it is sent, or its host acknowledge nothing.
     pub write: Duration,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
@@ -262,8 +263,8 @@ impl<P: Serve> Acceptor<P> {
         let stream = WriteTimeout::new(stream, self.timeouts.write);
         let protocol = Arc::clone(&self.protocol);
         let Some(credentials) = self.tls_for(origin) else {
-            // In a box of its own: within the task the future would take its room twice, where it is made and where
-            // it is waited for, and there may be many thousands of connections.
+            // Boxed, since the task would otherwise hold room for the future twice, where it is made and where it is
+            // awaited, and there may be many thousands of connections.
             return Box::pin(protocol.serve(stream, origin, slot)).await;
         };
         let acceptor = credentials.current().acceptor();
@@ -283,8 +284,8 @@ impl<P: Serve> Acceptor<P> {
     }
 }
 
-/// Has the kernel find out when the other end is gone without a word: octets that stay unacknowledged for as long as a
-/// write may take end the connection, and so do unanswered keepalive probes while nothing is sent.
+/// Makes the kernel notice a host that has vanished: the connection ends when octets stay unacknowledged for as long as
+/// a write may take, or when keepalive probes are not answered while nothing is sent.
 fn watch_over(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     // Answers are written whole; waiting for more to fill a packet would only delay them.
     stream.set_nodelay(true)?;

@@ -15,7 +15,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What the text of [`Observer::scrape`] is.
+/// The media type of the text that [`Observer::scrape`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A part of the process that tells its state when it is asked.
@@ -28,7 +28,7 @@ pub trait Collect: fmt::Debug + Send + Sync + 'static {
 
 /// Whether a value only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// A number that only grows; its name gets the suffix `_total`.
     Counter,
     /// A number that goes up and down.
@@ -43,7 +43,7 @@ pub struct Metric {
     /// What it means, in a sentence without a full stop.
     pub help: &'static str,
     /// Whether it only grows.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its unit, if it is not a plain number.
     pub unit: Option<Unit>,
 }
@@ -52,16 +52,16 @@ impl Metric {
     /// A plain number that goes up and down.
     #[must_use]
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Gauge, unit: None }
+        Self { name, help, kind: MetricKind::Gauge, unit: None }
     }
 
     /// A plain number that only grows.
     #[must_use]
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Counter, unit: None }
+        Self { name, help, kind: MetricKind::Counter, unit: None }
     }
 
-    /// The same with a unit.
+    /// The same metric with a unit.
     #[must_use]
     pub fn with_unit(self, unit: Unit) -> Self {
         Self { unit: Some(unit), ..self }
@@ -76,12 +76,12 @@ pub struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    /// One value.
+    /// Writes the value of a metric without labels.
     pub fn value(&mut self, metric: &Metric, value: f64) {
         self.encode(metric, |one| metric.kind.write(one, value));
     }
 
-    /// One value for each set of labels, e.g. `[([("health", "passing")], 3.0)]`.
+    /// Writes a value for each set of labels, e.g. `[([("health", "passing")], 3.0)]`.
     pub fn values<L: EncodeLabelSet>(
         &mut self,
         metric: &Metric,
@@ -109,7 +109,7 @@ impl Sink<'_> {
     }
 }
 
-impl Kind {
+impl MetricKind {
     fn metric_type(self) -> MetricType {
         match self {
             Self::Counter => MetricType::Counter,
@@ -132,7 +132,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// What the kernel knows of the process; its parts add theirs.
+    /// The metrics of the process that the kernel knows; parts of the process add theirs.
     #[must_use]
     pub fn new() -> Self {
         let observer = Self { registry: Mutex::new(Registry::with_prefix("dunlin")) };
@@ -150,7 +150,7 @@ impl Observer {
         register(&mut self.lock())
     }
 
-    /// All metrics now, as [`CONTENT_TYPE`].
+    /// The present values of all metrics, as a text of the type [`CONTENT_TYPE`].
     ///
     /// # Errors
     /// When a part gives labels that cannot be written.

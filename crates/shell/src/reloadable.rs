@@ -7,6 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
@@ -16,14 +17,17 @@ use zeroize::Zeroizing;
 
 use crate::watched_files::{WatchedFiles, read_file};
 
+/// How often the log repeats a problem that lasts.
+const WARN_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
 /// One file as it was read.
 #[derive(Debug, Clone)]
 pub struct FileContents {
-    /// Its path.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its octets, which are overwritten when they are dropped: some of these files are keys.
+    /// The octets of the file, which are overwritten when they are dropped: some of these files are keys.
     pub octets: Zeroizing<Vec<u8>>,
-    /// Its permissions, e.g. `0o600`.
+    /// The permissions of the file, e.g. `0o600`.
     pub mode: u32,
 }
 
@@ -38,7 +42,7 @@ pub trait Source: Send + Sync + 'static {
     fn paths(&self) -> Vec<PathBuf>;
 
     /// The error for a file that cannot be read.
-    fn unreadable(&self, path: &Path, error: &io::Error) -> Self::Error;
+    fn unreadable(&self, path: &Path, error: io::Error) -> Self::Error;
 
     /// Makes the value of the files' contents, which are in the order of [`paths`](Self::paths).
     ///
@@ -119,8 +123,9 @@ impl<S: Source> Reloadable<S> {
         &self.source
     }
 
-    /// Reads the files and takes what they hold if it has changed and is good. Whether their contents were taken;
-    /// new permissions are taken too, but are no news. Reads from disk, so not for a thread that must not wait.
+    /// Reads the files, and takes what they hold if it has changed and is good. Returns whether new contents were
+    /// taken; new permissions take effect too, but do not count. This reads from disk, so a thread that must not wait
+    /// may not call it.
     ///
     /// # Errors
     /// Those of the source; the value from before stays in use.
@@ -131,8 +136,10 @@ impl<S: Source> Reloadable<S> {
             return Ok(false);
         }
         let value = self.source.parse(&files)?;
-        self.source.check_replacement(&value)?;
         let is_news = new.sum != old.fingerprint.sum;
+        if is_news {
+            self.source.check_replacement(&value)?;
+        }
         self.current.store(Arc::new(Loaded { fingerprint: new, value: Arc::new(value) }));
         Ok(is_news)
     }
@@ -141,7 +148,7 @@ impl<S: Source> Reloadable<S> {
 fn read<S: Source>(source: &S) -> Result<Vec<FileContents>, S::Error> {
     let read = |path: PathBuf| match read_file(&path) {
         Ok((octets, mode)) => Ok(FileContents { path, octets: Zeroizing::new(octets), mode }),
-        Err(error) => Err(source.unreadable(&path, &error)),
+        Err(error) => Err(source.unreadable(&path, error)),
     };
     source.paths().into_iter().map(read).collect()
 }
@@ -155,10 +162,10 @@ pub fn open_to_all(path: &Path, mode: u32, mask: u32) -> Option<String> {
 
 /// A value that [`keep_current`] can keep up to date.
 pub trait Reload: Send + Sync + 'static {
-    /// What people call it.
+    /// The name of the value in the log.
     const WHAT: &str;
 
-    /// The files.
+    /// The files that the value is made of.
     fn files(&self) -> Vec<PathBuf>;
 
     /// As [`Reloadable::reload`].
@@ -169,10 +176,15 @@ pub trait Reload: Send + Sync + 'static {
 
     /// What is doubtful about the value in use.
     fn doubt(&self) -> Option<String>;
+
+    /// What the log says of the value in use when it is new.
+    fn summary(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Keeps a value up to date until the token is cancelled. `report` is told what is wrong whenever that changes;
-/// `None` says that nothing is.
+/// `None` says that nothing is. The log repeats once a day what is still wrong.
 pub async fn keep_current<R: Reload>(
     current: Arc<R>,
     mut watched: WatchedFiles,
@@ -180,6 +192,7 @@ pub async fn keep_current<R: Reload>(
     stop: CancellationToken,
 ) {
     let mut told = None;
+    let mut warned_at = Instant::now();
     loop {
         watched.watch();
         let reading = Arc::clone(&current);
@@ -187,16 +200,20 @@ pub async fn keep_current<R: Reload>(
         let problem = match read.unwrap_or_else(|panic| Err(panic.to_string())) {
             Ok(taken) => {
                 if taken {
-                    info!("{} read again", R::WHAT);
+                    info!(now = current.summary(), "{} read again", R::WHAT);
                 }
                 current.doubt()
             }
-            Err(error) => Some(format!("{error}; what was there before stays in use")),
+            Err(error) => Some(format!("{error}; the one from before stays in use")),
         };
-        if problem != told {
+        let is_news = problem != told;
+        if is_news || warned_at.elapsed() >= WARN_INTERVAL {
             if let Some(problem) = &problem {
                 warn!(problem, "{}", R::WHAT);
             }
+            warned_at = Instant::now();
+        }
+        if is_news {
             report(problem.clone());
             told = problem;
         }
@@ -223,7 +240,7 @@ mod tests {
             self.0.to_vec()
         }
 
-        fn unreadable(&self, path: &Path, error: &io::Error) -> String {
+        fn unreadable(&self, path: &Path, error: io::Error) -> String {
             format!("{}: {error}", path.display())
         }
 
@@ -270,6 +287,10 @@ mod tests {
         std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0o604)).unwrap();
         assert_eq!(sum.reload(), Ok(false));
         assert!(!Arc::ptr_eq(&before, &sum.current()), "the source has seen the new mode");
+        std::fs::write(&paths[0], "1").unwrap();
+        let small = Reloadable::load(Sum(paths.clone())).unwrap();
+        std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(small.reload(), Ok(false), "the value in use is not replaced by another one");
         assert_eq!(open_to_all(Path::new("a"), 0o640, 0o007), None);
         let warning = open_to_all(Path::new("a"), 0o604, 0o007);
         assert_eq!(warning.unwrap(), "every user of this host can read a (mode 604)");

@@ -11,9 +11,9 @@ use tracing::warn;
 /// A socket that systemd has bound (`Sockets=` of the service).
 #[derive(Debug)]
 pub struct InheritedSocket {
-    /// Its `FileDescriptorName=`.
+    /// The `FileDescriptorName=` of its unit.
     pub name: String,
-    /// The socket itself, of whatever type the unit asked for.
+    /// The socket, of the type that the unit asks for.
     pub socket: Socket,
 }
 

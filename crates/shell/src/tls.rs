@@ -1,9 +1,9 @@
-//! TLS for a server whose clients are anybody's programs: a certificate with its key, and what is asked of clients,
+//! TLS for a server whose clients may be any programs: a certificate with its key, and what is asked of clients,
 //! read from files and replaced as a whole when these change.
 //!
 //! TLS 1.2 is accepted too, and a client shows a certificate only if the settings ask for one. Streams between agents
-//! are stricter and judge certificates by rules of their own; they can share [`Reloadable`], [`certificates`] and
-//! [`private_key`].
+//! are stricter and judge certificates by rules of their own, but read their files by [`Reloadable`], [`certificates`]
+//! and [`private_key`] too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,12 @@ pub struct TlsFileError {
     pub problem: String,
 }
 
-fn wrong(path: &Path, problem: impl ToString) -> TlsFileError {
-    TlsFileError { path: path.to_owned(), problem: problem.to_string() }
+impl TlsFileError {
+    /// An error about this file.
+    #[must_use]
+    pub fn new(path: &Path, problem: impl ToString) -> Self {
+        Self { path: path.to_owned(), problem: problem.to_string() }
+    }
 }
 
 /// The files of a server's certificate, and the protocols it speaks.
@@ -79,8 +83,8 @@ impl Source for ServerFiles {
         [Some(cert), Some(key), client_ca.as_ref()].into_iter().flatten().cloned().collect()
     }
 
-    fn unreadable(&self, path: &Path, error: &io::Error) -> TlsFileError {
-        wrong(path, error)
+    fn unreadable(&self, path: &Path, error: io::Error) -> TlsFileError {
+        TlsFileError::new(path, error)
     }
 
     fn parse(&self, files: &[FileContents]) -> Result<ServerTls, TlsFileError> {
@@ -93,24 +97,29 @@ impl Source for ServerFiles {
         let provider = Arc::new(default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|e| wrong(&cert.path, e))?;
+            .map_err(|e| TlsFileError::new(&cert.path, e))?;
         let builder = match client_ca {
             [] => builder.with_no_client_auth(),
             [ca, ..] => {
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(ca)? {
-                    roots.add(authority).map_err(|e| wrong(&ca.path, e))?;
+                    roots.add(authority).map_err(|e| TlsFileError::new(&ca.path, e))?;
                 }
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|e| wrong(&ca.path, e))?)
+                builder.with_client_cert_verifier(
+                    verifier.map_err(|e| TlsFileError::new(&ca.path, e))?,
+                )
             }
         };
         let mut config = builder.with_single_cert(chain, private).map_err(|error| {
             if let rustls::Error::InconsistentKeys(_) = error {
-                return wrong(&key.path, format!("is not the key of {}", cert.path.display()));
+                return TlsFileError::new(
+                    &key.path,
+                    format!("is not the key of {}", cert.path.display()),
+                );
             }
-            wrong(&cert.path, error)
+            TlsFileError::new(&cert.path, error)
         })?;
         config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(ServerTls { config: Arc::new(config), not_after, key_mode: key.mode })
@@ -123,10 +132,11 @@ impl Source for ServerFiles {
 /// When there is none, or something in the file is cut short.
 pub fn certificates(file: &FileContents) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.octets).collect();
-    let read = read.map_err(|_| wrong(&file.path, "is not whole, or not in PEM form"))?;
+    let read =
+        read.map_err(|_| TlsFileError::new(&file.path, "is not whole, or not in PEM form"))?;
     if read.is_empty() {
         let problem = "holds no certificate in PEM form (BEGIN CERTIFICATE)";
-        return Err(wrong(&file.path, problem));
+        return Err(TlsFileError::new(&file.path, problem));
     }
     Ok(read)
 }
@@ -137,7 +147,7 @@ pub fn certificates(file: &FileContents) -> Result<Vec<CertificateDer<'static>>,
 /// When there is none.
 pub fn private_key(file: &FileContents) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     PrivateKeyDer::from_pem_slice(&file.octets).map_err(|_| {
-        wrong(&file.path, "holds no whole private key in PEM form (BEGIN PRIVATE KEY)")
+        TlsFileError::new(&file.path, "holds no whole private key in PEM form (BEGIN PRIVATE KEY)")
     })
 }
 

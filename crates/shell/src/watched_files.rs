@@ -40,14 +40,14 @@ pub fn read_file(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     Ok((octets, metadata.mode() & 0o777))
 }
 
-/// Asks for the files to be read now, whatever the system says about them.
+/// Has the files read now, whether or not the system reports a change.
 #[derive(Debug, Clone)]
 pub struct Nudge(mpsc::Sender<()>);
 
 impl Nudge {
-    /// Has the files read soon.
+    /// Has the files read soon, and returns at once.
     pub fn now(&self) {
-        // A full queue means that a reading is due already; a closed one that all ends.
+        // A full queue means that a reading is due already, a closed one that nobody watches the files any more.
         let _ = self.0.try_send(());
     }
 }
@@ -63,7 +63,7 @@ pub struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    /// Of these files. Nothing is watched before [`watch`](Self::watch). Call it within a tokio runtime.
+    /// Names the files. Nothing is watched before [`watch`](Self::watch). Call it within a tokio runtime.
     #[must_use]
     pub fn new(files: Vec<PathBuf>) -> Self {
         let (sender, signs) = mpsc::channel(1);

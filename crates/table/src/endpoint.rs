@@ -8,17 +8,17 @@ use crate::octets::{at, u16_at};
 /// Where a connection can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its address.
+    /// The address to connect to.
     pub address: IpAddr,
-    /// Its port.
+    /// The port to connect to.
     pub port: u16,
     /// Its share of new connections, relative to the others; 0 gets none while others have more.
     pub weight: u16,
-    /// What else there is to know.
+    /// The flags of the endpoint.
     pub flags: EndpointFlags,
 }
 
-/// What else there is to know of an endpoint. Bits that are not known are kept.
+/// The flags of an endpoint. Bits without a name are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndpointFlags(pub u16);
 

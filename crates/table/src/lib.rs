@@ -1,11 +1,11 @@
 //! The host table: what an agent publishes for the programs of its host, in one memory-mapped file.
 //!
-//! One agent writes the file, many programs of any user read it, in other processes and without a word to the agent.
+//! One agent writes the file. Many programs of any user read it, in their own processes and without asking the agent.
 //! This crate is the layout, a reader over octets that may be anything, and a writer into a buffer of the right size.
-//! It opens and maps nothing, takes no memory and needs no standard library, so that it can be used within hooks of
-//! libc.
+//! The crate opens and maps no files, allocates no memory and needs no standard library, so that it can be used within
+//! hooks of libc.
 //!
-//! Always holds: whatever the octets are, a reader returns values within them or an error, and never panics; the
+//! What always holds: whatever the octets are, a reader returns values within them or an error, and never panics; the
 //! writer never writes a table that its reader refuses.
 //!
 //! # Layout, version 1

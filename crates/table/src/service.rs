@@ -11,7 +11,7 @@ use crate::layout::service::{
 };
 use crate::octets::{at, index, u16_at, u32_at};
 
-/// What else there is to know of a service. Bits that are not known are kept.
+/// The flags of a service. Bits without a name are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServiceFlags(pub u16);
 
@@ -29,13 +29,13 @@ impl ServiceFlags {
 /// One service of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service<'t> {
-    /// Its name.
+    /// The name of the service.
     pub name: &'t [u8],
     /// The address that stands for the service on this host, if a program has asked for it.
     pub magic_address: Option<Ipv4Addr>,
-    /// What else there is to know.
+    /// The flags of the service.
     pub flags: ServiceFlags,
-    /// The records of its endpoints, whole ones.
+    /// The records of its endpoints, each of them whole.
     pub(crate) records: &'t [u8],
 }
 
@@ -54,7 +54,7 @@ pub struct Endpoints<'t> {
 }
 
 impl Endpoints<'_> {
-    /// The endpoint of this number, so that one of many can be chosen without going through them.
+    /// The endpoint with this number. It is found without reading those before it.
     #[must_use]
     pub fn get(&self, number: usize) -> Option<Endpoint> {
         Endpoint::read(self.records, number.checked_mul(endpoint::OCTETS)?)
@@ -104,12 +104,12 @@ impl Record {
         })
     }
 
-    /// Where its name lies within the names.
+    /// The range of its name within the names.
     pub(crate) fn name(&self) -> Option<Range<usize>> {
         Some(self.name_at..self.name_at.checked_add(self.name_len)?)
     }
 
-    /// Where the records of its endpoints lie within those of all.
+    /// The range of its endpoints' records within those of all services.
     pub(crate) fn endpoints(&self) -> Option<Range<usize>> {
         let start = self.first.checked_mul(endpoint::OCTETS)?;
         Some(start..start.checked_add(self.count.checked_mul(endpoint::OCTETS)?)?)

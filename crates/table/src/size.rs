@@ -1,20 +1,20 @@
-//! How much there is of everything, and so where each section begins.
+//! The size of each section, from which follows where each begins.
 
 use crate::draft::ServiceDraft;
 use crate::endpoint::Endpoint;
 use crate::error::WriteError;
 use crate::layout::{MAX_TABLE_OCTETS, endpoint, header, magic, service};
 
-/// The numbers of records in a table, and so its octets.
+/// The numbers of records in a table, which its size in octets follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Size {
-    /// Services.
+    /// The number of services.
     pub services: usize,
-    /// Services that have a magic address.
+    /// The number of services that have a magic address.
     pub magic_addresses: usize,
-    /// Endpoints of all services together.
+    /// The number of endpoints of all services together.
     pub endpoints: usize,
-    /// Octets of all names together.
+    /// The length of all names together, in octets.
     pub name_octets: usize,
 }
 

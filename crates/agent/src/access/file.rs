@@ -73,7 +73,7 @@ impl Source for TokensFile {
         vec![self.0.clone()]
     }
 
-    fn unreadable(&self, _: &Path, error: &io::Error) -> TokensError {
+    fn unreadable(&self, _: &Path, error: io::Error) -> TokensError {
         self.wrong(error)
     }
 

@@ -8,44 +8,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::view::NodeView;
-use super::{Catalog, Output};
+use super::node::{NodeStatus, NodeView};
+use super::{Catalog, CatalogOutput};
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeName, NodePhase, NodeRow};
-
-/// Whether a node can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NodeStatus {
-    /// The node answers, or membership knows nothing of it yet.
-    Alive,
-    /// The node does not answer, and others are being asked. It counts as alive.
-    Suspect,
-    /// The node does not answer anybody.
-    Down,
-    /// The node's own row says that it has left, whatever membership says.
-    Left,
-}
-
-impl NodeStatus {
-    /// Every status there is.
-    pub const ALL: [Self; 4] = [Self::Alive, Self::Suspect, Self::Down, Self::Left];
-
-    /// Whether instances on a node with this status can be reached.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        matches!(self, Self::Alive | Self::Suspect)
-    }
-
-    /// The status as users read it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Suspect => "suspect",
-            Self::Down => "down",
-            Self::Left => "left",
-        }
-    }
-}
 
 /// What is known of one node.
 #[derive(Debug, Default)]
@@ -227,12 +192,16 @@ impl Catalog {
         }
         let from = told.map(|(status, _)| status);
         if from != Some(to) {
-            self.outputs.push_back(Output::NodeChanged { node: name.clone(), id, from, to });
+            self.outputs.push_back(CatalogOutput::NodeChanged { node: name.clone(), id, from, to });
         }
         let was_draining = told.is_some_and(|(_, phase)| phase == NodePhase::Draining);
         let is_draining = phase == NodePhase::Draining;
         if was_draining != is_draining {
-            self.outputs.push_back(Output::NodeDraining { node: name.clone(), id, is_draining });
+            self.outputs.push_back(CatalogOutput::NodeDraining {
+                node: name.clone(),
+                id,
+                is_draining,
+            });
         }
     }
 
@@ -247,7 +216,7 @@ impl Catalog {
         let is_news = live.iter().any(|id| told.is_none_or(|told| !told.contains(id)));
         if is_news && is_telling {
             self.names.told.insert(name.clone(), live.clone());
-            self.outputs.push_back(Output::NameConflict { name: name.clone(), ids: live });
+            self.outputs.push_back(CatalogOutput::NameConflict { name: name.clone(), ids: live });
         }
     }
 }

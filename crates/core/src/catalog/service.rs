@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::EndpointKey;
-use super::topology::{Place, Topology};
+use super::topology::{EndpointPlace, Topology};
 use crate::model::{
     CheckId, CheckRow, Health, Instance, InstanceId, NodeId, NodeRow, ServiceName, Timestamp,
     ZoneName,
@@ -46,11 +46,6 @@ impl Endpoint {
         (self.node_id, self.instance.id.clone())
     }
 
-    /// What its place within its service depends on.
-    pub(super) fn place(&self) -> Place<'_> {
-        Place { node: &self.node, node_id: self.node_id, instance: &self.instance.id }
-    }
-
     /// The address and the port that it listens on.
     #[must_use]
     pub fn socket_address(&self) -> SocketAddr {
@@ -66,6 +61,13 @@ impl Endpoint {
     /// Whether it is healthy, or the guard does not believe otherwise. Panic mode is less than that.
     fn is_trusted(&self) -> bool {
         self.health.is_healthy() || self.standing == Standing::Held
+    }
+}
+
+impl<'a> From<&'a Endpoint> for EndpointPlace<'a> {
+    fn from(endpoint: &'a Endpoint) -> Self {
+        let Endpoint { node_id, node, instance, .. } = endpoint;
+        Self { node, node_id: *node_id, instance: &instance.id }
     }
 }
 
@@ -130,9 +132,8 @@ impl ServiceView {
         (node_id, instance): (NodeId, &InstanceId),
     ) -> Option<&Endpoint> {
         let search = |node| {
-            let sought = Place { node, node_id, instance };
-            let found =
-                self.endpoints.binary_search_by(|e| topology.compare_places(e.place(), sought));
+            let sought = EndpointPlace { node, node_id, instance };
+            let found = self.endpoints.binary_search_by(|e| topology.compare(e, sought));
             found.ok().map(|at| &self.endpoints[at])
         };
         let is_it = |e: &&Endpoint| e.node_id == node_id && e.instance.id == *instance;

@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::service::Endpoint;
 use crate::model::{InstanceId, NodeId, NodeRow, ZoneName};
 
 /// The zone of this agent, and the order of the other zones by distance.
@@ -17,7 +16,7 @@ pub struct Topology {
 
 /// What the order of endpoints within a service depends on.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct EndpointPlace<'a> {
     pub(super) node: &'a Arc<NodeRow>,
     pub(super) node_id: NodeId,
     pub(super) instance: &'a InstanceId,
@@ -35,14 +34,14 @@ impl Topology {
         u16::try_from(rank).unwrap_or(u16::MAX)
     }
 
-    /// Compares endpoints as [`compare_places`](Self::compare_places) does.
-    pub(super) fn compare(&self, a: &Endpoint, b: &Endpoint) -> Ordering {
-        self.compare_places(a.place(), b.place())
-    }
-
     /// The order of endpoints within a service: distance of the zone, zone, node's name, instance's id.
     /// Where two nodes share a name, their ids decide.
-    pub(super) fn compare_places(&self, a: Place<'_>, b: Place<'_>) -> Ordering {
+    pub(super) fn compare<'a>(
+        &self,
+        a: impl Into<EndpointPlace<'a>>,
+        b: impl Into<EndpointPlace<'a>>,
+    ) -> Ordering {
+        let (a, b) = (a.into(), b.into());
         let (x, y) = (a.node, b.node);
         let by_zone = || match x.zone == y.zone {
             true => Ordering::Equal,

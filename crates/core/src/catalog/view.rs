@@ -11,14 +11,14 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use smol_str::SmolStr;
 
-use super::NodeStatus;
 use super::by_name::ByName;
 use super::by_node::ByNode;
 use super::hints::{self, Hints};
+use super::node::NodeView;
 use super::service::{Endpoint, GuardMark, ServiceView};
 use super::topology::Topology;
 use crate::model::limits::NAME_OCTETS;
-use crate::model::{InstanceId, NodeId, NodeName, NodePhase, NodeRow, ServiceName, ZoneName};
+use crate::model::{InstanceId, NodeId, NodeName, NodeRow, ServiceName, ZoneName};
 
 /// Indexes with removed services that a view remembers at most, so that a watch that is resumed learns of
 /// their end. The oldest is forgotten first.
@@ -34,31 +34,6 @@ pub enum Named<'a> {
     Suffix,
     /// The name does not exist.
     Nothing,
-}
-
-/// One node at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeView {
-    /// The node's id.
-    pub id: NodeId,
-    /// What the node says of itself.
-    pub row: Arc<NodeRow>,
-    /// Whether the node can be reached.
-    pub status: NodeStatus,
-}
-
-impl NodeView {
-    /// Whether the node's instances can be reached.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.status.is_live()
-    }
-
-    /// Whether an operator takes the node out of service.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.row.phase == NodePhase::Draining
-    }
 }
 
 /// Identifies a catalog within a process. Indices of views are comparable only if their catalogs are equal.

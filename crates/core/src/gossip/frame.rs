@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::{Hello, Peer};
 use crate::fields::{FieldReader, FieldWriter};
 use crate::model::NodeId;
-use crate::replica::{BUCKETS, Delta, Extent, Request};
+use crate::replica::{BUCKETS, Delta, DeltaRequest, Extent};
 
 /// One message on a link. Frames of unknown kinds are passed over, and so are octets behind the known fields of a
 /// frame, so that newer versions may add both. A new field has to be read by the rules of [`crate::fields`], as those
@@ -64,7 +64,7 @@ pub struct Want {
     /// Whose history.
     pub origin: NodeId,
     /// From where on.
-    pub request: Request,
+    pub request: DeltaRequest,
 }
 
 /// Why octets are no frame. The sender is at fault, or newer.

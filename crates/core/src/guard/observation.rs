@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub struct Observation<K, T, O> {
     /// The keys that changed, each once.
-    pub changes: Vec<Change<K, T>>,
-    /// [`Change::failing_at`] of the keys that did not change, for those that have it. Read only when
+    pub changes: Vec<KeyChange<K, T>>,
+    /// [`KeyChange::failing_at`] of the keys that did not change, for those that have it. Read only when
     /// panic mode begins.
     pub others: O,
     /// How many keys there are, without those that exist only because the guard holds them.
@@ -18,7 +18,7 @@ pub struct Observation<K, T, O> {
 
 /// A key that changed.
 #[derive(Debug)]
-pub struct Change<K, T> {
+pub struct KeyChange<K, T> {
     /// Which one.
     pub key: K,
     /// What became of it.

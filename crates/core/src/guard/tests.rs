@@ -41,7 +41,7 @@ impl Group {
         }
     }
 
-    fn observe(&mut self, changes: Vec<Change<u16, SocketAddr>>) {
+    fn observe(&mut self, changes: Vec<KeyChange<u16, SocketAddr>>) {
         let others = self.failing.iter().map(|key| (*key, address(*key)));
         let (healthy, present) = (self.healthy.len(), self.healthy.len() + self.failing.len());
         let observation = Observation { changes, others, present, healthy };
@@ -55,7 +55,7 @@ impl Group {
             let was_healthy = self.healthy.remove(&key);
             self.failing.insert(key);
             let fate = if was_healthy { Fate::Vanished(address(key)) } else { Fate::Open };
-            changes.push(Change { key, fate, failing_at: Some(address(key)) });
+            changes.push(KeyChange { key, fate, failing_at: Some(address(key)) });
         }
         self.observe(changes);
     }
@@ -65,7 +65,7 @@ impl Group {
         for key in keys {
             self.failing.remove(&key);
             self.healthy.insert(key);
-            changes.push(Change { key, fate: Fate::Settled, failing_at: None });
+            changes.push(KeyChange { key, fate: Fate::Settled, failing_at: None });
         }
         self.observe(changes);
     }

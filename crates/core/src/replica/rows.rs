@@ -30,7 +30,7 @@ mod unknown;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-pub use decoder::{Problem, RowDecoder, RowError};
+pub use decoder::{RowDecoder, RowError, RowProblem};
 pub(super) use key::KeyPart;
 use key::{put_number, put_with_length};
 use kind::Kind;
@@ -39,6 +39,9 @@ pub use unknown::NewerRow;
 
 use super::version::Version;
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeRow};
+
+/// Octets of a malformed key that an error shows at most.
+const MAX_SHOWN_OCTETS: usize = 64;
 
 kinds! {
     /// The node itself.
@@ -56,13 +59,31 @@ impl Row {
         if let Self::Newer(newer) = self { &newer.known } else { self }
     }
 
-    fn decode(octets: &[u8], key: &RowKey, decoder: &mut RowDecoder) -> Result<Self, Problem> {
-        let (kind, fields) = octets.split_first().ok_or(Problem::Empty)?;
+    fn decode(octets: &[u8], key: &RowKey, decoder: &mut RowDecoder) -> Result<Self, RowProblem> {
+        let (kind, fields) = octets.split_first().ok_or(RowProblem::Empty)?;
         Ok(match Self::decode_known(*kind, fields, key, decoder)? {
             Some((known, [])) => known,
             Some((known, rest)) => Self::Newer(Arc::new(NewerRow { known, rest: rest.into() })),
             None => Self::Other(Arc::new(octets.into())),
         })
+    }
+}
+
+impl RowDecoder {
+    /// Reads a row: the octets of its key, and those of its state.
+    ///
+    /// # Errors
+    /// When they are malformed or do not belong together. What newer versions may add is no error.
+    pub fn decode(&mut self, key: &[u8], state: &[u8]) -> Result<(RowKey, RowState), RowError> {
+        let key = RowKey::decode(key).map_err(|problem| {
+            let octets = key.iter().copied().take(MAX_SHOWN_OCTETS).collect();
+            RowError::Key { octets, problem }
+        })?;
+        match RowState::decode(state, &key, self) {
+            Ok(state) if key.fits(&state) => Ok((key, state)),
+            Ok(_) => Err(RowError::State { key, problem: RowProblem::Kind }),
+            Err(problem) => Err(RowError::State { key, problem }),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::rows::{Entry, KeyPart, Place, Row, RowKey, RowState};
+use super::rows::{Entry, KeyPart, KeyPlace, Row, RowKey, RowState};
 use super::version::Version;
 use crate::model::Instance;
 
@@ -62,19 +62,19 @@ impl Slot {
 
 /// Something with a place in the order of keys. Since a slot holds no key that could be borrowed, it is found by this.
 pub(super) trait Keyed {
-    fn place(&self) -> Place<'_>;
+    fn place(&self) -> KeyPlace<'_>;
 }
 
 impl Keyed for RowKey {
-    fn place(&self) -> Place<'_> {
+    fn place(&self) -> KeyPlace<'_> {
         RowKey::place(self)
     }
 }
 
 impl Keyed for Slot {
-    fn place(&self) -> Place<'_> {
+    fn place(&self) -> KeyPlace<'_> {
         match self {
-            Self::Instance(_, instance) => Place::Instance(instance.id.place()),
+            Self::Instance(_, instance) => KeyPlace::Instance(instance.id.place()),
             Self::Other(other) => other.0.place(),
         }
     }

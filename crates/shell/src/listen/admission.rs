@@ -11,7 +11,7 @@ use crate::{FairLimit, Origin, Slot};
 pub struct AdmissionLimits {
     /// Open connections over TCP, shared fairly among clients.
     pub max_tcp: usize,
-    /// Of these, one client's.
+    /// The connections over TCP that one client may have.
     pub max_tcp_per_client: usize,
     /// Open connections on the Unix socket, counted apart so that the network cannot lock out its host.
     pub max_local: usize,
@@ -38,7 +38,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Within these limits, shown in the metrics.
+    /// Admits connections within these limits, and shows their numbers in the metrics.
     #[must_use]
     pub fn register(
         observer: &Observer,
@@ -48,7 +48,7 @@ impl Admission {
         let tcp = FairLimit::with_client_limit(limits.max_tcp, limits.max_tcp_per_client);
         let local = FairLimit::new(limits.max_local);
         let admission = Arc::new(Self { tcp, local, sheds: Sheds::default(), metrics });
-        observer.collect(Shown(Arc::clone(&admission)));
+        observer.collect(Arc::clone(&admission));
         admission
     }
 
@@ -66,12 +66,9 @@ impl Admission {
     }
 }
 
-#[derive(Debug)]
-struct Shown(Arc<Admission>);
-
-impl Collect for Shown {
+impl Collect for Arc<Admission> {
     fn collect(&self, sink: &mut Sink<'_>) {
-        let Admission { tcp, local, sheds, metrics } = &*self.0;
+        let Admission { tcp, local, sheds, metrics } = &**self;
         let of = |count: fn(&FairLimit) -> u64| {
             [("tcp", tcp), ("unix", local)]
                 .map(|(name, limit)| ([("transport", name)], number(count(limit))))

@@ -10,7 +10,7 @@ use crate::metrics::{Metric, Sink, number};
 /// Why the server ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
-    /// No whole request came in time, at the beginning or after another one.
+    /// The client did not send a whole request in time, at the beginning or after another one.
     Idle,
     /// The client took nothing of an answer for too long.
     Stalled,
@@ -36,8 +36,8 @@ impl Shed {
         }
     }
 
-    /// What an error of a stream means; `None` when the client ended the connection, or the error is not the
-    /// stream's.
+    /// The reason that an error of a stream stands for; `None` when the client ended the connection, or the error is
+    /// not the stream's.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let error = error.downcast_ref::<io::Error>()?;

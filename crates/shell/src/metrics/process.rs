@@ -7,7 +7,7 @@ use prometheus_client::registry::Unit;
 
 use super::{Collect, Metric, Sink};
 
-/// `USER_HZ`: what the kernel shows processor time in. 100 on every Linux.
+/// `USER_HZ`, the unit in which the kernel shows processor time: it is 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Of this process, which counts as started now.
+    /// Takes the process as started now.
     pub(super) fn new() -> Self {
         Self { started: Instant::now(), started_at: SystemTime::now() }
     }

@@ -22,33 +22,9 @@ struct Allowed {
 const ALLOWED: &[Allowed] = &[
     Allowed {
         folder: "crates/core/src",
-        user: "catalog::by_name",
-        used: "catalog::view",
-        reason: "2026-11-28: the index of services names what it holds; it could hold anything with a name",
-    },
-    Allowed {
-        folder: "crates/core/src",
-        user: "catalog::view",
-        used: "catalog::nodes",
-        reason: "2026-11-28: what a view says of a node is defined beside the index of nodes",
-    },
-    Allowed {
-        folder: "crates/core/src",
-        user: "catalog::guard",
-        used: "catalog::refresh",
-        reason: "2026-11-28: the guard becomes a machine of its own",
-    },
-    Allowed {
-        folder: "crates/core/src",
         user: "dns::answer",
         used: "dns::record",
         reason: "2026-11-28: the rank of a record belongs to what orders an answer",
-    },
-    Allowed {
-        folder: "crates/core/src",
-        user: "gossip::frame",
-        used: "gossip::exchange",
-        reason: "2026-11-28: what a Hello holds belongs to the frames",
     },
     Allowed {
         folder: "crates/core/src",
@@ -61,30 +37,6 @@ const ALLOWED: &[Allowed] = &[
         user: "health::check",
         used: "health::scheduler",
         reason: "2026-11-28: the id of a run belongs to the check",
-    },
-    Allowed {
-        folder: "crates/agent/src",
-        user: "watchdog",
-        used: "handle",
-        reason: "2026-11-28: the watchdog needs the vitals alone, not all that is shared",
-    },
-    Allowed {
-        folder: "crates/agent/src",
-        user: "net::link",
-        used: "net::connect",
-        reason: "2026-11-28: links become the business of gossip, connecting that of the transport",
-    },
-    Allowed {
-        folder: "crates/agent/src",
-        user: "net::event",
-        used: "net::link",
-        reason: "2026-11-28: an event would do with a handle of a link",
-    },
-    Allowed {
-        folder: "crates/agent/src",
-        user: "net::tls::certificate",
-        used: "net::tls::verify",
-        reason: "2026-11-28: why a certificate is not taken belongs to the certificate",
     },
 ];
 

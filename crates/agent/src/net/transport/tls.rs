@@ -16,22 +16,21 @@ pub mod issue;
 mod shared;
 mod stream;
 mod verify;
-mod watch;
 
 use std::io;
 use std::path::PathBuf;
 
+use dunlin_shell::tls::TlsFileError;
 use thiserror::Error;
 
-pub use certificate::{Certificate, PeerIdentity, SERVER_NAME};
+pub(crate) use certificate::ending;
+pub use certificate::{Certificate, PeerIdentity, Reason, SERVER_NAME};
 pub use credentials::Credentials;
 pub use explain::explain;
 pub use handshake::HandshakeError;
-pub use shared::SharedCredentials;
+pub use shared::{SharedCredentials, watch};
 pub use stream::{Acceptor, Connector};
-pub use verify::{Reason, Refusal};
-pub(crate) use watch::ending;
-pub use watch::watch;
+pub use verify::Refusal;
 
 /// Why certificates cannot be used. The files are at fault; the certificates in use stay in use.
 #[derive(Debug, Error)]
@@ -45,13 +44,8 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{path}: {problem}", path = path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
+    #[error(transparent)]
+    Content(#[from] TlsFileError),
     /// The certificate and the key do not belong together.
     #[error(
         "{key} is not the key of {cert}; `dunlin tls cert create` writes both",

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::catalog::{Scope, Standing};
-use crate::model::{Health, Instance, InstanceFields, ProviderId};
+use crate::catalog::{NodeStatus, Scope, Standing};
+use crate::model::{Health, Instance, InstanceFields, NodePhase, ProviderId};
 
 fn node(name: &str, zone: &str, address: [u8; 4]) -> NodeView {
     let row = NodeRow {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::super::Frame;
 use crate::model::NodeId;
-use crate::replica::{Delta, Request, Version};
+use crate::replica::{Delta, DeltaRequest, Version};
 
 /// Small frames that may wait; more are only made by a peer that asks without reading.
 const MOST_CONTROL: usize = 256;
@@ -33,7 +33,7 @@ pub(super) struct Link {
     /// Up to where each node's commits were sent or received on this link.
     pub(super) passed: BTreeMap<NodeId, Version>,
     /// What the peer asked for and has not been sent.
-    pub(super) wanted: BTreeMap<NodeId, Request>,
+    pub(super) wanted: BTreeMap<NodeId, DeltaRequest>,
     /// When groups or heads were last compared at the peer's wish.
     pub(super) answered: Option<Instant>,
     /// What the peer did wrong so far.

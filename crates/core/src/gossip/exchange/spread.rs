@@ -8,7 +8,7 @@ use super::super::{Frame, Packet, Peer};
 use super::recent::Via;
 use super::{Exchange, ExchangeOutput, LAST_VERSION, Lane, MOST_ORIGINS, Outgoing};
 use crate::model::NodeId;
-use crate::replica::{Delta, MergeError, Replica, Request, Version};
+use crate::replica::{Delta, DeltaRequest, MergeError, Replica, Version};
 
 /// In clusters up to this many others, who makes bad news tells all of them in packets, and each of them the one after
 /// it, so that who lost a packet gets another, unless the one before it lost it as well or has just died: then the links
@@ -371,7 +371,7 @@ impl Exchange {
                 passed = delta.to;
                 frame.push(Arc::clone(delta));
             }
-            let request = Request { above: passed, floor: Version::ZERO };
+            let request = DeltaRequest { above: passed, floor: Version::ZERO };
             if passed < replica.floor(origin) {
                 // It has to be stated from zero, which goes on where it stopped only for who wants it.
                 link.wanted.entry(origin).or_insert(request);
@@ -407,7 +407,7 @@ impl Exchange {
             if delta.to < delta.extent.head() {
                 let is_restated = delta.from < delta.floor || request.floor > Version::ZERO;
                 let floor = if is_restated { delta.floor } else { Version::ZERO };
-                link.wanted.insert(origin, Request { above: delta.to, floor });
+                link.wanted.insert(origin, DeltaRequest { above: delta.to, floor });
             }
             frame.push(delta);
         }

@@ -13,7 +13,7 @@ use crate::gossip::{HeadEntry, Packet, Want};
 use crate::model::{
     Instance, InstanceFields, InstanceId, NodePhase, NodeRow, ProviderId, ServiceName,
 };
-use crate::replica::{Change, Delta, Departure, NewerRow, Request, RowState};
+use crate::replica::{Change, Delta, DeltaRequest, Departure, NewerRow, RowState};
 
 fn id(n: u8) -> NodeId {
     NodeId::from_bytes([n; 16])
@@ -512,7 +512,7 @@ fn a_peer_that_has_told_all_it_has_is_not_waited_for() {
         let (now, agent) = (net.now, net.agent(2));
         agent.exchange.handle_frame(now, id(peer), frame, &mut agent.replica);
     }
-    let nothing = Request { above: Version::ZERO, floor: Version::ZERO };
+    let nothing = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
     let mut asked = Vec::new();
     // Within a second; whoever is asked answers with all it has.
     for _ in 0..4 {
@@ -585,7 +585,7 @@ fn a_peer_that_asks_for_ever_fills_no_queue() {
         let wants = (0..1000_u32).map(|n| {
             let mut octets = [0; 16];
             octets[..4].copy_from_slice(&(round * 1000 + n).to_be_bytes());
-            let request = Request { above: Version::ZERO, floor: Version::ZERO };
+            let request = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
             Want { origin: NodeId::from_bytes(octets), request }
         });
         let frame = Frame::Want(wants.collect());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Problem, RowDecoder, RowKey};
+use super::{Kind, RowDecoder, RowKey, RowProblem};
 use crate::fields::{FieldReader, FieldWriter};
 use crate::model::{CheckRow, CheckStatus};
 
@@ -20,7 +20,7 @@ impl Kind for CheckRow {
         octets: &'a [u8],
         _key: &RowKey,
         _decoder: &mut RowDecoder,
-    ) -> Result<(Arc<Self>, &'a [u8]), Problem> {
+    ) -> Result<(Arc<Self>, &'a [u8]), RowProblem> {
         let ((status, output, since, has_worked), appended) = FieldReader::new(octets)?;
         let check = Self { status, output, since, has_worked };
         Ok((Arc::new(check), appended.rest()))

@@ -1,14 +1,11 @@
-//! From octets to rows.
+//! What reading rows needs and may end with: what they share with earlier ones, and the errors.
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{RowKey, RowState};
+use super::RowKey;
 use crate::model::Instance;
-
-/// Octets of a malformed key that an error shows at most.
-const MAX_SHOWN_OCTETS: usize = 64;
 
 /// Why octets are not a row. Whoever sent or stored them is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,7 +16,7 @@ pub enum RowError {
         /// The octets of the key, or the first of them.
         octets: Vec<u8>,
         /// What is wrong with them.
-        problem: Problem,
+        problem: RowProblem,
     },
     /// The row is of a known kind and malformed, or does not belong to its key.
     #[error("malformed row {key:?}: {problem}")]
@@ -27,13 +24,13 @@ pub enum RowError {
         /// The key of the row.
         key: RowKey,
         /// What is wrong with it.
-        problem: Problem,
+        problem: RowProblem,
     },
 }
 
 /// What is wrong with the octets of a key or a row.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Problem {
+pub enum RowProblem {
     /// There is nothing where a kind should stand.
     #[error("it is empty")]
     Empty,
@@ -55,22 +52,4 @@ pub enum Problem {
 #[derive(Debug, Default)]
 pub struct RowDecoder {
     pub(super) last_instance: Option<Arc<Instance>>,
-}
-
-impl RowDecoder {
-    /// Reads a row: the octets of its key, and those of its state.
-    ///
-    /// # Errors
-    /// When they are malformed or do not belong together. What newer versions may add is no error.
-    pub fn decode(&mut self, key: &[u8], state: &[u8]) -> Result<(RowKey, RowState), RowError> {
-        let key = RowKey::decode(key).map_err(|problem| {
-            let octets = key.iter().copied().take(MAX_SHOWN_OCTETS).collect();
-            RowError::Key { octets, problem }
-        })?;
-        match RowState::decode(state, &key, self) {
-            Ok(state) if key.fits(&state) => Ok((key, state)),
-            Ok(_) => Err(RowError::State { key, problem: Problem::Kind }),
-            Err(problem) => Err(RowError::State { key, problem }),
-        }
-    }
 }

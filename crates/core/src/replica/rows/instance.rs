@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Problem, RowDecoder, RowKey};
+use super::{Kind, RowDecoder, RowKey, RowProblem};
 use crate::fields::{FieldReader, FieldWriter};
 use crate::model::{Instance, Mode, Profile};
 
@@ -22,7 +22,7 @@ impl Kind for Instance {
         octets: &'a [u8],
         key: &RowKey,
         decoder: &mut RowDecoder,
-    ) -> Result<(Arc<Self>, &'a [u8]), Problem> {
+    ) -> Result<(Arc<Self>, &'a [u8]), RowProblem> {
         let (first, appended) = FieldReader::new(octets)?;
         let (id, service, address, port, weight, tags, meta, provider, mode) = first;
         let profile = Arc::new(Profile { tags, meta, provider, mode });

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::Problem;
+use super::RowProblem;
 use crate::model::{CheckId, InstanceId};
 
 /// A part of a key behind the octet of its kind.
@@ -22,7 +22,7 @@ pub(in crate::replica) trait KeyPart: DeserializeOwned {
     fn approx_octets(&self) -> usize;
 
     /// Reads the part, and returns the octets behind it.
-    fn decode(octets: &[u8]) -> Result<(Self, &[u8]), Problem> {
+    fn decode(octets: &[u8]) -> Result<(Self, &[u8]), RowProblem> {
         Ok(postcard::take_from_bytes(octets)?)
     }
 }

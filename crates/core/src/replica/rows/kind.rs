@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Problem, RowDecoder, RowKey};
+use super::{RowDecoder, RowKey, RowProblem};
 
 /// A kind of row, implemented by what its rows hold.
 pub(super) trait Kind: Sized {
@@ -24,7 +24,7 @@ pub(super) trait Kind: Sized {
         octets: &'a [u8],
         key: &RowKey,
         decoder: &mut RowDecoder,
-    ) -> Result<(Arc<Self>, &'a [u8]), Problem>;
+    ) -> Result<(Arc<Self>, &'a [u8]), RowProblem>;
 
     /// About how many octets the row has when it is encoded.
     fn approx_size(&self) -> usize;

@@ -1,7 +1,7 @@
 //! What follows from the list of kinds.
 
-/// Makes [`RowKey`](super::RowKey), [`Row`](super::Row), [`Place`](super::Place) and what depends on the kind of a row
-/// out of lines of the form `accessor: Kind(part: Type, ...) => Row;`, in the order of the kinds' octets. The parts are
+/// Makes [`RowKey`](super::RowKey), [`Row`](super::Row), [`KeyPlace`](super::KeyPlace) and what depends on the kind
+/// of a row out of lines of the form `accessor: Kind(part: Type, ...) => Row;`, in the order of the kinds' octets. The parts are
 /// those of the key, each a [`KeyPart`](super::KeyPart); the row implements [`Kind`](super::Kind).
 macro_rules! kinds {
     ($(
@@ -29,7 +29,7 @@ macro_rules! kinds {
 
         /// The place of a key among others: what its octets are compared by.
         #[derive(PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) enum Place<'a> {
+        pub(super) enum KeyPlace<'a> {
             $($Kind $(($(<$Part as KeyPart>::Place<'a>),+))?,)+
             Other(&'a [u8]),
         }
@@ -56,8 +56,8 @@ macro_rules! kinds {
                 }
             }
 
-            fn decode(octets: &[u8]) -> Result<Self, Problem> {
-                let (kind, rest) = octets.split_first().ok_or(Problem::Empty)?;
+            fn decode(octets: &[u8]) -> Result<Self, RowProblem> {
+                let (kind, rest) = octets.split_first().ok_or(RowProblem::Empty)?;
                 let (key, rest) = match *kind {
                     $(<$Row as Kind>::OCTET => {
                         $($(let ($part, rest) = <$Part as KeyPart>::decode(rest)?;)+)?
@@ -65,13 +65,13 @@ macro_rules! kinds {
                     })+
                     _ => return Ok(Self::Other(octets.into())),
                 };
-                if rest.is_empty() { Ok(key) } else { Err(Problem::TooMany(rest.len())) }
+                if rest.is_empty() { Ok(key) } else { Err(RowProblem::TooMany(rest.len())) }
             }
 
-            pub(super) fn place(&self) -> Place<'_> {
+            pub(super) fn place(&self) -> KeyPlace<'_> {
                 match self {
-                    $(Self::$Kind $(($($part),+))? => Place::$Kind $(($($part.place()),+))?,)+
-                    Self::Other(octets) => Place::Other(octets),
+                    $(Self::$Kind $(($($part),+))? => KeyPlace::$Kind $(($($part.place()),+))?,)+
+                    Self::Other(octets) => KeyPlace::Other(octets),
                 }
             }
 
@@ -130,7 +130,7 @@ macro_rules! kinds {
                 fields: &'a [u8],
                 key: &RowKey,
                 decoder: &mut RowDecoder,
-            ) -> Result<Option<(Self, &'a [u8])>, Problem> {
+            ) -> Result<Option<(Self, &'a [u8])>, RowProblem> {
                 Ok(match kind {
                     $(<$Row as Kind>::OCTET => {
                         let (row, rest) = <$Row as Kind>::decode(fields, key, decoder)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Problem, RowDecoder, RowKey};
+use super::{Kind, RowDecoder, RowKey, RowProblem};
 use crate::fields::{FieldReader, FieldWriter};
 use crate::model::{NodePhase, NodeRow};
 
@@ -20,7 +20,7 @@ impl Kind for NodeRow {
         octets: &'a [u8],
         _key: &RowKey,
         _decoder: &mut RowDecoder,
-    ) -> Result<(Arc<Self>, &'a [u8]), Problem> {
+    ) -> Result<(Arc<Self>, &'a [u8]), RowProblem> {
         let ((name, zone, address, serves_dns, meta, phase), appended) = FieldReader::new(octets)?;
         let node = Self { name, zone, address, serves_dns, meta, phase };
         Ok((Arc::new(node), appended.rest()))

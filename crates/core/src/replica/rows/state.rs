@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Row, RowDecoder, RowKey};
+use super::{Row, RowDecoder, RowKey, RowProblem};
 use crate::fields::append;
 use crate::replica::version::Version;
 
@@ -93,14 +93,14 @@ impl RowState {
         octets: &[u8],
         key: &RowKey,
         decoder: &mut RowDecoder,
-    ) -> Result<Self, Problem> {
-        match octets.split_first().ok_or(Problem::Empty)? {
+    ) -> Result<Self, RowProblem> {
+        match octets.split_first().ok_or(RowProblem::Empty)? {
             (&PRESENT, row) => Ok(Self::Present(Row::decode(row, key, decoder)?)),
             (&GONE, departure) => match postcard::take_from_bytes::<Departure>(departure)? {
                 (departure, []) => Ok(Self::Gone(departure)),
-                (_, rest) => Err(Problem::TooMany(rest.len())),
+                (_, rest) => Err(RowProblem::TooMany(rest.len())),
             },
-            (other, _) => Err(Problem::UnknownState(*other)),
+            (other, _) => Err(RowProblem::UnknownState(*other)),
         }
     }
 

@@ -176,7 +176,7 @@ fn a_malformed_row_of_a_known_kind_is_named() {
     assert!(cut.to_string().contains("\"web-1\""), "{cut}");
     let (other_key, _) = instance("web-2");
     let swapped = decode_row(&key_octets(&other_key), &state);
-    assert_eq!(swapped, Err(RowError::State { key: other_key, problem: Problem::Kind }));
+    assert_eq!(swapped, Err(RowError::State { key: other_key, problem: RowProblem::Kind }));
     for (key, state) in [("", "0101"), ("00", ""), ("00", "02"), ("00ff", "0101"), ("00", "010100")]
     {
         assert!(decode_row(&octets(key), &octets(state)).is_err(), "{key} {state}");

@@ -1,4 +1,4 @@
-//! What a certificate says.
+//! What a certificate says, and why one is not taken.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,18 +6,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dunlin_core::model::{NodeName, Timestamp, ZoneName};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
-
-use super::Reason;
 
 /// The DNS name that every agent's certificate bears beside its node. A client asks every server for it, since TLS
 /// libraries want a name; it tells no agent from another.
 pub const SERVER_NAME: &str = "agent.dunlin";
 
 const SCHEME: &str = "dunlin://";
+
+/// How long before its end a certificate is announced to end.
+const WARN_BEFORE: Duration = Duration::from_secs(30 * DAY);
+const DAY: u64 = 24 * 3600;
 
 /// The node at the other end of a stream, by a certificate that was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,53 @@ impl PeerIdentity {
         let (zone, node) = uri.strip_prefix(SCHEME)?.split_once('/')?;
         Some(Self { node: NodeName::parse(node).ok()?, zone: ZoneName::parse(zone).ok()? })
     }
+}
+
+/// Why a certificate is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Reason {
+    /// It cannot be read.
+    #[error("it cannot be read")]
+    Unreadable,
+    /// No authority we know has signed it.
+    #[error("none of our authorities signed it, its issuer is {issuer}")]
+    OtherAuthority {
+        /// The authority that is said to have signed it.
+        issuer: String,
+    },
+    /// It has expired.
+    #[error("it expired on {on}")]
+    Expired {
+        /// The last moment at which it was valid.
+        on: Timestamp,
+    },
+    /// It is not valid yet.
+    #[error("it is valid from {from} on only; is the clock right?")]
+    NotYetValid {
+        /// The first moment at which it is valid.
+        from: Timestamp,
+    },
+    /// It names no node: the authority signed it for another purpose.
+    #[error("it names no node; a certificate of `dunlin tls cert create` does")]
+    NoName,
+    /// It names several nodes, so it could pass for each of them.
+    #[error("it names several nodes; one is allowed")]
+    SeveralNames,
+    /// The name in it is not the name of a node.
+    #[error("{uri:?} is not dunlin://ZONE/NODE")]
+    BadName {
+        /// The name in it.
+        uri: String,
+    },
+    /// Another node was expected.
+    #[error("node {expected} was expected")]
+    OtherNode {
+        /// The node that was expected.
+        expected: NodeName,
+    },
+    /// Any other reason, in the TLS library's words.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// What a certificate says, before anything about it is verified.
@@ -138,5 +188,35 @@ fn identity(certificate: &X509Certificate<'_>) -> Result<PeerIdentity, Reason> {
         [] => Err(Reason::NoName),
         [one] => PeerIdentity::parse(one).ok_or_else(|| Reason::BadName { uri: printable(one) }),
         [_, _, ..] => Err(Reason::SeveralNames),
+    }
+}
+
+/// A warning for people about the end of a certificate, from 30 days before it on.
+pub(crate) fn ending(not_after: &SystemTime, now: SystemTime) -> Option<String> {
+    let on = Timestamp::from_system(*not_after).to_string();
+    let mend = "make a new one with `dunlin tls cert create`";
+    match not_after.duration_since(now) {
+        Ok(left) if left > WARN_BEFORE => None,
+        Ok(left) => {
+            let days = left.as_secs() / DAY;
+            Some(format!("expires in {days} days, on {on}; {mend}"))
+        }
+        Err(_) => Some(format!("expired on {on}, others refuse it; {mend}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_announced_thirty_days_before() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_230_000);
+        let day = Duration::from_secs(DAY);
+        assert_eq!(ending(&(now + 31 * day), now), None);
+        let soon = ending(&(now + 29 * day), now).unwrap();
+        assert!(soon.starts_with("expires in 29 days, on 2026-12-20T"), "{soon}");
+        let over = ending(&(now - day), now).unwrap();
+        assert!(over.starts_with("expired on 2026-11-20T"), "{over}");
     }
 }

@@ -1,63 +1,62 @@
 //! What an agent shows to peers and which certificates it takes: its certificate with the key, and the authorities.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::digest;
 use dunlin_core::config::ClusterTls;
 use dunlin_core::model::{NodeName, ZoneName};
+use dunlin_shell::tls::{TlsFileError, certificates, private_key};
+use dunlin_shell::{FileContents, Reloadable, Source, open_to_all};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
-use zeroize::Zeroizing;
 
 use super::TlsError;
 use super::certificate::{Certificate, PeerIdentity};
 use super::stream::{Acceptor, Connector};
 use super::verify::{Authority, Refusal, Role};
 
-/// The three files as they were read, before anything is made of them.
-pub(super) struct Contents {
-    ca: Vec<u8>,
-    cert: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
-    /// The key's permissions, e.g. `0o600`.
-    key_mode: u32,
+/// The files that hold an agent's credentials.
+#[derive(Debug)]
+pub(super) struct CredentialFiles {
+    pub(super) files: ClusterTls,
+    /// The node that the certificate has to name; without one, it may name any node.
+    pub(super) owner: Option<PeerIdentity>,
 }
 
-impl Contents {
-    pub(super) fn read(files: &ClusterTls) -> Result<Self, TlsError> {
-        let (ca, _) = read(&files.ca)?;
-        let (cert, _) = read(&files.cert)?;
-        let (key, key_mode) = read(&files.key)?;
-        Ok(Self { ca, cert, key: Zeroizing::new(key), key_mode })
+impl Source for CredentialFiles {
+    type Value = Credentials;
+    type Error = TlsError;
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let ClusterTls { ca, cert, key } = self.files.clone();
+        vec![ca, cert, key]
     }
 
-    /// A digest that tells one state of the files from another, so that the files need not be kept.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for part in [&self.ca, &self.cert, &*self.key] {
-            context.update(&part.len().to_be_bytes());
-            context.update(part);
+    fn unreadable(&self, path: &Path, source: io::Error) -> TlsError {
+        TlsError::Read { path: path.to_owned(), source }
+    }
+
+    fn parse(&self, files: &[FileContents]) -> Result<Credentials, TlsError> {
+        let [ca, cert, key] = files else { unreachable!("`paths` names three files") };
+        let credentials = Credentials::parse(ca, cert, key)?;
+        if let Some(PeerIdentity { node, zone }) = &self.owner {
+            credentials.check_node(node, zone)?;
         }
-        Fingerprint(context.finish().as_ref().to_vec())
+        Ok(credentials)
     }
-}
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<u8>);
-
-fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
-    dunlin_shell::read_file(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    fn check_replacement(&self, new: &Credentials) -> Result<(), TlsError> {
+        new.check_time(SystemTime::now())
+    }
 }
 
 /// A certificate with its key and authorities, checked against each other.
 #[derive(Debug)]
 pub struct Credentials {
-    pub(super) fingerprint: Fingerprint,
     path: PathBuf,
     identity: PeerIdentity,
     certificate: Certificate,
@@ -74,33 +73,29 @@ impl Credentials {
     ///
     /// # Errors
     /// The first thing that is wrong, with the file at fault.
-    pub fn load(files: &ClusterTls) -> Result<Self, TlsError> {
-        Self::from_contents(files, &Contents::read(files)?)
+    pub fn load(files: &ClusterTls) -> Result<Arc<Self>, TlsError> {
+        let source = CredentialFiles { files: files.clone(), owner: None };
+        Reloadable::load(source).map(|loaded| loaded.current())
     }
 
-    pub(super) fn from_contents(files: &ClusterTls, contents: &Contents) -> Result<Self, TlsError> {
+    fn parse(ca: &FileContents, cert: &FileContents, key: &FileContents) -> Result<Self, TlsError> {
         let provider = Arc::new(provider::default_provider());
-        let authority = Arc::new(authority(&files.ca, &contents.ca, &provider)?);
-        let chain = certificates(&files.cert, &contents.cert)?;
-        let certificate = Certificate::read(&chain[0]).ok_or_else(|| TlsError::Content {
-            path: files.cert.clone(),
-            problem: "the first certificate in it cannot be read".to_owned(),
+        let authority = Arc::new(authority(ca, &provider)?);
+        let chain = certificates(cert)?;
+        let certificate = Certificate::read(&chain[0]).ok_or_else(|| {
+            TlsFileError::new(&cert.path, "the first certificate in it cannot be read")
         })?;
-        let identity = check_chain(&files.cert, &chain, &certificate, &authority)?;
-        let key = certified_key(files, chain, &contents.key, &provider)?;
-        let failed = |e: rustls::Error| TlsError::Content {
-            path: files.cert.clone(),
-            problem: e.to_string(),
-        };
+        let identity = check_chain(&cert.path, &chain, &certificate, &authority)?;
+        let certified = certified_key(cert, key, chain, &provider)?;
+        let failed = |e: rustls::Error| TlsFileError::new(&cert.path, e);
         Ok(Self {
-            fingerprint: contents.fingerprint(),
-            path: files.cert.clone(),
+            path: cert.path.clone(),
             identity,
             certificate,
-            key_path: files.key.clone(),
-            key_mode: contents.key_mode,
-            acceptor: Acceptor::new(&authority, &key, &provider).map_err(failed)?,
-            connector: Connector::new(authority, key, provider).map_err(failed)?,
+            key_path: key.path.clone(),
+            key_mode: key.mode,
+            acceptor: Acceptor::new(&authority, &certified, &provider).map_err(failed)?,
+            connector: Connector::new(authority, certified, provider).map_err(failed)?,
         })
     }
 
@@ -155,10 +150,7 @@ impl Credentials {
     /// A warning for people, if every user of this host can read the key.
     #[must_use]
     pub fn exposed_key(&self) -> Option<String> {
-        let path = self.key_path.display();
-        let mode = self.key_mode;
-        (mode & 0o007 != 0)
-            .then(|| format!("every user of this host can read {path} (mode {mode:o})"))
+        open_to_all(&self.key_path, self.key_mode, 0o007)
     }
 
     pub(super) fn acceptor(&self) -> Acceptor {
@@ -170,35 +162,23 @@ impl Credentials {
     }
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = |problem: String| TlsError::Content { path: path.to_owned(), problem };
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates =
-        certificates.map_err(|_| content("is not whole, or not in PEM form".to_owned()))?;
-    if certificates.is_empty() {
-        return Err(content("holds no certificate in PEM form (BEGIN CERTIFICATE)".to_owned()));
-    }
-    Ok(certificates)
-}
-
 fn authority(
-    path: &Path,
-    pem: &[u8],
+    file: &FileContents,
     provider: &Arc<CryptoProvider>,
-) -> Result<Authority, TlsError> {
-    let content = |problem: String| TlsError::Content { path: path.to_owned(), problem };
+) -> Result<Authority, TlsFileError> {
+    let wrong = |problem: String| TlsFileError::new(&file.path, problem);
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, pem)? {
+    for certificate in certificates(file)? {
         let read = Certificate::read(&certificate);
         if let Some(leaf) = read.filter(|c| !c.is_authority) {
-            return Err(content(format!(
+            return Err(wrong(format!(
                 "holds {leaf}, which is not the certificate of an authority; \
                  `dunlin tls ca create` makes one"
             )));
         }
-        roots.add(certificate).map_err(|e| content(e.to_string()))?;
+        roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
     }
-    Authority::new(roots, provider).map_err(content)
+    Authority::new(roots, provider).map_err(wrong)
 }
 
 /// Checks the own chain as peers will, at a time when the certificate is valid.
@@ -220,19 +200,16 @@ fn check_chain(
 }
 
 fn certified_key(
-    files: &ClusterTls,
+    cert: &FileContents,
+    key: &FileContents,
     chain: Vec<CertificateDer<'static>>,
-    pem: &[u8],
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let content = |problem: String| TlsError::Content { path: files.key.clone(), problem };
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        content("holds no whole private key in PEM form (BEGIN PRIVATE KEY)".to_owned())
-    })?;
-    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| {
+    let certified = CertifiedKey::from_der(chain, private_key(key)?, provider);
+    certified.map(Arc::new).map_err(|error| {
         if let rustls::Error::InconsistentKeys(_) = error {
-            return TlsError::OtherKey { cert: files.cert.clone(), key: files.key.clone() };
+            return TlsError::OtherKey { cert: cert.path.clone(), key: key.path.clone() };
         }
-        content(error.to_string())
+        TlsFileError::new(&key.path, error).into()
     })
 }

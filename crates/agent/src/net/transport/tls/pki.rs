@@ -1,6 +1,7 @@
 //! An authority for tests, and the certificates that it signs.
 
 use std::fs;
+use std::sync::Arc;
 
 use dunlin_core::config::ClusterTls;
 use dunlin_core::model::{NodeName, ZoneName};
@@ -53,11 +54,11 @@ impl Pki {
         ClusterTls { ca, cert, key }
     }
 
-    pub(super) fn credentials(&self, name: &str) -> Credentials {
+    pub(super) fn credentials(&self, name: &str) -> Arc<Credentials> {
         self.load(name, &self.issue(name, Validity::days(1))).unwrap()
     }
 
-    pub(super) fn load(&self, name: &str, issued: &Issued) -> Result<Credentials, TlsError> {
+    pub(super) fn load(&self, name: &str, issued: &Issued) -> Result<Arc<Credentials>, TlsError> {
         Credentials::load(&self.write(name, issued))
     }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dunlin_core::model::NodeName;
+use dunlin_shell::Reload;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -333,7 +334,8 @@ fn bad_new_files_keep_the_old_certificate() {
 async fn a_watched_certificate_is_renewed_and_trouble_is_reported_until_it_is_mended() {
     let pki = Pki::new();
     let shared = Arc::new(pki.shared("a"));
-    let good = fs::read_to_string(&shared.files().cert).unwrap();
+    let cert = pki.folder.path().join("a.crt");
+    let good = fs::read_to_string(&cert).unwrap();
     let stop = CancellationToken::new();
     let (told, mut problems) = mpsc::channel(16);
     let report = move |problem: Option<String>| told.try_send(problem).unwrap();
@@ -350,10 +352,10 @@ async fn a_watched_certificate_is_renewed_and_trouble_is_reported_until_it_is_me
         };
         tokio::time::timeout(DEADLINE, found).await.unwrap()
     };
-    fs::write(&shared.files().cert, &good[..good.len() / 2]).unwrap();
+    fs::write(&cert, &good[..good.len() / 2]).unwrap();
     let problem = until(|p| p.contains("a.crt: is not whole")).await;
     assert!(problem.ends_with("the one from before stays in use"), "{problem}");
-    fs::write(&shared.files().cert, &good).unwrap();
+    fs::write(&cert, &good).unwrap();
     until(str::is_empty).await;
     let soon = pki.issue("a", Validity::days(5));
     for (file, text) in [("key", &soon.key), ("crt", &soon.certificate)] {

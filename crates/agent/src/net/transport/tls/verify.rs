@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dunlin_core::model::{NodeName, Timestamp};
+use dunlin_core::model::NodeName;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -21,54 +21,7 @@ use rustls::{
 };
 use thiserror::Error as ThisError;
 
-use super::certificate::{Certificate, PeerIdentity, SERVER_NAME};
-
-/// Why a certificate is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
-pub enum Reason {
-    /// It cannot be read.
-    #[error("it cannot be read")]
-    Unreadable,
-    /// No authority we know has signed it.
-    #[error("none of our authorities signed it, its issuer is {issuer}")]
-    OtherAuthority {
-        /// The authority that is said to have signed it.
-        issuer: String,
-    },
-    /// It has expired.
-    #[error("it expired on {on}")]
-    Expired {
-        /// The last moment at which it was valid.
-        on: Timestamp,
-    },
-    /// It is not valid yet.
-    #[error("it is valid from {from} on only; is the clock right?")]
-    NotYetValid {
-        /// The first moment at which it is valid.
-        from: Timestamp,
-    },
-    /// It names no node: the authority signed it for another purpose.
-    #[error("it names no node; a certificate of `dunlin tls cert create` does")]
-    NoName,
-    /// It names several nodes, so it could pass for each of them.
-    #[error("it names several nodes; one is allowed")]
-    SeveralNames,
-    /// The name in it is not the name of a node.
-    #[error("{uri:?} is not dunlin://ZONE/NODE")]
-    BadName {
-        /// The name in it.
-        uri: String,
-    },
-    /// Another node was expected.
-    #[error("node {expected} was expected")]
-    OtherNode {
-        /// The node that was expected.
-        expected: NodeName,
-    },
-    /// Any other reason, in the TLS library's words.
-    #[error("{0}")]
-    Other(String),
-}
+use super::certificate::{Certificate, PeerIdentity, Reason, SERVER_NAME};
 
 /// A certificate that is not taken, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
