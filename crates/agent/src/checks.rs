@@ -25,7 +25,7 @@ pub(crate) use self::connect::NoVerification;
 
 /// What a run needs to know.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct CheckRequest {
     /// The instance that is checked.
     pub instance: InstanceId,
     /// Its service.
@@ -83,7 +83,7 @@ impl Runner {
     }
 
     /// Performs one run. Drop the future to give it up.
-    pub async fn run(&self, request: Request) -> Outcome {
+    pub async fn run(&self, request: CheckRequest) -> Outcome {
         let is_command = matches!(request.spec.kind, CheckKind::Command { .. });
         let places = if is_command { &self.commands } else { &self.connections };
         let Ok(_place) = places.acquire().await else {
@@ -100,7 +100,7 @@ impl Runner {
         }
     }
 
-    async fn perform(&self, request: &Request) -> Result<Outcome, Failure> {
+    async fn perform(&self, request: &CheckRequest) -> Result<Outcome, Failure> {
         match &request.spec.kind {
             CheckKind::Tcp { target } => {
                 let address = target.unwrap_or(request.address);

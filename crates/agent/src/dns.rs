@@ -41,10 +41,10 @@ pub use self::stats::{DnsStats, DnsTotals};
 use self::streams::Streams;
 #[doc(hidden)]
 pub use self::worker::Bare;
-use self::worker::Shared;
+use self::worker::DnsShared;
 
 /// Tries to find a port that is free for both UDP and TCP, when asked for any.
-const ANY_PORT_TRIES: usize = 16;
+const MAX_BIND_ATTEMPTS: usize = 16;
 /// Octets that the kernel may queue for one UDP socket: a burst of some thousand questions.
 const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
 
@@ -121,7 +121,7 @@ pub fn default_workers() -> usize {
 /// # Errors
 /// When the address cannot be listened on.
 pub fn bind(listen: SocketAddr, workers: usize) -> Result<Listeners, DnsError> {
-    let mut tries = if listen.port() == 0 { ANY_PORT_TRIES } else { 1 };
+    let mut tries = if listen.port() == 0 { MAX_BIND_ATTEMPTS } else { 1 };
     loop {
         tries -= 1;
         match bind_all(listen, workers) {
@@ -163,7 +163,7 @@ fn bind_one(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 #[derive(Debug)]
 pub struct Server {
     local_addr: Option<SocketAddr>,
-    shared: Arc<Shared>,
+    shared: Arc<DnsShared>,
     workers: Vec<JoinHandle<()>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -183,7 +183,7 @@ impl Server {
         let local_addr = local_addr(&listeners).map_err(DnsError::Socket)?;
         let settings = without_self(settings, local_addr);
         let (forward, jobs) = mpsc::channel(limits.forwards.max(1));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DnsShared {
             view,
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             stats: Arc::new(DnsStats::new(listeners.udp.len())),
@@ -312,7 +312,7 @@ fn without_self(mut settings: Settings, local_addr: Option<SocketAddr>) -> Setti
 
 fn prepare(socket: &UdpSocket) -> io::Result<()> {
     socket.set_nonblocking(false)?;
-    socket.set_read_timeout(Some(worker::STOP_POLL))?;
+    socket.set_read_timeout(Some(worker::STOP_POLL_INTERVAL))?;
     // The system may grant less; a smaller queue only drops bursts earlier.
     drop(socket2::SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER_OCTETS));
     if socket.local_addr()?.ip().is_unspecified() {

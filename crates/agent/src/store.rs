@@ -24,13 +24,13 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 /// Batches that may wait for the writer. The driver sends one at a time.
-const QUEUE: usize = 4;
+const MAX_QUEUED_BATCHES: usize = 4;
 /// Indexes reserved at each start, so that a restarted agent never gives out one twice.
-const INDEX_RESERVE: u64 = 1_000_000;
+const RESERVED_INDEXES: u64 = 1_000_000;
 /// The file that holds the node's id.
 const NODE_ID_FILE: &str = "node-id";
 /// SQLite before this one could damage a file in WAL mode.
-const LEAST_SQLITE: i32 = 3_051_003;
+const MIN_SQLITE_VERSION: i32 = 3_051_003;
 
 /// Why the store cannot be used, or did not take a batch.
 #[derive(Debug, Error)]
@@ -93,7 +93,7 @@ impl Store {
     /// When another agent has it, it cannot be written, or a newer Dunlin wrote it.
     pub fn open(data_dir: &Path) -> Result<(Self, NodeId, Stored), StoreError> {
         assert!(
-            rusqlite::version_number() >= LEAST_SQLITE,
+            rusqlite::version_number() >= MIN_SQLITE_VERSION,
             "the bundled SQLite is one that could damage a file in WAL mode"
         );
         let at = |source| StoreError::Io { path: data_dir.to_owned(), source };
@@ -110,7 +110,7 @@ impl Store {
             }
             opened => opened?,
         };
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (jobs, queue) = mpsc::channel(MAX_QUEUED_BATCHES);
         let span = tracing::Span::current();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
@@ -271,7 +271,7 @@ fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
     let mut connection = Connection::open(path)?;
     schema::prepare(&mut connection, path)?;
     let stored = load(&connection)?;
-    let reserve = stored.index.saturating_add(INDEX_RESERVE);
+    let reserve = stored.index.saturating_add(RESERVED_INDEXES);
     connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", [reserve])?;
     Ok((connection, stored))
 }

@@ -33,7 +33,7 @@ use sse::Parser;
 pub use sse::StreamEvent;
 
 /// Octets of one answer at most.
-const MOST_ANSWER_OCTETS: usize = 64 * 1024 * 1024;
+const MAX_ANSWER_OCTETS: usize = 64 * 1024 * 1024;
 
 /// Why a call came to nothing.
 #[derive(Debug, Error)]
@@ -274,10 +274,10 @@ impl Client {
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
-        let body = Limited::new(response.into_body(), MOST_ANSWER_OCTETS);
+        let body = Limited::new(response.into_body(), MAX_ANSWER_OCTETS);
         let whole = body.collect().await.map_err(|e| {
             if e.is::<LengthLimitError>() {
-                return self.protocol(format!("with more than {MOST_ANSWER_OCTETS} octets"));
+                return self.protocol(format!("with more than {MAX_ANSWER_OCTETS} octets"));
             }
             self.protocol(format!("stopped in the middle: {e}"))
         })?;

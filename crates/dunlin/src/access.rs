@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// The name of the local socket in the data directory.
 pub(crate) const SOCKET_NAME: &str = "agent.sock";
@@ -39,7 +39,7 @@ impl Agent {
             dunlin_core::config::Config::default()
         });
         let api = config.api.listen;
-        let data_dir = Settings::data_dir(&config);
+        let data_dir = ResolvedConfig::data_dir(&config);
         let socket = data_dir.ok().map(|dir| Endpoint::Unix(dir.join(SOCKET_NAME)));
         let address = settings::reachable(api);
         let of = if config.api.tls.is_some() { Endpoint::Https } else { Endpoint::Http };

@@ -18,11 +18,11 @@ pub(crate) enum Format {
 
 /// Where words go, and in which format.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Output {
+pub(crate) struct Printer {
     format: Format,
 }
 
-impl Output {
+impl Printer {
     pub(crate) fn new(format: Format) -> Self {
         Self { format }
     }

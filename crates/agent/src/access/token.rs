@@ -17,7 +17,7 @@ use super::scope::{Scope, ScopeError};
 /// What tokens begin with, so that scanners of repositories and logs know one when they see it.
 const MARK: &str = "dunlin_";
 /// Random octets of a token.
-const OCTETS: usize = 32;
+const TOKEN_OCTETS: usize = 32;
 /// Tokens of one file. Each request with a token is compared with all.
 const MAX_TOKENS: usize = 1024;
 /// Octets of a token that a caller shows.
@@ -152,7 +152,7 @@ impl NewToken {
     /// # Errors
     /// When the system has no random numbers.
     pub fn generate() -> std::io::Result<Self> {
-        let mut octets = [0; OCTETS];
+        let mut octets = [0; TOKEN_OCTETS];
         let filled = SystemRandom::new().fill(&mut octets);
         filled.map_err(|_| std::io::Error::other("the system has no random numbers"))?;
         Ok(Self(format!("{MARK}{}", to_hex(&octets))))
@@ -203,7 +203,7 @@ mod tests {
         let tokens = Tokens::parse(&text).unwrap();
         assert!(!tokens.find(one.secret()).unwrap().may_administer());
         assert!(tokens.find(two.secret()).unwrap().may_administer());
-        assert_eq!(one.secret().len(), MARK.len() + 2 * OCTETS);
+        assert_eq!(one.secret().len(), MARK.len() + 2 * TOKEN_OCTETS);
         for shown in ["", "dunlin_", &one.secret()[1..], &"x".repeat(1 << 20)] {
             assert_eq!(tokens.find(shown), None);
         }

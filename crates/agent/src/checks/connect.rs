@@ -16,8 +16,8 @@ use tokio_rustls::TlsConnector;
 use super::Failure;
 
 /// A stream of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(super) trait CheckStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> CheckStream for T {}
 
 /// TLS settings shared by all checks; the system's roots are read at the first check that needs them.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Tls {
         address: SocketAddr,
         tls: Option<&TlsCheck>,
         alpn: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
+    ) -> Result<Box<dyn CheckStream>, Failure> {
         let stream = tcp(address).await?;
         let Some(tls) = tls else { return Ok(Box::new(stream)) };
         let name = match &tls.server_name {

@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-fn request(kind: CheckKind, address: SocketAddr) -> Request {
+fn request(kind: CheckKind, address: SocketAddr) -> CheckRequest {
     let spec = CheckSpec::with_defaults(CheckId::parse("c").unwrap(), kind);
-    Request {
+    CheckRequest {
         instance: InstanceId::parse("web-1").unwrap(),
         service: ServiceName::parse("web").unwrap(),
         address,
@@ -197,7 +197,7 @@ async fn grpc_server(said: Said, tls: Option<tokio_rustls::TlsAcceptor>) -> Sock
     address
 }
 
-async fn serve_grpc(stream: impl connect::Stream + 'static, said: Said) {
+async fn serve_grpc(stream: impl connect::CheckStream + 'static, said: Said) {
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
     use hyper_util::rt::{TokioExecutor, TokioIo};

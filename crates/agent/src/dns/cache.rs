@@ -6,12 +6,12 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::dns::{Answer, QuestionKey};
 
-use super::datagrams::BATCH;
+use super::datagrams::MAX_BATCH;
 
 /// Octets of all answers that one worker keeps: those of 10,000 services with 30 instances each.
 const MAX_OCTETS: usize = 64 << 20;
 /// Of all workers together, which have the same answers: on a host of many processors each keeps less.
-const MAX_OCTETS_OF_ALL: usize = 512 << 20;
+const MAX_OCTETS_OF_ALL_WORKERS: usize = 512 << 20;
 
 struct Kept {
     answer: Answer,
@@ -20,7 +20,7 @@ struct Kept {
 }
 
 /// A question with its hash.
-pub(super) struct Wanted {
+pub(super) struct HashedQuestion {
     pub(super) key: QuestionKey,
     hash: u64,
 }
@@ -48,7 +48,7 @@ impl AnswerCache {
             kept: Vec::new(),
             octets: 0,
             max_entries,
-            max_octets: MAX_OCTETS.min(MAX_OCTETS_OF_ALL / workers.max(1)),
+            max_octets: MAX_OCTETS.min(MAX_OCTETS_OF_ALL_WORKERS / workers.max(1)),
         }
     }
 
@@ -59,16 +59,16 @@ impl AnswerCache {
     }
 
     /// A question as this cache looks for it.
-    pub(super) fn wanted(&self, key: QuestionKey) -> Wanted {
-        Wanted { hash: self.hashing.hash_one(key.as_bytes()), key }
+    pub(super) fn question(&self, key: QuestionKey) -> HashedQuestion {
+        HashedQuestion { hash: self.hashing.hash_one(key.as_bytes()), key }
     }
 
     /// Touches the answers to several questions. More are kept than the processor's caches hold, and two short
     /// loops make it wait for all of them at once, where answering would wait for one after the other.
-    pub(super) fn bring_near<'a>(&self, wanted: impl Iterator<Item = &'a Wanted>) {
-        let mut places = [None; BATCH];
-        for (place, wanted) in places.iter_mut().zip(wanted) {
-            *place = self.places.get(&wanted.hash).copied();
+    pub(super) fn bring_near<'a>(&self, questions: impl Iterator<Item = &'a HashedQuestion>) {
+        let mut places = [None; MAX_BATCH];
+        for (place, question) in places.iter_mut().zip(questions) {
+            *place = self.places.get(&question.hash).copied();
         }
         for place in places.into_iter().flatten() {
             self.kept[place as usize].answer.touch();
@@ -78,7 +78,7 @@ impl AnswerCache {
     /// The answer to a question, if it is here and still true.
     pub(super) fn find(
         &mut self,
-        Wanted { hash, key }: &Wanted,
+        HashedQuestion { hash, key }: &HashedQuestion,
         view: &CatalogView,
     ) -> Option<&Answer> {
         let place = *self.places.get(hash)?;
@@ -93,7 +93,7 @@ impl AnswerCache {
         Some(&kept.answer)
     }
 
-    pub(super) fn keep(&mut self, wanted: &Wanted, view: &CatalogView, answer: Answer) {
+    pub(super) fn keep(&mut self, question: &HashedQuestion, view: &CatalogView, answer: Answer) {
         if !answer.is_worth_keeping() || self.max_entries == 0 {
             return;
         }
@@ -102,7 +102,7 @@ impl AnswerCache {
         }
         self.octets += answer.octets();
         let next = u32::try_from(self.kept.len()).expect("answers fill some megabytes at most");
-        let place = *self.places.entry(wanted.hash).or_insert(next);
+        let place = *self.places.entry(question.hash).or_insert(next);
         let kept = Kept { answer, seen: view.index() };
         match self.kept.get_mut(place as usize) {
             Some(old) => {

@@ -24,7 +24,7 @@ use super::random_seed;
 use super::stats::{DnsStats, add};
 
 /// Octets of a reply taken over UDP; clients that announce more are sent to TCP when it is longer.
-const REPLY_OCTETS: usize = 4096;
+const MAX_UDP_REPLY_OCTETS: usize = 4096;
 /// The truncation bit in a header's third octet.
 const FLAG_TC: u8 = 0x02;
 
@@ -117,7 +117,7 @@ async fn ask_all(job: &Job, settings: &Settings, timeout: Duration) -> Option<Ve
         // What the client announced, not what we would send: the upstream sees the same number.
         (ReplyTo::Udp { .. }, Ok(query)) => {
             let announced = query.edns().map_or(512, |edns| edns.payload.max(512));
-            (Transport::Udp, usize::from(announced).min(REPLY_OCTETS))
+            (Transport::Udp, usize::from(announced).min(MAX_UDP_REPLY_OCTETS))
         }
     };
     let [high, low, ..] = random_seed().to_be_bytes();
@@ -162,7 +162,7 @@ async fn ask_udp(upstream: SocketAddr, packet: &[u8]) -> Result<Vec<u8>, Forward
     socket.connect(upstream).await?;
     socket.send(packet).await?;
     // One octet more than is passed on, to notice what was longer.
-    let mut reply = vec![0; REPLY_OCTETS + 1];
+    let mut reply = vec![0; MAX_UDP_REPLY_OCTETS + 1];
     loop {
         let len = socket.recv(&mut reply).await?;
         // Anything else may be forged or late: wait on for the true one.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dunlin_core::dns::{Permit, RateLimiter, write_slip};
 
-use super::datagrams::Exchange;
+use super::datagrams::DatagramBatch;
 use super::random_seed;
 use super::stats::{Counters, add};
 
@@ -32,12 +32,17 @@ impl<'a> Limiter<'a> {
     }
 
     /// Whether a question is to be answered. If not, `reply` is what its sender gets instead; empty for nothing.
-    pub(super) fn permits(&mut self, exchange: &Exchange, at: usize, reply: &mut Vec<u8>) -> bool {
+    pub(super) fn permits(
+        &mut self,
+        batch: &DatagramBatch,
+        at: usize,
+        reply: &mut Vec<u8>,
+    ) -> bool {
         let Some(limiter) = &mut self.limiter else { return true };
-        let Some(peer) = exchange.peer(at) else { return true };
+        let Some(peer) = batch.peer(at) else { return true };
         match limiter.judge(peer.ip(), Instant::now()) {
             Permit::Answer => return true,
-            Permit::Slip => write_slip(exchange.packet(at), reply),
+            Permit::Slip => write_slip(batch.packet(at), reply),
             Permit::Drop => reply.clear(),
         }
         let is_slipped = !reply.is_empty();

@@ -19,19 +19,19 @@ use tokio_util::task::TaskTracker;
 use super::forward::{Job, ReplyTo, failure};
 use super::random_seed;
 use super::stats::add;
-use super::worker::Shared;
+use super::worker::DnsShared;
 
 /// Octets read ahead; a few pipelined questions.
-const READ_AHEAD_OCTETS: usize = 1024;
+const READ_BUFFER_OCTETS: usize = 1024;
 /// Replies are collected up to this while further questions are already here.
-const WRITE_BEHIND_OCTETS: usize = 16 * 1024;
+const MAX_WRITE_BUFFER_OCTETS: usize = 16 * 1024;
 /// After a failure to accept (e.g. no descriptors left), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What listeners and streams share.
 #[derive(Clone)]
 pub(super) struct Streams {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<DnsShared>,
     pub(super) connections: Arc<FairLimit>,
     pub(super) idle: Duration,
     pub(super) tasks: TaskTracker,
@@ -47,7 +47,7 @@ impl Streams {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "DNS listener fails to accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }
             };
@@ -83,7 +83,7 @@ impl Streams {
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let (input, mut output) = stream.split();
-        let mut input = BufReader::with_capacity(READ_AHEAD_OCTETS, input);
+        let mut input = BufReader::with_capacity(READ_BUFFER_OCTETS, input);
         let mut shuffler = Shuffler::new(random_seed());
         let (mut packet, mut reply, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         loop {
@@ -107,7 +107,7 @@ impl Streams {
                 replies.extend_from_slice(&length.to_be_bytes());
                 replies.extend_from_slice(&reply);
             }
-            let more = holds_message(input.buffer()) && replies.len() < WRITE_BEHIND_OCTETS;
+            let more = holds_message(input.buffer()) && replies.len() < MAX_WRITE_BUFFER_OCTETS;
             if !is_answered || !more {
                 self.send(&mut output, &mut replies).await?;
             }
@@ -184,7 +184,7 @@ async fn read_message(
     }
     // What a long message takes is not kept for the stream's whole life.
     packet.clear();
-    packet.shrink_to(READ_AHEAD_OCTETS);
+    packet.shrink_to(READ_BUFFER_OCTETS);
     // Grows with what arrives, not with what was announced.
     let read = input.take(length as u64).read_to_end(packet).await?;
     if read < length {

@@ -11,7 +11,7 @@ use super::link::Link;
 
 /// What the network tells the driver.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum NetEvent {
     /// A link is being opened: what to say first.
     Hello {
         /// To whom, if that is known.
@@ -56,7 +56,7 @@ pub(crate) struct Arrived {
 
 /// What the driver tells the network.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum MembersRequest {
     /// Greet a member with which a link was opened.
     Meet {
         /// Who.
@@ -84,4 +84,4 @@ pub(crate) enum Request {
 }
 
 /// How long requests and events that cannot be lost wait for room.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 //!
 //! A value without input and output; time is an argument. What always holds:
 //!
-//! - A key seals only after it has been known here for [`SETTLE`], so whoever learns of it within that
+//! - A key seals only after it has been known here for [`SETTLE_AFTER`], so whoever learns of it within that
 //!   time opens every packet. The only key there is seals at once.
 //! - A key opens packets until [`RETIRE_AFTER`] after a newer one took its place here.
 //! - Keys have one order (generation, then id), and a union of keys does not depend on who met whom
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// How long a key is known before it seals: the time within which all agents have to learn of it.
-pub const SETTLE: Duration = Duration::from_secs(60);
+pub const SETTLE_AFTER: Duration = Duration::from_secs(60);
 /// How long a key opens packets after a newer one took its place.
 pub const RETIRE_AFTER: Duration = Duration::from_secs(600);
 /// How long a key seals before a new one is due.
@@ -145,7 +145,7 @@ impl Keyring {
     /// The key that seals: the newest one that has settled. While none has, the one known for longest.
     #[must_use]
     pub fn active(&self, now: Instant) -> Option<&Key> {
-        let settled = self.known.iter().rev().find(|k| k.age(now) >= SETTLE);
+        let settled = self.known.iter().rev().find(|k| k.age(now) >= SETTLE_AFTER);
         let eldest = || self.known.iter().max_by_key(|k| k.age(now));
         settled.or_else(eldest).map(|k| &k.key)
     }
@@ -168,7 +168,7 @@ impl Keyring {
     /// How long both this key and a settled newer one have been known, if there is a newer one.
     fn replaced_for(&self, at: usize, now: Instant) -> Option<Duration> {
         let newer = self.known[at + 1..].iter().map(|k| k.age(now)).max()?;
-        Some(self.known[at].age(now).min(newer.saturating_sub(SETTLE)))
+        Some(self.known[at].age(now).min(newer.saturating_sub(SETTLE_AFTER)))
     }
 
     /// Takes keys that a peer offers, as known from now on. Whether any was new.
@@ -214,7 +214,7 @@ impl Keyring {
         if self.known.len() > MAX_KEYS {
             // Others seal with the settled key: without it, nothing of theirs could be opened, however many keys
             // newcomers bring. Before any has settled, only the order counts, so that all keep the same keys.
-            let settled = self.known.iter().rposition(|k| k.age(now) >= SETTLE);
+            let settled = self.known.iter().rposition(|k| k.age(now) >= SETTLE_AFTER);
             self.known.remove(usize::from(settled == Some(0)));
         }
     }
@@ -256,7 +256,7 @@ impl Keyring {
             let age = known.age(now);
             let replaced = self.replaced_for(at, now).filter(|t| !t.is_zero());
             [
-                ahead(SETTLE, age),
+                ahead(SETTLE_AFTER, age),
                 ahead(ROTATE_AFTER, age),
                 replaced.and_then(|t| ahead(RETIRE_AFTER, t)),
             ]

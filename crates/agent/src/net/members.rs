@@ -18,12 +18,12 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::event::{Event, Request};
+use super::event::{MembersRequest, NetEvent};
 use super::keyring::handover::KeyHandover;
 use super::keyring::{self, Keyring, Secret};
 use super::replay::{Freshness, ReplayGuard, Stamp, Stamper};
 use super::seal::{MAX_DATAGRAM, OpenError, Sealer};
-use super::{Context, Fault, Settings};
+use super::{Context, Fault, NetSettings};
 use crate::driver::moment;
 
 /// Datagrams taken in before timers are looked at again.
@@ -33,19 +33,19 @@ const KEY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the ages of keys are written down again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// For how long after its start an agent does not complain of keys that it does not know.
-const NEW: Duration = Duration::from_secs(10);
+const UNKNOWN_KEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The subject under which a firewall is suspected.
-const UDP: &str = "cluster-udp";
+const UDP_SUBJECT: &str = "cluster-udp";
 /// The subject under which clocks that differ are reported.
-const CLOCK: &str = "cluster-clock";
+const CLOCK_SUBJECT: &str = "cluster-clock";
 
 /// Starts the thread.
 pub(super) fn start(
     context: Arc<Context>,
-    settings: Settings,
+    settings: NetSettings,
     own: Peer,
     socket: std::net::UdpSocket,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<MembersRequest>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = context.tasks().token();
@@ -85,9 +85,9 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(context: Arc<Context>, settings: Settings, own: Peer, socket: UdpSocket) -> Self {
+    fn new(context: Arc<Context>, settings: NetSettings, own: Peer, socket: UdpSocket) -> Self {
         let now = Instant::now();
-        let Settings { membership, seed, peers, data_dir, .. } = settings;
+        let NetSettings { membership, seed, peers, data_dir, .. } = settings;
         let settings = MembersSettings { membership, seed, ..MembersSettings::default() };
         let key_file = data_dir.join(keyring::file::FILE_NAME);
         let keyring = load_keys(&key_file, now);
@@ -114,7 +114,7 @@ impl Pump {
         pump
     }
 
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<MembersRequest>) {
         let stop = self.context.stop().clone();
         let beat = self.context.shared.vitals.register("the members' thread");
         let mut buffer = [0; 2048];
@@ -180,7 +180,7 @@ impl Pump {
                     | OpenError::Damaged => Fault::Seal,
                 };
                 // Agents that have just met have yet to exchange their keys.
-                let is_new = now.saturating_duration_since(self.start) < NEW;
+                let is_new = now.saturating_duration_since(self.start) < UNKNOWN_KEY_TIMEOUT;
                 if is_new && matches!(error, OpenError::UnknownKey(_)) {
                     self.context.transport().count(from.ip(), fault);
                     return;
@@ -199,24 +199,24 @@ impl Pump {
         self.perform();
     }
 
-    fn carry_out(&mut self, request: Request) {
+    fn carry_out(&mut self, request: MembersRequest) {
         let now = Instant::now();
         match request {
-            Request::Meet { peer, known_generation } => {
+            MembersRequest::Meet { peer, known_generation } => {
                 self.members.handle_met(now, peer, known_generation);
             }
-            Request::Introduce(members) => self.members.handle_introduced(now, members),
-            Request::Keys(from, keys) => self.take_keys(now, from, &keys),
-            Request::Packet(from, packet) => {
+            MembersRequest::Introduce(members) => self.members.handle_introduced(now, members),
+            MembersRequest::Keys(from, keys) => self.take_keys(now, from, &keys),
+            MembersRequest::Packet(from, packet) => {
                 self.members.handle_packet(moment(), from, &packet);
             }
-            Request::Urgent { to, packet } => {
+            MembersRequest::Urgent { to, packet } => {
                 for peer in to {
                     self.send(peer, &packet);
                 }
             }
-            Request::Doubt(node) => self.members.handle_refused(now, node),
-            Request::Leave(done) => {
+            MembersRequest::Doubt(node) => self.members.handle_refused(now, node),
+            MembersRequest::Leave(done) => {
                 self.members.leave(now);
                 self.perform();
                 // The agent may have stopped waiting.
@@ -263,7 +263,7 @@ impl Pump {
             }
         }
         let is_to_store = matches!(event, PeerEvent::KnownMembers(_));
-        if !self.context.hint(Event::Members(event)) && is_to_store {
+        if !self.context.hint(NetEvent::Members(event)) && is_to_store {
             self.members.handle_untold();
         }
     }
@@ -298,26 +298,26 @@ impl Pump {
     fn report(&self, trouble: Trouble) {
         let problems = &self.context.shared.problems;
         match trouble {
-            Trouble::Clocks { example: None, .. } => problems.clear(CLOCK),
+            Trouble::Clocks { example: None, .. } => problems.clear(CLOCK_SUBJECT),
             Trouble::Clocks { example: Some((node, apart)), count } => {
                 warn!(%node, ?apart, "the clocks of this node and another differ");
                 let (most, seconds) = (MAX_AHEAD.as_secs(), apart.as_secs());
                 problems.set(
-                    CLOCK,
+                    CLOCK_SUBJECT,
                     format!(
                         "the clock of this host and those of {count} others differ by more than {most} s, e.g. from \
                          node {node} by {seconds} s; let all hosts follow the same time servers"
                     ),
                 );
             }
-            Trouble::Datagrams { silent: 0 } => problems.clear(UDP),
+            Trouble::Datagrams { silent: 0 } => problems.clear(UDP_SUBJECT),
             Trouble::Datagrams { silent } => {
                 let port = self.context.transport().advertise().port();
                 let problem = format!(
                     "no datagram came from any of the {silent} agents that are connected by TCP; let UDP port {port} \
                      through the firewall, in both directions"
                 );
-                problems.set(UDP, problem);
+                problems.set(UDP_SUBJECT, problem);
             }
         }
     }

@@ -18,7 +18,7 @@ pub const WINDOW: u64 = 1024;
 
 const WORDS: usize = 16;
 /// By how many datagrams a stream may be overtaken. As nanoseconds, less than any restart takes.
-const OVERTAKEN: u64 = 1 << 20;
+const MAX_OVERTAKING: u64 = 1 << 20;
 
 /// What stands in front of every sealed message: who sent it, and its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl ReplayGuard {
     /// count from here on.
     pub fn announce(&mut self, node: NodeId, next: u64) {
         self.clock += 1;
-        let is_behind = |w: &Window| w.highest.saturating_sub(next) > OVERTAKEN;
+        let is_behind = |w: &Window| w.highest.saturating_sub(next) > MAX_OVERTAKING;
         if self.peers.get(&node).is_none_or(is_behind) {
             let (highest, seen) = (next.saturating_sub(1), [u64::MAX; WORDS]);
             self.insert(node, Window { highest, seen, used: self.clock });

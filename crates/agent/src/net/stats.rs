@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 /// Counters of datagrams, and the health score, for metrics.
 #[derive(Debug, Default)]
-pub(crate) struct Stats {
+pub(crate) struct MembersStats {
     /// Datagrams sent.
     pub(crate) sent: AtomicU64,
     /// Datagrams received.

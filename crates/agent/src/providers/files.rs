@@ -29,7 +29,7 @@ const MAX_FILE_OCTETS: u64 = 16 * 1024 * 1024;
 /// Time between polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between the first sign of a change and the scan, so that one save is one scan.
-const SETTLE_TIME: Duration = Duration::from_millis(20);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(20);
 /// The subject under which problems with the folder are reported.
 const SUBJECT: &str = "services folder";
 
@@ -187,7 +187,7 @@ impl ServicesFolder {
                 () = stop.cancelled() => return,
                 _ = self.signs.1.recv() => {
                     // One save makes several signs; those that come meanwhile are the same news.
-                    tokio::time::sleep(SETTLE_TIME).await;
+                    tokio::time::sleep(SETTLE_INTERVAL).await;
                     let _ = self.signs.1.try_recv();
                 }
                 Some(()) = rescan.recv() => self.seen.clear(),

@@ -14,10 +14,10 @@ use tracing::{error, info, warn};
 use crate::context::Context;
 use crate::logging::{self, LogHandle};
 use crate::machine;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// Between two looks whether freed memory can be given back.
-const TIDY_PERIOD: Duration = Duration::from_secs(30);
+const TIDY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Run the agent of this host.
 ///
@@ -29,14 +29,14 @@ pub(crate) struct AgentArgs {}
 pub(crate) async fn agent(_args: AgentArgs, context: &Context) -> Result<u8> {
     let loaded = settings::load(context.config.as_deref())?;
     let log = logging::start(&loaded.config.log)?;
-    let settings = Settings::resolve(loaded.config)?;
+    let settings = ResolvedConfig::resolve(loaded.config)?;
     let read_again = || Ok(settings::load(context.config.as_deref())?.config);
     run_node(settings, Some(start_anew), log, read_again, |_| {}).await
 }
 
 /// Starts the agent, calls `ready` once it answers, and returns when a signal has stopped it.
 pub(super) async fn run_node(
-    settings: Settings,
+    settings: ResolvedConfig,
     start_anew: Option<fn()>,
     log: LogHandle,
     read_again: impl Fn() -> Result<Config>,
@@ -44,7 +44,7 @@ pub(super) async fn run_node(
 ) -> Result<u8> {
     let inherited = Inherited::take();
     let mut signals = Signals::listen()?;
-    let Settings { config, node_name, address, data_dir } = settings;
+    let ResolvedConfig { config, node_name, address, data_dir } = settings;
     let settings =
         NodeSettings { config, name: node_name, address, data_dir, fence: None, start_anew };
     // As it was settled; what a new one leaves open stays as it is.
@@ -53,7 +53,7 @@ pub(super) async fn run_node(
     ready(&node);
     let status = format!("node {} answers", node.shared().identity.node);
     systemd::ready(&status);
-    let mut tidy = tokio::time::interval(TIDY_PERIOD);
+    let mut tidy = tokio::time::interval(TIDY_INTERVAL);
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,

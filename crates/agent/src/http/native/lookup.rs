@@ -53,29 +53,29 @@ pub(super) async fn lookup_service(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let name = read::service_name(&name)?;
-    let wish = Wish::read(&uri)?;
-    let Some(index) = wish.index else {
+    let query = LookupQuery::read(&uri)?;
+    let Some(index) = query.index else {
         let view = app.handle.shared().view.load();
-        return Ok(answer(&app, &view, &name, &wish.filter));
+        return Ok(answer(&app, &view, &name, &query.filter));
     };
     // It lies in what the connection has read, which would be kept as long as it is.
     drop(uri);
-    let view = wait(&app, origin, &name, index, wish.wait).await?;
-    let mut response = answer(&app, &view, &name, &wish.filter);
+    let view = wait(&app, origin, &name, index, query.wait).await?;
+    let mut response = answer(&app, &view, &name, &query.filter);
     response.extensions_mut().insert(Waited);
     Ok(response)
 }
 
 #[derive(Debug)]
-struct Wish {
+struct LookupQuery {
     filter: Filter,
     index: Option<u64>,
     wait: Duration,
 }
 
-impl Wish {
+impl LookupQuery {
     fn read(uri: &Uri) -> Result<Self, Problem> {
-        let mut wish = Self { filter: Filter::default(), index: None, wait: DEFAULT_WAIT };
+        let mut query = Self { filter: Filter::default(), index: None, wait: DEFAULT_WAIT };
         let mut has_wait = false;
         for (name, value) in read::query(uri)? {
             match name.as_str() {
@@ -84,24 +84,24 @@ impl Wish {
                     if limit == 0 {
                         return Err(Problem::bad("query: limit 0 asks for nothing"));
                     }
-                    wish.filter.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
+                    query.filter.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
                 }
-                "index" => wish.index = Some(read::number("index", &value)?),
+                "index" => query.index = Some(read::number("index", &value)?),
                 "wait" => {
-                    (wish.wait, has_wait) = (read::duration("wait", &value)?, true);
+                    (query.wait, has_wait) = (read::duration("wait", &value)?, true);
                 }
-                _ if read::filter_parameter(&mut wish.filter, &name, &value)? => {}
+                _ if read::filter_parameter(&mut query.filter, &name, &value)? => {}
                 _ => return Err(read::unknown_parameter(&name, PARAMETERS)),
             }
         }
-        if wish.wait > MAX_WAIT {
+        if query.wait > MAX_WAIT {
             return Err(Problem::bad("query: wait is longer than 10m").hint("ask again after 10m"));
         }
-        if has_wait && wish.index.is_none() {
+        if has_wait && query.index.is_none() {
             return Err(Problem::bad("query: wait without index")
                 .hint("index is what you have: the index of the last answer, or 0"));
         }
-        Ok(wish)
+        Ok(query)
     }
 }
 

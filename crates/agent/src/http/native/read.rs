@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
 
 use super::App;
-use super::filter::{Filter, Wanted};
+use super::filter::{Filter, WantedHealth};
 use super::problem::Problem;
 
 /// Bodies above this are parsed off the threads that answer lookups.
@@ -82,9 +82,9 @@ pub(super) fn filter_parameter(
         }
         "health" => {
             filter.wanted = match value {
-                "healthy" => Wanted::Healthy,
-                "passing" => Wanted::Passing,
-                "any" => Wanted::Any,
+                "healthy" => WantedHealth::Healthy,
+                "passing" => WantedHealth::Passing,
+                "any" => WantedHealth::Any,
                 _ => {
                     let shown: String = value.chars().take(64).collect();
                     return Err(Problem::bad(format!("query: health {shown:?} is unknown"))

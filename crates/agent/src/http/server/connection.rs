@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
-use super::preface::Begun;
+use super::preface::PeekedStream;
 use crate::http::limits::Limits;
 
 /// Octets of a request's head, and of an answer's body that a slow client makes us hold. A watch of a
@@ -90,7 +90,7 @@ impl Serve for Connection {
         let Self { router, http1, http2, idle_timeout, ending, refusal: _ } = &*self;
         let Ending { shutdown, abort } = ending;
         let begun = tokio::select! {
-            begun = Begun::read(stream) => begun.ok()?,
+            begun = PeekedStream::read(stream) => begun.ok()?,
             () = slot.lost() => return Some(Shed::Crowded),
             () = shutdown.cancelled() => return None,
             () = sleep(*idle_timeout) => return Some(Shed::Idle),

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::net::Context;
-use crate::net::event::Request;
+use crate::net::event::MembersRequest;
 use crate::net::transport::StreamError;
 
 /// How long the kernel may take to close what a process had open that died. It is shorter than the time that an agent
@@ -23,7 +23,7 @@ pub(super) async fn verify(context: &Arc<Context>, peer: Peer) {
     let transport = context.transport();
     let asking = is_abandoned(|| transport.connect(peer.address));
     if transport.stop().run_until_cancelled(asking).await == Some(true) {
-        context.request(Request::Doubt(peer.id)).await;
+        context.request(MembersRequest::Doubt(peer.id)).await;
     }
 }
 

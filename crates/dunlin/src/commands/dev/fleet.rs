@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tracing::{Span, error_span, warn};
 
 use super::seat::Seat;
-use crate::output::Output;
+use crate::output::Printer;
 
 /// Threads of each agent, besides those of DNS and store.
 const THREADS: usize = 2;
@@ -30,7 +30,7 @@ const THREADS: usize = 2;
 pub(super) struct Fleet {
     members: Vec<Member>,
     fence: Arc<Fence>,
-    out: Output,
+    out: Printer,
 }
 
 #[derive(Debug)]
@@ -55,9 +55,9 @@ struct Running {
 
 impl Fleet {
     /// As many agents as there are certificates; none is started yet.
-    pub(super) fn new(config: &Config, folder: &Path, tls: Vec<ClusterTls>, out: Output) -> Self {
+    pub(super) fn new(config: &Config, folder: &Path, tls: Vec<ClusterTls>, out: Printer) -> Self {
         let fence = Arc::new(Fence::new());
-        let count = u8::try_from(tls.len()).unwrap_or(Seat::MOST);
+        let count = u8::try_from(tls.len()).unwrap_or(Seat::MAX_AGENTS);
         let member = |(seat, tls): (Seat, ClusterTls)| {
             let data_dir = folder.join(seat.name());
             let mut config = settled(config, seat, data_dir.clone());
@@ -78,7 +78,7 @@ impl Fleet {
 
     /// How many agents there are, running or not.
     pub(super) fn count(&self) -> u8 {
-        u8::try_from(self.members.len()).unwrap_or(Seat::MOST)
+        u8::try_from(self.members.len()).unwrap_or(Seat::MAX_AGENTS)
     }
 
     /// Who the running ones are and where they listen.
@@ -235,7 +235,7 @@ async fn ended(seat: Seat, task: JoinHandle<()>) {
 type Events = (Vec<Arc<Event>>, tokio::sync::broadcast::Receiver<Arc<Event>>);
 
 /// Tells what an agent learns of the others, until it ends.
-async fn report((past, mut news): Events, seat: Seat, out: Output) {
+async fn report((past, mut news): Events, seat: Seat, out: Printer) {
     use tokio::sync::broadcast::error::RecvError::{Closed, Lagged};
     let tell = |event: &Event| {
         if let Some(words) = words(event, seat) {
@@ -331,7 +331,7 @@ mod tests {
         let text = "[node]\nname = \"x\"\nzone = \"eu1\"\n[api]\nlisten = \"0.0.0.0:6380\"\ninsecure = true";
         let config = Config::parse(text, "f").unwrap();
         let tls = vec![ClusterTls::default(); 3];
-        let fleet = Fleet::new(&config, Path::new("/d"), tls, Output::new(Format::Table));
+        let fleet = Fleet::new(&config, Path::new("/d"), tls, Printer::new(Format::Table));
         let member = &fleet.members[1];
         let (config, settings) = (&member.settings.config, &member.settings);
         assert_eq!(config.api.listen.to_string(), "127.0.0.2:6380");

@@ -9,7 +9,7 @@ pub(super) struct Seat(u8);
 
 impl Seat {
     /// Agents in one process at most.
-    pub(super) const MOST: u8 = 9;
+    pub(super) const MAX_AGENTS: u8 = 9;
 
     /// As many as asked for, in order.
     pub(super) fn all(count: u8) -> impl Iterator<Item = Self> {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::announcer::Announcer;
 use crate::failure::Failure;
 use crate::machine;
-use crate::output::Output;
+use crate::output::Printer;
 
 /// The signals that are passed on.
 pub(super) struct Signals {
@@ -70,7 +70,7 @@ pub(super) async fn attend(
     mut child: Child,
     mut signals: Signals,
     announcer: &Announcer,
-    out: Output,
+    out: Printer,
 ) -> Result<u8> {
     let mut is_drained = false;
     loop {
