@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod dialect;
+mod providers;
 mod routes;
 mod server;
 mod tls;
@@ -95,6 +96,8 @@ struct World {
     registry: Mutex<Registry>,
     /// Sets of the provider `stuck`, which are never answered.
     stuck: Mutex<Vec<Reply>>,
+    /// Held by a test that wants no command to be carried out.
+    turn: tokio::sync::Mutex<()>,
     own: NodeView,
 }
 
@@ -125,6 +128,7 @@ impl World {
             view: Mutex::new(view),
             registry: Mutex::default(),
             stuck: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             own,
         })
     }
@@ -392,6 +396,7 @@ impl Fixture {
         let driver = Arc::clone(&world);
         tokio::spawn(async move {
             while let Some(command) = queue.recv().await {
+                let _turn = driver.turn.lock().await;
                 driver.obey(command);
             }
         });

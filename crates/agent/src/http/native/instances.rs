@@ -11,6 +11,7 @@ use dunlin_core::model::{
     CheckId, CheckRow, CheckStatus, InstanceError, InstanceId, Mode, ProviderId,
 };
 
+use super::nodes::own_node;
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, json, present};
@@ -231,9 +232,6 @@ pub(super) fn invalid(error: &InstanceError) -> Problem {
 /// The address of instances whose registration does not have one: the node's own.
 pub(super) fn node_address(app: &App) -> Result<std::net::IpAddr, Problem> {
     let shared = app.handle.shared();
-    let view = shared.view.load();
-    // Of two nodes with one name the view shows one. If that is the other node, its address is not ours.
-    let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
-    let own = own.map(|node| node.row.address);
+    let own = own_node(&shared.view.load(), shared).map(|node| node.row.address);
     own.ok_or_else(|| Problem::busy("the agent is starting and does not know its own address yet"))
 }

@@ -133,12 +133,13 @@ async fn wait(
         if has_news(&view, name, index) || Instant::now() >= deadline {
             return Ok(view);
         }
-        let too_many = || Err(Problem::busy("there are too many watches and long polls"));
         slot = slot.or_else(|| app.watches.take(origin.client()));
-        let (Some(watcher), Some(slot)) = (&watcher, &slot) else { return too_many() };
+        let (Some(watcher), Some(slot)) = (&watcher, &slot) else {
+            return Err(Problem::too_many_watches());
+        };
         tokio::select! {
             () = watcher.changed() => {}
-            () = slot.lost() => return too_many(),
+            () = slot.lost() => return Err(Problem::too_many_watches()),
             () = sleep_until(deadline) => {}
             () = app.closing.cancelled() => return Ok(shared.view.load_full()),
         }

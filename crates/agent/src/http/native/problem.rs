@@ -34,6 +34,11 @@ impl Problem {
         busy.hint("try again in a moment; /metrics shows what is at its limit")
     }
 
+    /// The agent, or this client, has as many watches and long polls open as are allowed.
+    pub(super) fn too_many_watches() -> Self {
+        Self::busy("there are too many watches and long polls")
+    }
+
     /// The same with what would be right.
     #[must_use]
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {

@@ -136,18 +136,14 @@ fn start(
     filter: Filter,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let Some(slot) = app.watches.take(origin.client()) else {
-        return Err(Problem::busy("there are too many watches and long polls"));
-    };
+    let slot = app.watches.take(origin.client()).ok_or_else(Problem::too_many_watches)?;
     let shared = app.handle.shared();
     let interest = match &watched {
         WatchedServices::One(name) => Interest::Services(vec![name.clone()]),
         WatchedServices::Some(names) => Interest::Services(names.clone()),
         WatchedServices::All => Interest::All,
     };
-    let Some(watcher) = shared.watchers.watch(interest) else {
-        return Err(Problem::busy("there are too many watches and long polls"));
-    };
+    let watcher = shared.watchers.watch(interest).ok_or_else(Problem::too_many_watches)?;
     // An id that this life of the agent has not given, or that is too old, is as good as none.
     let view = shared.view.load();
     let resumable = |id: &u64| *id <= view.index() && view.removed_since(*id).is_some();
