@@ -14,7 +14,7 @@ const MAX_EVENTS: usize = 1024;
 /// Kinds that are counted by themselves; the rest counts as `other`.
 const MAX_KINDS: usize = 64;
 
-/// A bounded log of events. The oldest make place for the newest.
+/// A bounded log of events, in which the newest event replaces the oldest.
 #[derive(Debug)]
 pub struct EventLog {
     log: Mutex<Log>,

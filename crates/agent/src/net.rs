@@ -46,19 +46,19 @@ use crate::handle::Shared;
 
 /// Events that may wait for the driver.
 const MAX_EVENTS: usize = 1024;
-/// Frames that may wait for the driver; while they do, their links are not read.
+/// Frames that may wait for the driver; while the queue is full, links are not read.
 const MAX_FRAMES: usize = 32;
 /// Requests that may wait for the members' thread.
 const MAX_REQUESTS: usize = 4096;
 /// Octets of datagrams that the kernel may hold: bursts of bad news are worth some memory.
 const RECEIVE_BUFFER_OCTETS: usize = 2 << 20;
 
-/// What the network needs to know.
+/// The settings of the network.
 #[derive(Debug)]
 pub(crate) struct NetSettings {
-    /// The node, as it was when its data directory was last in use.
+    /// The id of this node, which its data directory keeps.
     pub(crate) id: NodeId,
-    /// Where to listen, UDP and TCP.
+    /// The address to listen on, with UDP and TCP.
     pub(crate) listen: SocketAddr,
     /// The address that others are told.
     pub(crate) advertise: SocketAddr,
@@ -80,7 +80,7 @@ pub(crate) struct NetSettings {
 #[derive(Debug)]
 pub(crate) struct Net {
     context: Arc<Context>,
-    /// What happens.
+    /// The events of the network.
     pub(crate) events: mpsc::Receiver<NetEvent>,
     /// The frames that come on links.
     pub(crate) frames: mpsc::Receiver<Arrived>,

@@ -44,12 +44,12 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Where words go.
+    /// The printer of results and messages.
     pub(crate) fn printer(&self) -> Printer {
         Printer::new(self.output)
     }
 
-    /// What every command gets.
+    /// The context of the command.
     pub(crate) fn context(&self) -> anyhow::Result<Context> {
         Ok(Context {
             out: self.printer(),

@@ -1,4 +1,4 @@
-//! What every command gets, whatever was typed.
+//! The context of a command, which is the same for all of them.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use crate::output::Printer;
 /// The options that all commands have in common.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// Where words go.
+    /// The printer of results and messages.
     pub(crate) out: Printer,
     /// The configuration file that was named, if one was.
     pub(crate) config: Option<PathBuf>,
-    /// What is shown to an agent.
+    /// The credentials that are shown to an agent.
     pub(crate) credentials: Credentials,
     /// The agent's address, if it was named.
     pub(crate) named_agent: Option<Endpoint>,

@@ -1,4 +1,4 @@
-//! What commands show to an agent: a token, and for https certificates.
+//! The credentials that commands show to an agent: a token, and certificates for https.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use dunlin_api::client::Credentials;
 
 use crate::failure::Failure;
 
-/// What is shown to an agent.
+/// The options that name the credentials.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CredentialArgs {
     /// The token to show. Give it as the variable: arguments can be seen by every user of the host.

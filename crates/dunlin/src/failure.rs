@@ -18,7 +18,7 @@ pub(crate) const WRONG_USE: u8 = 2;
 /// No agent answered.
 pub(crate) const UNREACHABLE: u8 = 3;
 
-/// An error with an exit code and a word on how to go on.
+/// An error with an exit code and a hint how to go on.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,

@@ -94,7 +94,7 @@ impl ResolvedConfig {
         Ok(Self { config, node_name, address, data_dir })
     }
 
-    /// Where the agent keeps its state.
+    /// The folder in which the agent keeps its state.
     pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
         if let Some(named) = &config.node.data_dir {
             return Ok(named.clone());

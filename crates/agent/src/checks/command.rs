@@ -21,7 +21,7 @@ use super::{CheckRequest, Failure, outcome};
 /// How long output may still come in after the program and its group have ended.
 const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a program has of the agent's environment. The rest may hold secrets that are not its concern.
+/// The variables of the agent that a program gets. The others may hold secrets that are not its concern.
 const INHERITED_VARIABLES: [&str; 9] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
@@ -64,7 +64,7 @@ pub(super) async fn run(argv: &[String], request: &CheckRequest) -> Result<Outco
         }
     };
     drop(group);
-    // Whoever still holds the pipes has just been killed; this only waits for what they wrote.
+    // The processes that still held the pipes have just been killed; this only waits for what they wrote.
     let _ = timeout(LAST_OUTPUT_TIMEOUT, output.read_to_end()).await;
     Ok(judge(status, &output.text()))
 }
@@ -130,7 +130,7 @@ impl ProcessOutput {
     }
 }
 
-/// A pipe that cannot be read has ended.
+/// Reads from a pipe. Zero means that the pipe has ended, as does an error; a pipe that ended before is never ready.
 async fn read_some(
     pipe: &mut Option<Box<dyn AsyncRead + Send + Unpin>>,
     buffer: &mut [u8],

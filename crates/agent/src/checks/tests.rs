@@ -350,7 +350,7 @@ async fn only_so_many_runs_are_under_way_at_a_time() {
     let runs = [start(), start(), start()];
     let first = listener.accept().await.unwrap();
     let second = listener.accept().await.unwrap();
-    // The third run waits for a place: commands have places of their own meanwhile.
+    // The third run waits for a slot: commands have slots of their own meanwhile.
     assert_eq!(runner.run(request(command("exit 0"), nowhere())).await.output, "exit 0");
     assert_eq!(runner.connections.available_permits(), 0);
     drop(first);

@@ -10,7 +10,8 @@ use super::datagrams::MAX_BATCH;
 
 /// Octets of all answers that one worker keeps: those of 10,000 services with 30 instances each.
 const MAX_OCTETS: usize = 64 << 20;
-/// Of all workers together, which have the same answers: on a host of many processors each keeps less.
+/// Octets of the answers that all workers keep together. They keep the same answers, so on a host with many processors
+/// each of them keeps less.
 const MAX_OCTETS_OF_ALL_WORKERS: usize = 512 << 20;
 
 struct Kept {
@@ -25,12 +26,12 @@ pub(super) struct HashedQuestion {
     hash: u64,
 }
 
-/// Answers by question. At its limit it starts anew: filling up takes at least as many different
-/// existing names, and an answer costs some microseconds to make again.
+/// Answers by question. At its limit the cache is emptied: filling it takes at least as many different existing names,
+/// and an answer costs some microseconds to make again.
 ///
-/// Where an answer stands is kept apart from the answers, so that this fits a processor's nearest caches.
+/// The places of answers are kept apart from the answers, so that they fit into the nearest caches of a processor.
 pub(super) struct AnswerCache {
-    /// Keyed at random: questions come from strangers.
+    /// The hash is keyed at random, since anybody can choose the questions.
     hashing: RandomState,
     /// Places in `kept` by the hash of the question. Of two questions with one hash, the later one stays.
     places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
@@ -58,13 +59,13 @@ impl AnswerCache {
         self.octets = 0;
     }
 
-    /// A question as this cache looks for it.
+    /// A question with the hash by which this cache finds it.
     pub(super) fn question(&self, key: QuestionKey) -> HashedQuestion {
         HashedQuestion { hash: self.hashing.hash_one(key.as_bytes()), key }
     }
 
-    /// Touches the answers to several questions. More are kept than the processor's caches hold, and two short
-    /// loops make it wait for all of them at once, where answering would wait for one after the other.
+    /// Touches the answers to several questions. The cache holds more answers than the caches of the processor, and two
+    /// short loops make the processor wait for all of them at once, where answering would wait for one after the other.
     pub(super) fn bring_near<'a>(&self, questions: impl Iterator<Item = &'a HashedQuestion>) {
         let mut places = [None; MAX_BATCH];
         for (place, question) in places.iter_mut().zip(questions) {
@@ -114,7 +115,7 @@ impl AnswerCache {
     }
 }
 
-/// Hands on what is a hash already.
+/// A hasher for keys that are hashes already: it returns them as they are.
 #[derive(Default)]
 struct Hashed(u64);
 

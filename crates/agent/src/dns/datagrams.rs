@@ -1,4 +1,4 @@
-//! Datagrams in batches: `recvmmsg` and `sendmmsg`, and the local address each came to.
+//! Datagrams in batches by `recvmmsg` and `sendmmsg`, with the local address that each was sent to.
 //!
 //! The one module of this crate that talks to the kernel by hand; nothing in it knows DNS. What always
 //! holds: every pointer that is passed to the kernel is made right before the call from a buffer that
@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 
 use libc::{c_int, c_uint, iovec, mmsghdr, sockaddr_storage, socklen_t};
 
-/// Datagrams per call.
+/// Datagrams of one call at most.
 pub(super) const MAX_BATCH: usize = 32;
 /// The longest question taken whole; a longer one is cut and so malformed.
 const MAX_PACKET_OCTETS: usize = 4096;
@@ -101,7 +101,7 @@ impl DatagramBatch {
         &self.packets[index][..self.lengths[index]]
     }
 
-    /// Who sent it; `None` for an address family that sockets here do not have.
+    /// The sender of a datagram; `None` for an address family that the sockets here do not have.
     pub(super) fn peer(&self, index: usize) -> Option<SocketAddr> {
         let peer = &self.peers[index];
         let family = c_int::from(peer.ss_family);
@@ -124,8 +124,8 @@ impl DatagramBatch {
         None
     }
 
-    /// Sends `replies[i]` to whoever sent datagram `i` of the last batch; an empty one is skipped.
-    /// Does not wait: what the socket or the network refuses is dropped. Returns how many were.
+    /// Sends `replies[i]` to the sender of datagram `i` of the last batch, and skips empty replies. The call does not
+    /// wait: replies that the socket or the network refuses are dropped. Returns how many were dropped.
     pub(super) fn send(&mut self, socket: &UdpSocket, replies: &[Vec<u8>]) -> usize {
         let mut vectors = [EMPTY_VECTOR; MAX_BATCH];
         let mut headers = empty_headers();
@@ -174,8 +174,8 @@ impl DatagramBatch {
     }
 }
 
-/// Makes the kernel say which local address each datagram was sent to. Only needed on a socket that
-/// is bound to all addresses: there, a reply could otherwise leave from another one than was asked.
+/// Makes the kernel say which local address each datagram was sent to. This is only needed on a socket that is bound to
+/// all addresses: there, a reply could otherwise leave from another address than the one that was asked.
 ///
 /// # Errors
 /// As the kernel says.

@@ -1,4 +1,4 @@
-//! Response rate limiting in a worker: [`RateLimiter`] with a clock and counters. Nothing when it is off.
+//! Response rate limiting in a worker: a [`RateLimiter`] with a clock and counters, or nothing when the limit is off.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use super::stats::{Counters, add};
 pub struct RateLimit {
     /// Replies per second of each worker to one network.
     pub replies_per_second: u32,
-    /// Beyond, each so-many-th question gets an empty reply with TC; 0: none does.
+    /// Beyond the limit, one of this many questions gets an empty reply with TC; with 0, none does.
     pub slip: u32,
 }
 

@@ -67,7 +67,7 @@ fn what_a_catalog_answered_is_not_told_of_the_next_one() {
     let stats = DnsStats::new(1);
     let mut worker = Bare::new(Arc::clone(&view), settings(), 16, &stats);
     let (packet, mut reply) = (question(1, "web.dunlin.internal", rtype::A), Vec::new());
-    // As after a start of the driver anew, each counts from the same index.
+    // As after a restart of the driver, each counts from the same index.
     for last in [1, 1, 2, 3] {
         view.store(Arc::new(view_with("web", &[[10, 0, 0, last]])));
         assert!(worker.answer(&packet, &mut reply));
@@ -451,7 +451,7 @@ async fn replies_do_not_wait_for_an_upstream_behind_them() {
 }
 
 #[test]
-fn a_full_cache_starts_anew() {
+fn a_full_cache_is_emptied() {
     let view = view_with("web", &[[10, 0, 0, 1]]);
     let mut cache = cache::AnswerCache::new(2, 1);
     let names = ["web.dunlin.internal", "web.z1.dunlin.internal", "web.any.dunlin.internal"];

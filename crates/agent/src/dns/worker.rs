@@ -21,12 +21,13 @@ use super::random_seed;
 use super::rate_limit::{Limiter, RateLimit};
 use super::stats::{Counters, DnsStats, add};
 
-/// How often a worker without questions looks whether it should stop.
+/// Time between two looks of a worker without questions whether it should stop.
 pub(super) const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// After an error that is not the timeout: the socket may go on failing, and the loop must not spin.
+/// Time until a worker receives again after an error other than the timeout. The socket may go on failing, and the loop
+/// must not spin.
 const RECEIVE_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What all workers share.
+/// What the workers, the streams and the server share.
 #[derive(Debug)]
 pub(super) struct DnsShared {
     pub(super) view: Arc<ArcSwap<CatalogView>>,
@@ -125,7 +126,7 @@ impl<'a> Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    /// Forgets what was answered by other settings.
+    /// Forgets the answers that were made with other settings.
     fn refresh(&mut self) {
         let settings = self.settings.load();
         if !Arc::ptr_eq(settings, &self.last_settings) {
@@ -160,7 +161,7 @@ impl Answerer<'_> {
         }
         let view = self.view.load();
         if *view.catalog() != self.catalog {
-            // The driver was started anew, and counts from where it had stored.
+            // The driver was restarted, and its index counts on from the one that was stored.
             self.catalog = view.catalog().clone();
             self.answers.clear();
             self.absent.clear();
@@ -197,7 +198,7 @@ impl Answerer<'_> {
         Outcome::Reply(written)
     }
 
-    /// Gives a question to the forwarder; when that has its hands full, the client hears so at once.
+    /// Gives a question to the forwarder. When the forwarder is at its limit, the client gets SERVFAIL at once.
     fn hand_over(
         &mut self,
         job: Option<Job>,
@@ -222,7 +223,7 @@ impl Answerer<'_> {
 pub struct Bare<'a>(Answerer<'a>);
 
 impl<'a> Bare<'a> {
-    /// One that answers from a view, and keeps at most so many answers.
+    /// A worker that answers from a view and keeps at most `max_entries` answers.
     pub fn new(
         view: Arc<ArcSwap<CatalogView>>,
         settings: Settings,

@@ -1,5 +1,5 @@
-//! What all tasks of gossip share: the transport below, the queues to the driver, and what members and links tell
-//! each other.
+//! What all tasks of gossip share: the transport below, the queues to the driver, and what members and links publish
+//! for each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) struct Context {
     pub(super) requests: mpsc::Sender<MembersRequest>,
     /// The keys as [`Frame::Keys`](dunlin_core::gossip::Frame::Keys) has them; every link sends them when they change.
     pub(super) keys: watch::Sender<Arc<[u8]>>,
-    /// The links' urgent lanes, for packets that do not get through as such.
+    /// The links' urgent lanes, for packets that do not get through as datagrams.
     pub(super) lanes: ArcSwap<BTreeMap<NodeId, mpsc::Sender<Outgoing>>>,
     /// Some members, for peers that know few, and whether they are alive.
     pub(super) known: ArcSwap<Vec<(Peer, bool)>>,
@@ -84,7 +84,7 @@ impl Context {
     }
 }
 
-/// Queues.
+/// What goes through the queues.
 impl Context {
     /// Tells the driver; waits while it is busy.
     pub(super) async fn tell(&self, event: NetEvent) {
@@ -113,7 +113,7 @@ impl Context {
     }
 }
 
-/// What members, links and driver tell each other.
+/// What members, links and the driver share with each other.
 impl Context {
     /// This agent as the others know it at present.
     pub(crate) fn own_peer(&self) -> Peer {

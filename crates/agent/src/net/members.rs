@@ -1,4 +1,5 @@
-//! The members' thread: it drives [`Members`], which knows who is there, and seals and opens its datagrams.
+//! The thread of the members: it drives [`Members`], which knows the members and their state, and seals and opens their
+//! datagrams.
 //!
 //! It has a thread and a runtime of its own, since a host that does not answer a ping in time counts as dead.
 
@@ -32,7 +33,7 @@ const MAX_BURST: usize = 64;
 const KEY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the ages of keys are written down again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-/// For how long after its start an agent does not complain of keys that it does not know.
+/// How long after its start an agent tolerates datagrams with keys that it does not know.
 const UNKNOWN_KEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The subject under which a firewall is suspected.
 const UDP_SUBJECT: &str = "cluster-udp";
@@ -166,7 +167,7 @@ impl Pump {
         }
     }
 
-    /// Takes a datagram: opens it, sees that it is new, and passes on what is in it.
+    /// Takes a datagram: opens it, checks that it is new, and passes on what is in it.
     fn receive(&mut self, datagram: &mut [u8], from: SocketAddr) {
         let now = Instant::now();
         let message = match self.sealer.open(datagram) {
@@ -179,7 +180,7 @@ impl Pump {
                     | OpenError::UnknownKey(_)
                     | OpenError::Damaged => Fault::Seal,
                 };
-                // Agents that have just met have yet to exchange their keys.
+                // Agents that have just met have not exchanged their keys yet.
                 let is_new = now.saturating_duration_since(self.start) < UNKNOWN_KEY_TIMEOUT;
                 if is_new && matches!(error, OpenError::UnknownKey(_)) {
                     self.context.transport().count(from.ip(), fault);
@@ -226,7 +227,7 @@ impl Pump {
         self.perform();
     }
 
-    /// Does what the machine wants done.
+    /// Performs the outputs of [`Members`].
     fn perform(&mut self) {
         while let Some(output) = self.members.poll_output() {
             match output {
@@ -252,7 +253,8 @@ impl Pump {
         self.context.stats.health.store(health, Ordering::Relaxed);
     }
 
-    /// Tells the driver. What is lost when it is far behind is told again, or comes by links as well.
+    /// Tells the driver of an event. Events that are lost while the driver is far behind are told again, or come by
+    /// links as well.
     fn tell(&mut self, event: PeerEvent) {
         if let PeerEvent::Member { peer, is_live } = &event {
             let (node, address) = (peer.id, peer.address);
@@ -287,7 +289,7 @@ impl Pump {
         if let Err(error) = self.sealer.seal(&self.plain, &mut self.sealed) {
             return self.context.report(to.id, Fault::Seal, &error.to_string());
         }
-        // What the kernel does not take is lost, as packets are.
+        // A datagram that the kernel does not take is lost, as datagrams may be.
         if let Ok(octets) = self.socket.try_send_to(&self.sealed, to.address) {
             let stats = &self.context.stats;
             stats.sent.fetch_add(1, Ordering::Relaxed);
@@ -323,7 +325,7 @@ impl Pump {
     }
 }
 
-/// Keys.
+/// The keys of datagrams.
 impl Pump {
     fn take_keys(&mut self, now: Instant, from: NodeId, keys: &[u8]) {
         let handover = match KeyHandover::decode(keys) {
@@ -331,7 +333,7 @@ impl Pump {
             Err(error) => return self.context.report(from, Fault::Frame, &error.to_string()),
         };
         self.replay.announce(from, handover.next_stamp);
-        // The first one to answer knows how old the keys are; an agent that has just started does not.
+        // The first peer that answers knows how old the keys are; an agent that has just started does not.
         let is_first = !std::mem::replace(&mut self.has_joined, true);
         let is_new = if is_first {
             self.keyring.join(now, &handover.offers)
@@ -340,7 +342,7 @@ impl Pump {
         };
         if is_new || is_first {
             self.hand_keys_over(now);
-            // What was asked before could not be read there.
+            // The peer could not read what it was asked before.
             self.members.ask(now, from);
         }
     }
@@ -384,7 +386,8 @@ impl Pump {
         handover.encode().into()
     }
 
-    /// Ages grow: what is saved and what the next link is told must not say that a key is younger than it is.
+    /// The ages of keys grow: what is saved and what the next link is told must not say that a key is younger than it
+    /// is.
     fn refresh_keys(&mut self, now: Instant) {
         if self.next_refresh <= now {
             self.next_refresh = now + REFRESH_INTERVAL;
@@ -419,7 +422,7 @@ fn random_secret() -> Option<Secret> {
     Some(Secret::from_bytes(octets))
 }
 
-/// Keys from before the last stop. Without any, the agent makes one: those of agents that meet are united.
+/// Loads the keys from before the last stop. Without any, the agent makes one: the keys of agents that meet are united.
 fn load_keys(path: &std::path::Path, now: Instant) -> Keyring {
     let mut keyring = Keyring::new();
     match keyring::file::load(path) {

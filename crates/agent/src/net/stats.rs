@@ -13,7 +13,7 @@ pub(crate) struct MembersStats {
     pub(crate) sent_octets: AtomicU64,
     /// Octets of the datagrams received, without headers.
     pub(crate) received_octets: AtomicU64,
-    /// Packets that went by links.
+    /// Packets of membership that were sent on links.
     pub(crate) tunnelled: AtomicU64,
     /// The local health score.
     pub(crate) health: AtomicU64,

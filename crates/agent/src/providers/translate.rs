@@ -119,7 +119,7 @@ fn kind(
     })
 }
 
-/// A setting of another kind of check is a mistake, not decoration.
+/// Refuses settings of another kind of check: they are mistakes.
 fn refuse_foreign_settings(
     wire: &api::Check,
     id: &CheckId,

@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-/// Octets of one line, and of one event's data, at most.
+/// Octets of one line, and of the data of one event.
 const MAX_EVENT_OCTETS: usize = 16 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamEvent {
-    /// What kind; `message` unless the server says otherwise.
+    /// The kind of the event; `message` unless the server says otherwise.
     pub event: String,
     /// The last id seen, to resume from; empty if there was none.
     pub id: String,
-    /// What it carries.
+    /// The data of the event.
     pub data: String,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// Takes in what came. Complete events wait in [`Parser::next`].
+    /// Takes in a piece of the stream. Complete events wait in [`Parser::next`].
     pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), TooLong> {
         for part in piece.split_inclusive(|b| *b == b'\n') {
             if self.line.len() + part.len() > MAX_EVENT_OCTETS {

@@ -112,7 +112,7 @@ async fn several(nodes: u8, folder: &Path, keys: &Path, context: &Context) -> Re
         anyhow::Ok(())
     };
     obey(&mut fleet, config, &mut signals, read_again, context).await?;
-    // A second signal to stop ends it the hard way.
+    // A second signal to stop ends the agents without waiting.
     let stop_again = async { while signals.next().await != Signal::Stop {} };
     tokio::select! {
         () = fleet.stop_all() => Ok(DONE),
@@ -120,7 +120,7 @@ async fn several(nodes: u8, folder: &Path, keys: &Path, context: &Context) -> Re
     }
 }
 
-/// What the console and the system ask for, until they ask for the end.
+/// Does what the console and the system ask for, until they ask for the end.
 async fn obey(
     fleet: &mut Fleet,
     mut config: Config,
@@ -160,7 +160,7 @@ async fn obey(
     }
 }
 
-/// As it was called, so that what is shown works when it is pasted.
+/// The program as it was called, so that a command that is shown works when it is pasted.
 fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "dunlin".to_owned())
 }

@@ -12,9 +12,9 @@ use crate::context::Context;
 use crate::failure::DONE;
 use crate::render;
 
-/// The agent sends what it remembers without a pause; this much silence means that it is through.
+/// The silence after which all remembered events are printed: the agent sends them without a pause.
 const REMEMBERED_TIMEOUT: Duration = Duration::from_millis(500);
-/// Events printed at most without `--follow`, in case they come faster than they are read.
+/// Events that are printed without `--follow`, in case they come faster than they are read.
 const MAX_EVENTS: usize = 10_000;
 
 /// Print what happened on this host lately.

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::failure::{DONE, Failure};
 use crate::registration::{DescribeArgs, parse_port, read_file};
 
-/// Octets of a registration file at most; the agent takes no larger body.
+/// Octets of a registration file; the agent takes no larger body.
 const MAX_FILE_OCTETS: u64 = 1024 * 1024;
 
 /// Register instances on this host; they stay until deregistered.
@@ -89,7 +89,7 @@ fn registrations(args: RegisterArgs) -> Result<Vec<Registration>> {
     if let Some(file) = args.file {
         return from_file(&file).map_err(|e| Failure::wrong_use(format!("{e:#}"), "").into());
     }
-    // clap sees to it that service and port come together.
+    // clap makes sure that service and port come together.
     let (Some(service), Some(port)) = (args.service, args.port) else {
         return Err(Failure::wrong_use("--service and --port belong together", "").into());
     };
@@ -118,7 +118,7 @@ fn from_file(file: &Path) -> Result<Vec<Registration>> {
     Ok(registrations)
 }
 
-/// Waits for an instance to be in answers; gives back its last state.
+/// Waits until an instance is in answers, and returns its last state.
 async fn until_healthy(
     agent: &Agent,
     service: &str,

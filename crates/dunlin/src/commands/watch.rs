@@ -15,7 +15,7 @@ use crate::access::Agent;
 use crate::context::Context;
 use crate::render;
 
-/// How long to wait before asking again after the stream ended.
+/// Time from the end of a stream until the agent is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Print changes of services as they come.

@@ -22,7 +22,7 @@ pub(super) struct App {
     pub(super) observer: Arc<Observer>,
     pub(super) encodings: Arc<Encodings>,
     pub(super) provider_pages: ProviderPages,
-    /// This API, described.
+    /// The description of this API.
     pub(super) openapi: Bytes,
     pub(super) limits: Limits,
     /// Cancelled when the agent stops: watches end and long polls answer.

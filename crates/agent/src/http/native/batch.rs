@@ -1,7 +1,7 @@
-//! What a watch is telling: states of one moment, handed on piece by piece as the client takes them.
+//! The events that a watch has yet to send: states of one moment, handed on piece by piece as the client takes them.
 //!
-//! Holds references to shared views, not bytes: a client that stops reading in the middle of a large
-//! snapshot costs its list of references and at most one piece.
+//! A batch holds references to shared views, not bytes: a client that stops reading in the middle of a large snapshot
+//! costs its list of references and at most one piece.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::present;
 /// Octets that are gathered before they are handed on.
 const CHUNK_OCTETS: usize = 16 << 10;
 
-/// One service as it is to be told.
+/// The state of one service that is to be sent.
 #[derive(Debug)]
 pub(super) enum ServiceState {
     /// The service is there.
@@ -27,7 +27,7 @@ pub(super) enum ServiceState {
 }
 
 impl ServiceState {
-    /// The index since which it is so.
+    /// The index since which the service is in this state.
     pub(super) fn index(&self) -> u64 {
         match self {
             Self::Present(service) => service.index,
@@ -65,7 +65,7 @@ impl ServiceState {
     }
 }
 
-/// What is left to be told.
+/// The events that are left to be sent.
 #[derive(Debug)]
 pub(super) struct EventBatch {
     states: Peekable<std::vec::IntoIter<ServiceState>>,
@@ -108,7 +108,7 @@ impl EventBatch {
         Self { states, form: Form::Snapshot, head: head.into_bytes(), tail }
     }
 
-    /// The next piece, `None` when everything was told.
+    /// The next piece; `None` when everything was sent.
     pub(super) fn next(&mut self, encodings: &Encodings, filter: &Filter) -> Option<Bytes> {
         let mut chunk = std::mem::take(&mut self.head);
         while let Some(state) = self.states.next() {

@@ -58,7 +58,7 @@ pub(super) async fn lookup_service(
         let view = app.handle.shared().view.load();
         return Ok(answer(&app, &view, &name, &query.filter));
     };
-    // It lies in what the connection has read, which would be kept as long as it is.
+    // The URI shares the buffer of what the connection has read, which would be kept as long as the URI.
     drop(uri);
     let view = wait(&app, origin, &name, index, query.wait).await?;
     let mut response = answer(&app, &view, &name, &query.filter);
@@ -116,7 +116,7 @@ fn answer(app: &App, view: &CatalogView, name: &ServiceName, filter: &Filter) ->
     response
 }
 
-/// The view once it differs for the service from what the client knows, or as it is when time is up.
+/// Waits until the service differs from what the client knows, or time is up, and returns the view of that moment.
 async fn wait(
     app: &App,
     origin: Origin,
@@ -148,7 +148,7 @@ async fn wait(
 
 /// Whether a service differs from what a client with this index knows.
 fn has_news(view: &CatalogView, name: &ServiceName, index: u64) -> bool {
-    // An index from the future is of another life of the agent: what the client knows may be anything.
+    // An index from the future is one of an earlier life of the agent: what the client knows may be anything.
     if index > view.index() {
         return true;
     }

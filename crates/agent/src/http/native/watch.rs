@@ -199,7 +199,7 @@ impl Watch {
         }
     }
 
-    /// Compares what was told with the newest view. Whether there is something to tell.
+    /// Compares what the client was told with the newest view. Returns whether there is something to tell.
     fn gather(&mut self) -> bool {
         let view = self.app.handle.shared().view.load_full();
         let changes = self.told.and_then(|told| self.watched.changes(&view, told));

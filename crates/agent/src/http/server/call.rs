@@ -9,7 +9,7 @@ pub(in crate::http) struct Call {
     pub(in crate::http) metric: &'static str,
     /// What a caller has to be allowed.
     pub(in crate::http) right: Right,
-    /// How callers show who they are.
+    /// Where callers show their credentials.
     pub(in crate::http) credentials: CredentialSource,
     /// How refusals look.
     pub(in crate::http) dialect: &'static dyn Dialect,

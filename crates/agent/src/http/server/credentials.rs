@@ -1,11 +1,11 @@
-//! Where in a request callers show who they are.
+//! Where in a request callers show their credentials.
 
 use axum::extract::Request;
 use axum::http::header;
 
 use crate::access::Credential;
 
-/// Where in a request callers show who they are, and how they are told about it.
+/// Where in a request callers show their credentials, and how they are told about it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct CredentialSource {
     /// Reads what is shown.

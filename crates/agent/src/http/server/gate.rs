@@ -1,9 +1,9 @@
 //! The gate in front of every call: it takes the time, counts the outcome, and turns away callers that may not make
 //! the call.
 //!
-//! One layer by hand instead of three functions: each of axum's copies the routes below it and puts its future on the
-//! heap, for every request, and a long poll holds all of that while it waits. Each route has a layer of its own that
-//! holds the route's [`Call`], so nothing is looked up for a request.
+//! There is one layer, written by hand, instead of three functions: each layer of axum copies the routes below it and
+//! puts its future on the heap, for every request, and a long poll holds all of that while it waits. Each route has a
+//! layer of its own that holds the [`Call`] of the route, so nothing is looked up for a request.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

@@ -53,7 +53,7 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// By these rules; refusals are counted in the metrics.
+    /// Rights by these rules. Refusals are counted in the metrics.
     pub(super) fn register(observer: &Observer, access: Access) -> Self {
         let denials = Arc::new(Denials::default());
         observer.collect(DenialMetrics(Arc::clone(&denials)));

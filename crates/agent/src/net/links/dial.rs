@@ -1,4 +1,4 @@
-//! From an address to a link.
+//! Opens a link to an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ impl LinkError {
         }
     }
 
-    /// As what it is counted.
+    /// The fault as which the error is counted.
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Stream(error) => error.fault(),
@@ -91,7 +91,7 @@ impl<'a> Greeting<'a> {
         stream.flush().await.map_err(LinkError::Broken)
     }
 
-    /// Reads the peer's hello, which can be true if it is returned. `dialed` is the member that was dialled, if this
+    /// Reads the hello of the peer and judges whether it can be true. `dialed` is the member that was dialled, if this
     /// agent dialled one.
     pub(super) async fn hear(&mut self, dialed: Option<Peer>) -> Result<Box<Hello>, LinkError> {
         let octets = self.reader.next(&mut self.stream.tls).await.map_err(LinkError::Broken)?;

@@ -1,4 +1,4 @@
-//! What runs a link: one task that writes and one that reads.
+//! The two tasks of a link: one writes and one reads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ struct Running {
     remote: SocketAddr,
     context: Arc<Context>,
     closed: CancellationToken,
-    /// Set when writing failed: the peer's agent may have died.
+    /// Set when writing has failed, since the agent of the peer may have died.
     has_failed: AtomicBool,
 }
 
@@ -150,7 +150,7 @@ async fn read_all(
     running.closed.cancel();
     running.context.tell(NetEvent::Closed { node: running.node, link: running.id }).await;
     if is_broken {
-        // Its host may have closed the stream because its agent died.
+        // The host of the peer may have closed the stream because its agent died.
         verify(&running.context, running.peer).await;
     }
 }
@@ -175,7 +175,7 @@ async fn read_frames(
                     return false;
                 }
             }
-            // TLS says so (RFC 8446 §6.1): the agent lives, or has stopped and said goodbye by itself.
+            // TLS announces the end (RFC 8446 §6.1): the agent lives, or it has stopped and said goodbye by itself.
             Ok(None) => return false,
             Err(error) => {
                 running.context.report(running.node, Fault::Stream, &error.to_string());
@@ -199,12 +199,10 @@ async fn take(running: &Running, octets: &[u8]) -> bool {
             return false;
         }
     };
-    match frame {
-        Frame::Members(members) => context.request(MembersRequest::Introduce(members)).await,
-        Frame::Keys(keys) => context.request(MembersRequest::Keys(running.node, keys)).await,
-        Frame::Packet(packet) => {
-            context.request(MembersRequest::Packet(running.node, packet)).await
-        }
+    let request = match frame {
+        Frame::Members(members) => MembersRequest::Introduce(members),
+        Frame::Keys(keys) => MembersRequest::Keys(running.node, keys),
+        Frame::Packet(packet) => MembersRequest::Packet(running.node, packet),
         frame @ (Frame::Hello(_)
         | Frame::Push(_)
         | Frame::Rows(_)
@@ -218,6 +216,7 @@ async fn take(running: &Running, octets: &[u8]) -> bool {
             // The queue's room is what slows a peer down that sends faster than this agent merges.
             return context.frames.send(arrived).await.is_ok();
         }
-    }
+    };
+    context.request(request).await;
     true
 }

@@ -12,10 +12,10 @@ use crate::net::Context;
 use crate::net::event::MembersRequest;
 use crate::net::transport::StreamError;
 
-/// How long the kernel may take to close what a process had open that died. It is shorter than the time that an agent
-/// waits for the first octet, and for this long an agent that lives holds one of the slots of this host's address.
+/// How long the kernel may take to close what a process that died had open. This is shorter than the time that an agent
+/// waits for the first octet, and for this long an agent that lives holds one of the slots of the address of this host.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often an agent that ends the connections at once is asked.
+/// Connections that are made to an agent that ends each of them at once.
 const MAX_VERIFICATIONS: usize = 3;
 
 /// Asks a member's host whether a process still listens there; if none does, membership is told.

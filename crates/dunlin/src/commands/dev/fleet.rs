@@ -1,8 +1,8 @@
 //! Several agents in one process, each on a runtime of its own.
 //!
-//! Its own runtime makes an agent's log lines tellable by their span, and its death whole: whatever it had
-//! under way ends with the runtime. The agents join each other through those that run already; each later
-//! one names all earlier ones, so that any two can find each other, whoever was killed meanwhile.
+//! By a runtime of its own, the log lines of an agent can be told apart by their span, and whatever the agent had under
+//! way ends with the runtime when it is killed. The agents join each other through those that run already. Each later
+//! agent names all earlier ones, so that any two can find each other even if others were killed meanwhile.
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -76,12 +76,12 @@ impl Fleet {
         Self { members, fence, out }
     }
 
-    /// How many agents there are, running or not.
+    /// The number of agents, running or not.
     pub(super) fn count(&self) -> u8 {
         u8::try_from(self.members.len()).unwrap_or(Seat::MAX_AGENTS)
     }
 
-    /// Who the running ones are and where they listen.
+    /// The running agents, and where they listen.
     pub(super) fn running(&self) -> impl Iterator<Item = (Seat, &Identity)> {
         self.members.iter().filter_map(|member| match &member.state {
             State::Running(running) => Some((member.seat, &running.node.shared().identity)),
@@ -98,13 +98,13 @@ impl Fleet {
         }
     }
 
-    /// Those in a state, by its word.
+    /// The agents in a state, which is named by its word.
     pub(super) fn all_in(&self, state: &str) -> Vec<Seat> {
         let seats = self.members.iter().map(|member| member.seat);
         seats.filter(|seat| self.state(*seat) == state).collect()
     }
 
-    /// What keeps them apart.
+    /// The fence that keeps the agents apart.
     pub(super) fn fence(&self) -> &Fence {
         &self.fence
     }
@@ -271,7 +271,7 @@ struct OwnRuntime(Option<Runtime>);
 
 impl OwnRuntime {
     fn new(seat: Seat) -> Result<Self> {
-        // Of the highest level, so that no filter that lets a line through leaves out whose it is.
+        // The span has the highest level, so that a filter that passes a line does not leave out the name of its agent.
         let span = error_span!("agent", node = seat.name());
         let (entered, left) = (span.clone(), span);
         let enter = |span: &Span| {
@@ -300,7 +300,7 @@ impl OwnRuntime {
 }
 
 impl Drop for OwnRuntime {
-    /// Without waiting, which is not allowed within another runtime.
+    /// The runtime is ended without waiting, which is not allowed within another runtime.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

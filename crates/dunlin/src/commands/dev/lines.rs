@@ -1,4 +1,4 @@
-//! Lines from standard input, if somebody can type or send them there.
+//! Lines from standard input, if a person or a program can send them there.
 
 use std::fs::FileType;
 use std::future::pending;
@@ -11,23 +11,23 @@ use tracing::warn;
 
 use crate::machine;
 
-/// Octets of a line at most.
+/// Octets of a line.
 const MAX_LINE_OCTETS: u64 = 1024;
 /// Lines that may wait; more stay in the pipe.
 const MAX_LINES: usize = 16;
-/// Time between looks at a terminal that another program has.
+/// Time between two reads from a terminal that another program has.
 const BACKGROUND_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What came in.
+/// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Without its end.
+    /// A line, without its line break.
     Text(String),
-    /// Longer than any command; the rest of it was passed over.
+    /// A line longer than any command, of which the rest was passed over.
     TooLong,
 }
 
-/// Lines as they come. After the last one, none, for ever.
+/// Lines as they come. After the last one, none comes any more.
 #[derive(Debug)]
 pub(super) struct Lines(mpsc::Receiver<Line>);
 

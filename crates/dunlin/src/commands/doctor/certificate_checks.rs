@@ -10,7 +10,7 @@ use dunlin_core::model::{NodeName, Timestamp, ZoneName};
 use super::Finding;
 
 const WHAT: &str = "certificate";
-/// A new certificate should be there by then.
+/// How long before the end of a certificate a new one should be there.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Reads the files as the agent does, and says how long they will do.

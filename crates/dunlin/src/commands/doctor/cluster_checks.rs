@@ -17,9 +17,9 @@ use crate::settings::{self, ResolvedConfig};
 const WHAT: &str = "cluster";
 /// How long another host may take to resolve, and to accept a connection.
 const HOST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Versions that a node may be behind; more are not made up for between two looks.
+/// Versions that a node may be behind; more are not caught up between two looks.
 const MAX_BEHIND: u64 = 1_000;
-/// Names that are shown; of more, the number.
+/// Names that are shown; of the others only the number is.
 const MAX_NAMES: usize = 10;
 
 /// What matters here of a node; an older agent does not tell all of it.

@@ -21,7 +21,7 @@ const MIN_FREE_OCTETS: u64 = 200 * 1024 * 1024;
 const MIN_OPEN_FILES: u64 = 4096;
 /// Inotify watches that should be left for a user.
 const MIN_WATCHES: u64 = 128;
-/// No correct clock shows a time before this program was written: 2026-01-01.
+/// The earliest time that a correct clock shows: this program was written after 2026-01-01.
 const MIN_TIME: Duration = Duration::from_secs(1_767_225_600);
 
 /// The folders an agent uses: the running one's, else those of the configuration.

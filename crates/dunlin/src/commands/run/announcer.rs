@@ -14,11 +14,11 @@ use crate::access::Agent;
 use crate::commands::state::put_drain;
 use crate::output::Printer;
 
-/// How often the instance is stated.
+/// Time between two statements of the instance.
 const STATE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the agent believes a statement: two may be lost.
+/// How long the agent believes a statement, so that two may be lost.
 const TTL: &str = "15s";
-/// How long the way out may wait for the agent.
+/// How long draining, and taking the instance back, may wait for the agent.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Announcer {
@@ -79,7 +79,7 @@ async fn announce(
     let mut trouble = Trouble::default();
     loop {
         tokio::select! {
-            // Whoever dropped the other end is not interested any more either.
+            // A sender that was dropped means the same as a message.
             _ = &mut stopped => return,
             _ = ticks.tick() => {}
         }
@@ -93,7 +93,8 @@ async fn announce(
     }
 }
 
-/// Says that something is wrong when it begins, changes, or has lasted another while; and when it ends.
+/// Reports that something is wrong when it begins, when it changes, when it has lasted for another
+/// [`Trouble::REMIND_INTERVAL`], and when it ends.
 #[derive(Default)]
 struct Trouble {
     last: Option<(String, Instant)>,

@@ -24,7 +24,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From here on these signals no longer end this process by themselves.
+    /// Listens to the signals, which no longer end this process by themselves from here on.
     pub(super) fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
         Ok(Self {
@@ -37,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => libc::SIGTERM,
@@ -81,7 +81,7 @@ pub(super) async fn attend(
             signal = signals.next() => signal,
         };
         if matches!(signal, libc::SIGTERM | libc::SIGINT) && !is_drained {
-            // Once: whoever asks twice does not want to wait.
+            // The instance is drained once: a second signal means that its sender does not want to wait.
             is_drained = true;
             announcer.drain(out).await;
         }

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::failure::{Failure, NOT_FOUND, exit_code, is_unreachable};
 use crate::render;
 
-/// How often to look again with `--wait-env`.
+/// Time between two lookups with `--wait-env`.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A variable and the service whose address it is to hold.
