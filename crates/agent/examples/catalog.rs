@@ -33,7 +33,7 @@ const NODE_SAMPLES: u32 = 10_000;
 const LIST_SAMPLES: u32 = 200;
 /// Between two changes where these are not made as fast as possible: a thousand a second.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// How long such changes go on.
+/// How long these changes go on.
 const AT_A_PACE: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Failed> {
@@ -185,7 +185,7 @@ impl Reader {
             let mut number = 0;
             while !is_over.load(Ordering::Relaxed) {
                 let name = &names[number * 7_919 % names.len()];
-                // Whoever asks has the name at hand.
+                // A client has the name at hand.
                 black_box(name.as_str().as_bytes().first());
                 let begun = Instant::now();
                 let found = view.load().service(name).map(|service| service.index);

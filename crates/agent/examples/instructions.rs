@@ -64,7 +64,7 @@ impl Scene {
         Ok(Self { catalog, published })
     }
 
-    /// Asks a worker that keeps so many answers for one name after the other, by A and SRV.
+    /// Asks a worker that keeps this many answers for one name after the other, by A and SRV.
     fn ask(self, rounds: u32, kept: usize, name: impl Fn(u32) -> String) -> Result<(), Failed> {
         let stats = DnsStats::new(1);
         let settings = Settings::new(Domain::parse("dunlin.internal")?, NodeName::parse("n1")?);

@@ -1,8 +1,8 @@
 //! Rights over the API: what a caller may do, and what gives it that.
 //!
-//! A caller comes over TCP, with a token or without, or over the local socket as a user of this host.
-//! [`Access::grant`] makes a [`Grant`] of the caller's [`Origin`] and [`Credential`]. Reading and administering are judged by the call alone, at
-//! the edge; whether a service may be registered is judged by the driver, which alone knows what a
+//! A caller comes over TCP, with a token or without, or over the local socket as a user of this host. [`Access::grant`]
+//! makes a [`Grant`] of the [`Origin`] and the [`Credential`] of the caller. Reading and administering are judged by
+//! the call alone, at the edge; whether a service may be registered is judged by the driver, which alone knows what a
 //! statement replaces. Nothing here knows HTTP.
 
 mod file;
@@ -20,7 +20,7 @@ pub use grant::Grant;
 pub use scope::{Scope, ScopeError};
 pub use token::{BadTokens, NewToken, Tokens};
 
-/// What a caller shows to say who it is.
+/// What a caller shows to prove its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
     /// The caller shows nothing.
@@ -57,7 +57,7 @@ impl Access {
     /// What a caller may do. Without a file of tokens, credentials are not looked at.
     ///
     /// # Errors
-    /// When a credential was shown and is not known, so that its owner does not get less without a word.
+    /// When a credential was shown and is not known. Its owner is told so instead of silently having fewer rights.
     pub fn grant(&self, origin: Origin, shown: Credential<'_>) -> Result<Grant, UnknownToken> {
         let by_place = match origin {
             Origin::Remote(_) if self.tokens.is_some() => Grant::nothing(),
@@ -78,7 +78,7 @@ impl Access {
         }
     }
 
-    /// Whether a token would be of any use.
+    /// Whether tokens are looked at.
     #[must_use]
     pub fn takes_tokens(&self) -> bool {
         self.tokens.is_some()

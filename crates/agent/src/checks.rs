@@ -23,25 +23,25 @@ use tokio::time::timeout;
 #[cfg(test)]
 pub(crate) use self::connect::NoVerification;
 
-/// What a run needs to know.
+/// One run of a check.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct CheckRequest {
     /// The instance that is checked.
     pub instance: InstanceId,
     /// Its service.
     pub service: ServiceName,
-    /// Where it listens; checks with a target of their own go there instead.
+    /// The address on which the instance listens; a check with a target of its own goes there instead.
     pub address: SocketAddr,
-    /// What to do.
+    /// What the check does.
     pub spec: Arc<CheckSpec>,
 }
 
-/// Runs under way at a time; others wait.
+/// Runs that may be under way at the same time; further ones wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections of TCP, HTTP and gRPC checks.
+    /// Runs of TCP, HTTP and gRPC checks.
     pub connections: usize,
-    /// Commands.
+    /// Runs of command checks.
     pub commands: usize,
 }
 
@@ -83,10 +83,10 @@ impl Runner {
     }
 
     /// Performs one run. Drop the future to give it up.
-    pub async fn run(&self, request: Request) -> Outcome {
+    pub async fn run(&self, request: CheckRequest) -> Outcome {
         let is_command = matches!(request.spec.kind, CheckKind::Command { .. });
-        let places = if is_command { &self.commands } else { &self.connections };
-        let Ok(_place) = places.acquire().await else {
+        let slots = if is_command { &self.commands } else { &self.connections };
+        let Ok(_slot) = slots.acquire().await else {
             return outcome(CheckStatus::Critical, "the agent is stopping");
         };
         let limit = request.spec.timeout;
@@ -100,7 +100,7 @@ impl Runner {
         }
     }
 
-    async fn perform(&self, request: &Request) -> Result<Outcome, Failure> {
+    async fn perform(&self, request: &CheckRequest) -> Result<Outcome, Failure> {
         match &request.spec.kind {
             CheckKind::Tcp { target } => {
                 let address = target.unwrap_or(request.address);

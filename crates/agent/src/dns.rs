@@ -1,11 +1,12 @@
 //! The DNS server: sockets and threads around [`dunlin_core::dns`].
 //!
-//! UDP: one thread per socket, all sockets on one address (SO_REUSEPORT), each with its own cache of
-//! encoded answers; a hit takes no lock, allocates nothing and wakes no other thread. TCP and upstreams:
-//! tasks on the runtime. What it is not: a recursive resolver; upstreams are asked as they are.
+//! Over UDP, one thread serves each socket. All sockets are bound to one address (SO_REUSEPORT), and each thread has a
+//! cache of encoded answers of its own: a hit takes no lock, allocates nothing and wakes no other thread. TCP streams
+//! and questions to upstreams are tasks on the runtime. The server is not a recursive resolver: it passes questions to
+//! upstreams as they are.
 //!
-//! What always holds: no client can make it hold more than its limits; a worker waits for nothing but
-//! its socket; [`Server::shutdown`] returns when every thread and task has ended.
+//! What always holds: no client can make the server hold more than its limits; a worker waits for nothing but its
+//! socket; [`Server::shutdown`] returns when every thread and task has ended.
 
 mod cache;
 mod datagrams;
@@ -41,10 +42,10 @@ pub use self::stats::{DnsStats, DnsTotals};
 use self::streams::Streams;
 #[doc(hidden)]
 pub use self::worker::Bare;
-use self::worker::Shared;
+use self::worker::DnsShared;
 
-/// Tries to find a port that is free for both UDP and TCP, when asked for any.
-const ANY_PORT_TRIES: usize = 16;
+/// Attempts to find a port that is free for both UDP and TCP, when any port will do.
+const MAX_BIND_ATTEMPTS: usize = 16;
 /// Octets that the kernel may queue for one UDP socket: a burst of some thousand questions.
 const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
 
@@ -54,11 +55,11 @@ pub enum DnsError {
     /// The address cannot be listened on.
     #[error("cannot listen for DNS on {address} ({transport}): {source}")]
     Bind {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
         /// `UDP` or `TCP`.
         transport: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A socket cannot be set up for serving.
@@ -72,10 +73,10 @@ pub enum DnsError {
 /// Sockets that are bound and not served yet: from [`bind`], or handed over by systemd.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// One worker each. A single socket that was handed over can serve several workers when it is
-    /// cloned: they then take turns at one queue.
+    /// The sockets for UDP, each of which gets a worker. A single socket that was handed over can serve several workers
+    /// when it is cloned: they then take turns at one queue.
     pub udp: Vec<UdpSocket>,
-    /// Usually one.
+    /// The listeners for TCP, usually one.
     pub tcp: Vec<TcpListener>,
 }
 
@@ -84,16 +85,16 @@ pub struct Listeners {
 pub struct Limits {
     /// Answers that each worker keeps.
     pub cache_entries: usize,
-    /// TCP streams. At the limit, whoever has the most loses the newest to one who has fewer; else new ones
-    /// are closed at once.
+    /// Open TCP streams. At the limit, the client with the most streams loses the newest of them to a client with
+    /// fewer; otherwise new streams are closed at once.
     pub tcp_connections: usize,
-    /// How long a stream may say nothing, take for one message, or leave a reply unread.
+    /// How long a stream may be silent, take for one message, or leave a reply unread.
     pub tcp_idle: Duration,
-    /// Questions at upstreams; beyond, clients get SERVFAIL.
+    /// Questions that may be under way to upstreams; beyond this limit, clients get SERVFAIL.
     pub forwards: usize,
-    /// How long one upstream may take.
+    /// How long one upstream may take to reply.
     pub forward_timeout: Duration,
-    /// Replies over UDP to one network; `None` for as many as it likes.
+    /// The limit of replies over UDP to one network; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
 }
 
@@ -110,7 +111,7 @@ impl Default for Limits {
     }
 }
 
-/// As many workers as cores.
+/// The number of workers by default: as many as there are cores.
 #[must_use]
 pub fn default_workers() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
@@ -121,7 +122,7 @@ pub fn default_workers() -> usize {
 /// # Errors
 /// When the address cannot be listened on.
 pub fn bind(listen: SocketAddr, workers: usize) -> Result<Listeners, DnsError> {
-    let mut tries = if listen.port() == 0 { ANY_PORT_TRIES } else { 1 };
+    let mut tries = if listen.port() == 0 { MAX_BIND_ATTEMPTS } else { 1 };
     loop {
         tries -= 1;
         match bind_all(listen, workers) {
@@ -163,7 +164,7 @@ fn bind_one(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 #[derive(Debug)]
 pub struct Server {
     local_addr: Option<SocketAddr>,
-    shared: Arc<Shared>,
+    shared: Arc<DnsShared>,
     workers: Vec<JoinHandle<()>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -183,7 +184,7 @@ impl Server {
         let local_addr = local_addr(&listeners).map_err(DnsError::Socket)?;
         let settings = without_self(settings, local_addr);
         let (forward, jobs) = mpsc::channel(limits.forwards.max(1));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DnsShared {
             view,
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             stats: Arc::new(DnsStats::new(listeners.udp.len())),
@@ -244,19 +245,19 @@ impl Server {
         Ok(())
     }
 
-    /// Where questions arrive; `None` without any listener.
+    /// The address on which questions arrive; `None` without any listener.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
     }
 
-    /// What was done so far.
+    /// The counters of the server.
     #[must_use]
     pub fn stats(&self) -> Arc<DnsStats> {
         Arc::clone(&self.shared.stats)
     }
 
-    /// Answers by other settings from now on. Workers drop what they kept.
+    /// Answers by other settings from now on. Workers drop the answers that they kept.
     pub fn reload(&self, settings: Settings) {
         let settings = without_self(settings, self.local_addr);
         self.shared.settings.store(Arc::new(settings));
@@ -312,7 +313,7 @@ fn without_self(mut settings: Settings, local_addr: Option<SocketAddr>) -> Setti
 
 fn prepare(socket: &UdpSocket) -> io::Result<()> {
     socket.set_nonblocking(false)?;
-    socket.set_read_timeout(Some(worker::STOP_POLL))?;
+    socket.set_read_timeout(Some(worker::STOP_POLL_INTERVAL))?;
     // The system may grant less; a smaller queue only drops bursts earlier.
     drop(socket2::SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER_OCTETS));
     if socket.local_addr()?.ip().is_unspecified() {

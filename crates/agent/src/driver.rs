@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::checks::{Request as CheckRequest, Runner};
+use crate::checks::{CheckRequest, Runner};
 use crate::events::words;
 use crate::handle::{Command, Reply, Shared};
 use crate::net::Net;

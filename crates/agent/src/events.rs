@@ -9,12 +9,12 @@ use dunlin_api::Event;
 use tokio::sync::broadcast;
 
 /// Events that are remembered, and that a slow reader may lag behind.
-const CAPACITY: usize = 1024;
+const MAX_EVENTS: usize = 1024;
 
 /// Kinds that are counted by themselves; the rest counts as `other`.
-const KINDS: usize = 64;
+const MAX_KINDS: usize = 64;
 
-/// A bounded log of events. The oldest make place for the newest.
+/// A bounded log of events, in which the newest event replaces the oldest.
 #[derive(Debug)]
 pub struct EventLog {
     log: Mutex<Log>,
@@ -31,8 +31,8 @@ struct Log {
 impl Default for EventLog {
     fn default() -> Self {
         let log =
-            Log { next: 1, events: VecDeque::with_capacity(CAPACITY), totals: BTreeMap::new() };
-        Self { log: Mutex::new(log), news: broadcast::channel(CAPACITY).0 }
+            Log { next: 1, events: VecDeque::with_capacity(MAX_EVENTS), totals: BTreeMap::new() };
+        Self { log: Mutex::new(log), news: broadcast::channel(MAX_EVENTS).0 }
     }
 }
 
@@ -43,7 +43,7 @@ impl EventLog {
         let event = Arc::new(Event { id: log.next, ..event });
         log.next += 1;
         log.count(&event.kind);
-        if log.events.len() == CAPACITY {
+        if log.events.len() == MAX_EVENTS {
             log.events.pop_front();
         }
         log.events.push_back(Arc::clone(&event));
@@ -77,7 +77,7 @@ impl Log {
             *total += 1;
             return;
         }
-        let kind = if self.totals.len() < KINDS { kind } else { "other" };
+        let kind = if self.totals.len() < MAX_KINDS { kind } else { "other" };
         *self.totals.entry(kind.to_owned()).or_insert(0) += 1;
     }
 }
@@ -102,13 +102,13 @@ mod tests {
     #[test]
     fn the_log_keeps_the_newest_and_resumes() {
         let log = EventLog::default();
-        for n in 0..CAPACITY + 10 {
+        for n in 0..MAX_EVENTS + 10 {
             log.push(event(&n.to_string()));
         }
         let (past, _) = log.follow(0);
-        assert_eq!(past.len(), CAPACITY);
+        assert_eq!(past.len(), MAX_EVENTS);
         assert_eq!(past[0].id, 11);
-        let (past, mut news) = log.follow(CAPACITY as u64 + 9);
+        let (past, mut news) = log.follow(MAX_EVENTS as u64 + 9);
         assert_eq!(past.len(), 1);
         log.push(event("new"));
         assert_eq!(news.try_recv().unwrap().reason, "new");

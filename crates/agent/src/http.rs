@@ -40,11 +40,11 @@ pub use dunlin_shell::listen::Server;
 /// Where the API is served, and by which rules.
 #[derive(Debug)]
 pub struct Front {
-    /// Bound listeners.
+    /// Bound listeners for TCP.
     pub tcp: Vec<std::net::TcpListener>,
     /// The local socket.
     pub unix: Option<UnixListener>,
-    /// TLS for the former.
+    /// The certificate with which these listeners speak TLS; without one they speak plain HTTP.
     pub credentials: Option<Arc<ApiCredentials>>,
     /// What callers may do.
     pub access: Access,
@@ -75,7 +75,7 @@ fn gate(handle: &Handle, observer: &Observer, limits: &Limits, access: Access) -
     Gate::new(observer, access, names, limits.header_octets)
 }
 
-/// Serves these calls.
+/// Serves the calls of a router.
 fn start(
     front: Front,
     router: Router,

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::context::Context;
 use self::context::Queues;
-use self::event::{Arrived, Event};
+use self::event::{Arrived, NetEvent};
 pub(crate) use self::fault::Fault;
 use self::fence::Fence;
 pub use self::links::GOSSIP;
@@ -46,19 +46,19 @@ use crate::handle::Shared;
 
 /// Events that may wait for the driver.
 const MAX_EVENTS: usize = 1024;
-/// Frames that may wait for the driver; while they do, their links are not read.
+/// Frames that may wait for the driver; while the queue is full, links are not read.
 const MAX_FRAMES: usize = 32;
 /// Requests that may wait for the members' thread.
 const MAX_REQUESTS: usize = 4096;
 /// Octets of datagrams that the kernel may hold: bursts of bad news are worth some memory.
-const RECEIVE_BUFFER: usize = 2 << 20;
+const RECEIVE_BUFFER_OCTETS: usize = 2 << 20;
 
-/// What the network needs to know.
+/// The settings of the network.
 #[derive(Debug)]
-pub(crate) struct Settings {
-    /// The node, as it was when its data directory was last in use.
+pub(crate) struct NetSettings {
+    /// The id of this node, which its data directory keeps.
     pub(crate) id: NodeId,
-    /// Where to listen, UDP and TCP.
+    /// The address to listen on, with UDP and TCP.
     pub(crate) listen: SocketAddr,
     /// The address that others are told.
     pub(crate) advertise: SocketAddr,
@@ -80,8 +80,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Net {
     context: Arc<Context>,
-    /// What happens.
-    pub(crate) events: mpsc::Receiver<Event>,
+    /// The events of the network.
+    pub(crate) events: mpsc::Receiver<NetEvent>,
     /// The frames that come on links.
     pub(crate) frames: mpsc::Receiver<Arrived>,
 }
@@ -103,7 +103,7 @@ pub(crate) fn bind(listen: SocketAddr) -> io::Result<Bound> {
     tcp.set_nonblocking(true)?;
     udp.set_nonblocking(true)?;
     // Where the system grants less, packets are lost earlier.
-    let _ = socket2::SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket2::SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER_OCTETS);
     Ok(Bound { tcp, udp })
 }
 
@@ -120,14 +120,14 @@ impl Net {
     /// # Errors
     /// When a socket cannot be given to the runtime, or the thread cannot be started.
     pub(crate) fn start(
-        settings: Settings,
+        settings: NetSettings,
         bound: Bound,
         credentials: Arc<SharedCredentials>,
         fence: Option<Arc<Fence>>,
         shared: Arc<Shared>,
         stop: CancellationToken,
     ) -> io::Result<Self> {
-        let Settings { id, generation, listen, advertise, .. } = settings;
+        let NetSettings { id, generation, listen, advertise, .. } = settings;
         let own = Peer { id, generation, address: advertise };
         let (events, event_queue) = mpsc::channel(MAX_EVENTS);
         let (frames, frame_queue) = mpsc::channel(MAX_FRAMES);

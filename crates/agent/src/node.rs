@@ -462,7 +462,7 @@ fn join(
     let advertise = SocketAddr::new(settings.address, listen.port());
     let down: Vec<NodeId> =
         peers.iter().filter(|(_, is_live)| !is_live).map(|(peer, _)| peer.id).collect();
-    let net_settings = net::Settings {
+    let net_settings = net::NetSettings {
         id: own,
         listen,
         advertise: config.advertise.unwrap_or(advertise),

@@ -1,4 +1,4 @@
-//! Where what this host says comes from: provider files, and registrations as the wire has them.
+//! The sources of the instances of this host: provider files, and registrations as the API has them.
 
 pub mod files;
 pub mod translate;

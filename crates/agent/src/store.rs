@@ -1,7 +1,7 @@
 //! What survives a crash: rows with their heads, providers with their statements, in one SQLite file.
 //!
-//! A [`Batch`] is one transaction (WAL, `synchronous=FULL`): when [`Store::write`] has returned, it is
-//! on disk. One thread writes; the driver hands it whatever has gathered meanwhile (group commit).
+//! A [`Batch`] is one transaction (WAL, `synchronous=FULL`): when [`Store::write`] has returned, it is on disk. One
+//! thread writes. What the driver gathers meanwhile is the next batch (group commit).
 //!
 //! A file that is damaged, or not ours, is moved aside and never overwritten; one of a newer Dunlin is
 //! refused.
@@ -23,14 +23,14 @@ use rusqlite::{Connection, OpenFlags, params};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-/// Batches that may wait for the writer. The driver sends one at a time.
-const QUEUE: usize = 4;
+/// Batches that may wait for the writer; the driver sends one at a time.
+const MAX_QUEUED_BATCHES: usize = 4;
 /// Indexes reserved at each start, so that a restarted agent never gives out one twice.
-const INDEX_RESERVE: u64 = 1_000_000;
+const RESERVED_INDEXES: u64 = 1_000_000;
 /// The file that holds the node's id.
 const NODE_ID_FILE: &str = "node-id";
-/// SQLite before this one could damage a file in WAL mode.
-const LEAST_SQLITE: i32 = 3_051_003;
+/// The oldest SQLite that is accepted: earlier versions could damage a file in WAL mode.
+const MIN_SQLITE_VERSION: i32 = 3_051_003;
 
 /// Why the store cannot be used, or did not take a batch.
 #[derive(Debug, Error)]
@@ -44,9 +44,9 @@ pub enum StoreError {
     /// The directory or a file in it cannot be used.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The directory or the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
     /// The database was written by a newer Dunlin.
@@ -56,9 +56,9 @@ pub enum StoreError {
     Newer {
         /// The database.
         path: PathBuf,
-        /// Its schema.
+        /// The schema of the database.
         found: i64,
-        /// The newest known.
+        /// The newest schema that this Dunlin knows.
         known: i64,
     },
     /// The file is not a whole Dunlin database. On opening it is moved aside.
@@ -93,7 +93,7 @@ impl Store {
     /// When another agent has it, it cannot be written, or a newer Dunlin wrote it.
     pub fn open(data_dir: &Path) -> Result<(Self, NodeId, Stored), StoreError> {
         assert!(
-            rusqlite::version_number() >= LEAST_SQLITE,
+            rusqlite::version_number() >= MIN_SQLITE_VERSION,
             "the bundled SQLite is one that could damage a file in WAL mode"
         );
         let at = |source| StoreError::Io { path: data_dir.to_owned(), source };
@@ -110,7 +110,7 @@ impl Store {
             }
             opened => opened?,
         };
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (jobs, queue) = mpsc::channel(MAX_QUEUED_BATCHES);
         let span = tracing::Span::current();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
@@ -128,7 +128,7 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Hands a batch to the writer; what is received tells when it is on disk.
+    /// Hands a batch to the writer. The receiver gets the result when the batch is on disk or was refused.
     ///
     /// # Errors
     /// When the writer has stopped.
@@ -271,7 +271,7 @@ fn open_and_load(path: &Path) -> Result<(Connection, Stored), StoreError> {
     let mut connection = Connection::open(path)?;
     schema::prepare(&mut connection, path)?;
     let stored = load(&connection)?;
-    let reserve = stored.index.saturating_add(INDEX_RESERVE);
+    let reserve = stored.index.saturating_add(RESERVED_INDEXES);
     connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", [reserve])?;
     Ok((connection, stored))
 }
@@ -290,7 +290,7 @@ pub(crate) fn load(connection: &Connection) -> Result<Stored, StoreError> {
     })
 }
 
-/// An empty database that is no file.
+/// An empty database in memory.
 pub(crate) fn in_memory() -> Result<Connection, StoreError> {
     let mut connection = Connection::open_in_memory()?;
     schema::prepare(&mut connection, Path::new(":memory:"))?;
@@ -317,7 +317,7 @@ fn load_providers(connection: &Connection) -> Result<Vec<StoredProvider>, StoreE
     Ok(stored)
 }
 
-/// No provider may say more than a day, and more than some ages would be beyond all clocks.
+/// Reads a time to live. No provider may state more than a day, and a much longer time would overflow the clock.
 fn time_to_live(millis: u64) -> Result<Duration, StoreError> {
     let ttl = Duration::from_millis(millis);
     if ttl > MAX_CHECK_INTERVAL {

@@ -18,7 +18,7 @@ use scenario::{Answerer, World, Writes, play_all};
 use crate::catalog::CatalogView;
 use crate::dns::{Settings, Transport};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// A question that is always answered, and its number.
 const MARK: &[u8] =
     b"\xFF\xFE\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06dunlin\x08internal\x00\x00\x06\x00\x01";
@@ -62,7 +62,7 @@ impl Sockets {
 
     fn stream(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
@@ -132,7 +132,7 @@ async fn answers_over_sockets_are_as_the_scenarios_say() {
     let address = server.local_addr().unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut sockets = Sockets { server, address, view, settings, client };
     let sockets = tokio::task::spawn_blocking(move || {
         play_all(&mut sockets);

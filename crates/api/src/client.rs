@@ -32,19 +32,19 @@ pub use endpoint::{Endpoint, EndpointError};
 use sse::Parser;
 pub use sse::StreamEvent;
 
-/// Octets of one answer at most.
-const MOST_ANSWER_OCTETS: usize = 64 * 1024 * 1024;
+/// Octets of one answer.
+const MAX_ANSWER_OCTETS: usize = 64 * 1024 * 1024;
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody listens there, or nobody answered in time. Whether the agent acted on a call that was
-    /// already sent is not known.
+    /// No agent listens there, or none answered in time. Whether the agent acted on a call that was already sent is not
+    /// known.
     #[error("no answer from {endpoint}: {source}")]
     Unreachable {
-        /// Where it was tried.
+        /// The endpoint that was tried.
         endpoint: Endpoint,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The agent refused; it changed nothing.
@@ -60,7 +60,7 @@ pub enum ClientError {
     /// What answered does not speak Dunlin's API, or stopped in the middle.
     #[error("{endpoint} answered, but {problem}")]
     Protocol {
-        /// Who answered.
+        /// The endpoint that answered.
         endpoint: Endpoint,
         /// What is wrong with the answer.
         problem: String,
@@ -81,14 +81,14 @@ impl ClientError {
     }
 }
 
-/// How long to wait for what.
+/// How long a client waits for an agent.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection.
+    /// The time for a connection.
     pub connect: Duration,
-    /// For a whole answer, and for the head of a stream.
+    /// The time for a whole answer, and for the head of a stream.
     pub answer: Duration,
-    /// Between two pieces of a stream; the agent sends comments when nothing happens.
+    /// The time between two pieces of a stream; the agent sends comments when nothing happens.
     pub silence: Duration,
 }
 
@@ -102,7 +102,7 @@ impl Default for Timeouts {
     }
 }
 
-/// Speaks to one agent.
+/// A client of one agent.
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Endpoint,
@@ -123,20 +123,20 @@ impl Client {
         Self { endpoint, timeouts, credentials: Credentials::default() }
     }
 
-    /// The same with what to show to the agent. A token is sent wherever the endpoint is; over plain HTTP it
-    /// can be read on its way.
+    /// The same client with these credentials. A token is sent wherever the endpoint is; over plain HTTP it can be read
+    /// on its way.
     #[must_use]
     pub fn with_credentials(self, credentials: Credentials) -> Self {
         Self { credentials, ..self }
     }
 
-    /// What it shows.
+    /// The credentials of the client.
     #[must_use]
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Whom it speaks to.
+    /// The endpoint of the agent.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -274,10 +274,10 @@ impl Client {
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
-        let body = Limited::new(response.into_body(), MOST_ANSWER_OCTETS);
+        let body = Limited::new(response.into_body(), MAX_ANSWER_OCTETS);
         let whole = body.collect().await.map_err(|e| {
             if e.is::<LengthLimitError>() {
-                return self.protocol(format!("with more than {MOST_ANSWER_OCTETS} octets"));
+                return self.protocol(format!("with more than {MAX_ANSWER_OCTETS} octets"));
             }
             self.protocol(format!("stopped in the middle: {e}"))
         })?;

@@ -1,7 +1,7 @@
 //! Maps whose keys may be given once only.
 //!
-//! JSON lets a key appear twice and most readers silently take the last; whoever wrote it twice meant
-//! one of the two, and nobody can know which.
+//! JSON lets a key appear twice, and most readers silently take the last. The author of a text with a key that stands
+//! twice meant one of the two, and no reader can know which.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// The name of the local socket in the data directory.
 pub(crate) const SOCKET_NAME: &str = "agent.sock";
@@ -39,7 +39,7 @@ impl Agent {
             dunlin_core::config::Config::default()
         });
         let api = config.api.listen;
-        let data_dir = Settings::data_dir(&config);
+        let data_dir = ResolvedConfig::data_dir(&config);
         let socket = data_dir.ok().map(|dir| Endpoint::Unix(dir.join(SOCKET_NAME)));
         let address = settings::reachable(api);
         let of = if config.api.tls.is_some() { Endpoint::Https } else { Endpoint::Http };
@@ -52,13 +52,13 @@ impl Agent {
         Self { clients }
     }
 
-    /// The same agent, shown these.
+    /// The same agent, called with these credentials.
     fn showing(self, credentials: &Credentials) -> Self {
         let showing = |c: Client| c.with_credentials(credentials.clone());
         Self { clients: self.clients.into_iter().map(showing).collect() }
     }
 
-    /// The same agent, given up sooner.
+    /// The same agent, called with these timeouts.
     pub(crate) fn with_timeouts(&self, timeouts: Timeouts) -> Self {
         let sooner = |c: &Client| {
             let sooner = Client::with_timeouts(c.endpoint().clone(), timeouts);
@@ -68,13 +68,7 @@ impl Agent {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let mut search = Search::default();
-        for client in &self.clients {
-            if let Some(answer) = search.judge(client.get(path).await) {
-                return answer;
-            }
-        }
-        Err(search.nobody())
+        self.call(|client| async move { client.get(path).await }).await
     }
 
     pub(crate) async fn put<B, T>(&self, path: &str, body: &B) -> Result<T>
@@ -82,62 +76,34 @@ impl Agent {
         B: Serialize + Sync,
         T: DeserializeOwned,
     {
-        let mut search = Search::default();
-        for client in &self.clients {
-            if let Some(answer) = search.judge(client.put(path, body).await) {
-                return answer;
-            }
-        }
-        Err(search.nobody())
+        self.call(|client| async move { client.put(path, body).await }).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let mut search = Search::default();
-        for client in &self.clients {
-            if let Some(answer) = search.judge(client.delete(path).await) {
-                return answer;
-            }
-        }
-        Err(search.nobody())
+        self.call(|client| async move { client.delete(path).await }).await
     }
 
     pub(crate) async fn stream(&self, path: &str, last_id: Option<&str>) -> Result<EventStream> {
-        let mut search = Search::default();
-        for client in &self.clients {
-            if let Some(answer) = search.judge(client.stream(path, last_id).await) {
-                return answer;
-            }
-        }
-        Err(search.nobody())
-    }
-}
-
-/// Takes the first place where somebody answers, and remembers those where nobody did.
-#[derive(Default)]
-struct Search {
-    tried: Vec<String>,
-}
-
-impl Search {
-    /// The answer, or `None` when the next place is to be tried.
-    fn judge<T>(&mut self, answer: Result<T, ClientError>) -> Option<Result<T>> {
-        match answer {
-            Err(ClientError::Unreachable { endpoint, source }) => {
-                self.tried.push(format!("{endpoint}: {source}"));
-                None
-            }
-            answer => Some(answer.map_err(Into::into)),
-        }
+        self.call(|client| async move { client.stream(path, last_id).await }).await
     }
 
-    fn nobody(&self) -> anyhow::Error {
+    /// Makes a call at the first place where an agent answers.
+    async fn call<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
         let mut message = String::from("no agent answers; tried");
-        for place in &self.tried {
-            let _ = write!(message, "\n  {place}");
+        for client in &self.clients {
+            match call(client.clone()).await {
+                Err(ClientError::Unreachable { endpoint, source }) => {
+                    let _ = write!(message, "\n  {endpoint}: {source}");
+                }
+                answer => return Ok(answer?),
+            }
         }
         let hint = "Start one with `dunlin agent`, or `dunlin dev` to try things out; if it listens \
             elsewhere, name it with --agent or DUNLIN_AGENT.";
-        Failure::unreachable(message, hint).into()
+        Err(Failure::unreachable(message, hint).into())
     }
 }
 

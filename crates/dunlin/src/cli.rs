@@ -9,8 +9,8 @@ use crate::commands::{
     agent, config, dev, doctor, events, guard, lookup, register, run, state, tls, token, watch,
 };
 use crate::context::Context;
-use crate::credentials::Shown;
-use crate::output::{Format, Output};
+use crate::credentials::CredentialArgs;
+use crate::output::{Format, Printer};
 
 /// Service discovery that keeps telling the truth.
 ///
@@ -33,7 +33,7 @@ pub(crate) struct Cli {
     agent: Option<Endpoint>,
 
     #[command(flatten)]
-    shown: Shown,
+    shown: CredentialArgs,
 
     /// For people or for programs.
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
@@ -44,15 +44,15 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Where words go.
-    pub(crate) fn output(&self) -> Output {
-        Output::new(self.output)
+    /// The printer of results and messages.
+    pub(crate) fn printer(&self) -> Printer {
+        Printer::new(self.output)
     }
 
-    /// What every command gets.
+    /// The context of the command.
     pub(crate) fn context(&self) -> anyhow::Result<Context> {
         Ok(Context {
-            out: self.output(),
+            out: self.printer(),
             config: self.config.clone(),
             credentials: self.shown.read()?,
             named_agent: self.agent.clone(),

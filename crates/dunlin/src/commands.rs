@@ -25,7 +25,7 @@ use crate::cli::Command;
 use crate::context::Context;
 use crate::failure::DONE;
 
-/// Does what was asked.
+/// Performs a command and returns its exit code.
 pub(crate) async fn perform(command: Command, context: &Context) -> Result<u8> {
     match command {
         Command::Agent(args) => agent::agent(args, context).await,

@@ -1,19 +1,19 @@
-//! What every command gets, whatever was typed.
+//! The context of a command, which is the same for all of them.
 
 use std::path::PathBuf;
 
 use dunlin_api::client::{Credentials, Endpoint};
 
-use crate::output::Output;
+use crate::output::Printer;
 
 /// The options that all commands have in common.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// Where words go.
-    pub(crate) out: Output,
+    /// The printer of results and messages.
+    pub(crate) out: Printer,
     /// The configuration file that was named, if one was.
     pub(crate) config: Option<PathBuf>,
-    /// What is shown to an agent.
+    /// The credentials that are shown to an agent.
     pub(crate) credentials: Credentials,
     /// The agent's address, if it was named.
     pub(crate) named_agent: Option<Endpoint>,

@@ -1,4 +1,4 @@
-//! What commands show to an agent: a token, and for https certificates.
+//! The credentials that commands show to an agent: a token, and certificates for https.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use dunlin_api::client::Credentials;
 
 use crate::failure::Failure;
 
-/// What is shown to an agent.
+/// The options that name the credentials.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Shown {
+pub(crate) struct CredentialArgs {
     /// The token to show. Give it as the variable: arguments can be seen by every user of the host.
     #[arg(long, global = true, env = "DUNLIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<Token>,
@@ -45,7 +45,7 @@ impl std::str::FromStr for Token {
     }
 }
 
-impl Shown {
+impl CredentialArgs {
     /// Reads the files that are named.
     pub(crate) fn read(&self) -> Result<Credentials> {
         let wrong = |what: &str, error: String| {

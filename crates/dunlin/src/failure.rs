@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use dunlin_api::client::ClientError;
 use dunlin_core::config::ConfigError;
 
-use crate::output::Output;
+use crate::output::Printer;
 
 /// Everything was done.
 pub(crate) const DONE: u8 = 0;
@@ -18,7 +18,7 @@ pub(crate) const WRONG_USE: u8 = 2;
 /// No agent answered.
 pub(crate) const UNREACHABLE: u8 = 3;
 
-/// An error with an exit code and a word on how to go on.
+/// An error with an exit code and a hint how to go on.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -73,7 +73,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// Says what went wrong, and how to go on where that is known.
-pub(crate) fn report(out: Output, error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(out: Printer, error: &anyhow::Error) -> ExitCode {
     out.note(format_args!("dunlin: {error:#}"));
     if let Some(hint) = hint(error).filter(|h| !h.is_empty()) {
         out.note(hint);

@@ -17,7 +17,7 @@ impl LogHandle {
     }
 }
 
-/// Starts writing; called once.
+/// Starts the log; called once.
 pub(crate) fn start(log: &LogConfig) -> Result<LogHandle> {
     let (filter, handle) = reload::Layer::new(parse(&log.filter)?);
     let registry = tracing_subscriber::registry().with(filter);

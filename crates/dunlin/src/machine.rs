@@ -81,7 +81,7 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
 
 /// Octets that the allocator may hold beyond those in use: freed memory that is soon used again.
 #[cfg(target_env = "gnu")]
-const SPARE: usize = 32 << 20;
+const MAX_SPARE_OCTETS: usize = 32 << 20;
 
 /// Gives freed memory back to the system if the allocator holds much of it. glibc does so by itself only at the end of a
 /// heap, so the memory that served ten thousand watches, or a newcomer, would stay with this process for ever. This takes
@@ -91,7 +91,7 @@ pub(crate) fn release_memory() {
     // SAFETY: reads counters of the allocator, under its own locks.
     let counted = unsafe { libc::mallinfo2() };
     let used = counted.uordblks.saturating_add(counted.hblkhd);
-    if anonymous_memory().is_some_and(|resident| resident > used.saturating_add(SPARE)) {
+    if anonymous_memory().is_some_and(|resident| resident > used.saturating_add(MAX_SPARE_OCTETS)) {
         // SAFETY: touches only what is free, under the allocator's own locks.
         unsafe { libc::malloc_trim(0) };
     }

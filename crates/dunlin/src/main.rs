@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let context = match cli.context() {
         Ok(context) => context,
-        Err(error) => return failure::report(cli.output(), &error),
+        Err(error) => return failure::report(cli.printer(), &error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,4 +1,4 @@
-//! The only place that prints. Results go to standard output, words about them to standard error.
+//! The only place that prints. Results go to standard output, messages about them to standard error.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -16,13 +16,13 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Where words go, and in which format.
+/// Prints results and messages.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Output {
+pub(crate) struct Printer {
     format: Format,
 }
 
-impl Output {
+impl Printer {
     pub(crate) fn new(format: Format) -> Self {
         Self { format }
     }
@@ -42,12 +42,12 @@ impl Output {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text).and_then(|()| stdout.flush());
         if written.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
-            // Whoever reads has enough, as in `dunlin services | head`.
+            // The reader has enough, as in `dunlin services | head`.
             std::process::exit(0);
         }
     }
 
-    /// A word to the person at the terminal, beside the result.
+    /// A message to the person at the terminal, beside the result.
     pub(crate) fn note(self, text: impl Display) {
         // A closed standard error leaves nobody to tell.
         let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
@@ -63,7 +63,7 @@ impl Output {
         self.line(serde_json::to_string(value).expect("wire types are plain data"));
     }
 
-    /// A list: as JSON whole, else as a table, or a word about its being empty.
+    /// A list: as JSON, else as a table, or a message if it is empty.
     pub(crate) fn list<T: Serialize>(self, value: &T, table: &Table, empty: &str) {
         if self.is_json() {
             self.json(value);

@@ -21,7 +21,7 @@ const DEFAULT_FILES: [&str; 2] = ["dunlin.toml", "/etc/dunlin/dunlin.toml"];
 
 /// A configuration and where it came from.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedConfig {
     pub(crate) config: Config,
     /// The file, or `None` when there was none: defaults and variables alone.
     pub(crate) file: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(crate) struct Loaded {
 
 /// Reads the configuration file (the named one, else the first default one that is there) and the
 /// `DUNLIN_SECTION__KEY` variables.
-pub(crate) fn load(named: Option<&Path>) -> Result<Loaded> {
+pub(crate) fn load(named: Option<&Path>) -> Result<LoadedConfig> {
     let candidates: Vec<&Path> = match named {
         Some(file) => vec![file],
         None => DEFAULT_FILES.iter().map(Path::new).collect(),
@@ -39,7 +39,7 @@ pub(crate) fn load(named: Option<&Path>) -> Result<Loaded> {
             Ok(text) => {
                 let config = parse(&text, &file.display().to_string())?;
                 let file = Some(file.to_owned());
-                return Ok(Loaded { config, file });
+                return Ok(LoadedConfig { config, file });
             }
             Err(e) if e.kind() == ErrorKind::NotFound && named.is_none() => {}
             Err(e) => {
@@ -49,7 +49,7 @@ pub(crate) fn load(named: Option<&Path>) -> Result<Loaded> {
         }
     }
     let config = parse("", "no file")?;
-    Ok(Loaded { config, file: None })
+    Ok(LoadedConfig { config, file: None })
 }
 
 fn parse(text: &str, origin: &str) -> Result<Config> {
@@ -73,14 +73,14 @@ fn read(file: &Path) -> std::io::Result<String> {
 
 /// A configuration with everything filled in that depends on the machine.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct ResolvedConfig {
     pub(crate) config: Config,
     pub(crate) node_name: NodeName,
     pub(crate) address: IpAddr,
     pub(crate) data_dir: PathBuf,
 }
 
-impl Settings {
+impl ResolvedConfig {
     pub(crate) fn resolve(config: Config) -> Result<Self> {
         let node_name = match &config.node.name {
             Some(name) => name.clone(),
@@ -94,7 +94,7 @@ impl Settings {
         Ok(Self { config, node_name, address, data_dir })
     }
 
-    /// Where the agent keeps its state.
+    /// The folder in which the agent keeps its state.
     pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
         if let Some(named) = &config.node.data_dir {
             return Ok(named.clone());

@@ -25,7 +25,7 @@ pub struct SharedTokens(Reloadable<TokensFile>);
 struct TokensFile(PathBuf);
 
 #[derive(Debug, Default)]
-struct Loaded {
+struct LoadedTokens {
     mode: u32,
     tokens: Arc<Tokens>,
 }
@@ -41,7 +41,7 @@ impl SharedTokens {
 
     #[cfg(test)]
     pub(crate) fn fixed(tokens: Tokens) -> Self {
-        let loaded = Loaded { tokens: Arc::new(tokens), ..Loaded::default() };
+        let loaded = LoadedTokens { tokens: Arc::new(tokens), ..LoadedTokens::default() };
         Self(Reloadable::with_value(TokensFile(PathBuf::new()), loaded))
     }
 
@@ -66,7 +66,7 @@ impl TokensFile {
 }
 
 impl Source for TokensFile {
-    type Value = Loaded;
+    type Value = LoadedTokens;
     type Error = TokensError;
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -77,7 +77,7 @@ impl Source for TokensFile {
         self.wrong(error)
     }
 
-    fn parse(&self, files: &[FileContents]) -> Result<Loaded, TokensError> {
+    fn parse(&self, files: &[FileContents]) -> Result<LoadedTokens, TokensError> {
         let [FileContents { octets, mode, .. }] = files else {
             unreachable!("`paths` names one file")
         };
@@ -88,7 +88,7 @@ impl Source for TokensFile {
         }
         let text = std::str::from_utf8(octets).map_err(|_| self.wrong("is not UTF-8"))?;
         let tokens = Tokens::parse(text).map_err(|e: BadTokens| self.wrong(e))?;
-        Ok(Loaded { mode: *mode, tokens: Arc::new(tokens) })
+        Ok(LoadedTokens { mode: *mode, tokens: Arc::new(tokens) })
     }
 }
 

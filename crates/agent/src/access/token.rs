@@ -14,13 +14,13 @@ use thiserror::Error;
 use super::grant::Grant;
 use super::scope::{Scope, ScopeError};
 
-/// What tokens begin with, so that scanners of repositories and logs know one when they see it.
+/// The beginning of all tokens, by which scanners of repositories and logs recognise one.
 const MARK: &str = "dunlin_";
 /// Random octets of a token.
-const OCTETS: usize = 32;
-/// Tokens of one file. Each request with a token is compared with all.
+const TOKEN_OCTETS: usize = 32;
+/// Tokens of one file. The token of a request is compared with all of them.
 const MAX_TOKENS: usize = 1024;
-/// Octets of a token that a caller shows.
+/// Octets that a caller may show as a token.
 const MAX_SHOWN_OCTETS: usize = 512;
 /// Octets of a token's name.
 const MAX_NAME_OCTETS: usize = 128;
@@ -100,8 +100,8 @@ impl Tokens {
         file.token.iter().map(Token::read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// What the token that is shown allows; `None` if there is no such token. Takes the same time
-    /// whichever it is.
+    /// What the token that is shown allows; `None` if it is not one of these. The call takes the same time for each of
+    /// them.
     #[must_use]
     pub fn find(&self, shown: &str) -> Option<Grant> {
         if shown.len() > MAX_SHOWN_OCTETS {
@@ -152,7 +152,7 @@ impl NewToken {
     /// # Errors
     /// When the system has no random numbers.
     pub fn generate() -> std::io::Result<Self> {
-        let mut octets = [0; OCTETS];
+        let mut octets = [0; TOKEN_OCTETS];
         let filled = SystemRandom::new().fill(&mut octets);
         filled.map_err(|_| std::io::Error::other("the system has no random numbers"))?;
         Ok(Self(format!("{MARK}{}", to_hex(&octets))))
@@ -203,7 +203,7 @@ mod tests {
         let tokens = Tokens::parse(&text).unwrap();
         assert!(!tokens.find(one.secret()).unwrap().may_administer());
         assert!(tokens.find(two.secret()).unwrap().may_administer());
-        assert_eq!(one.secret().len(), MARK.len() + 2 * OCTETS);
+        assert_eq!(one.secret().len(), MARK.len() + 2 * TOKEN_OCTETS);
         for shown in ["", "dunlin_", &one.secret()[1..], &"x".repeat(1 << 20)] {
             assert_eq!(tokens.find(shown), None);
         }

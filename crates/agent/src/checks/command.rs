@@ -16,13 +16,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{Failure, Request, outcome};
+use super::{CheckRequest, Failure, outcome};
 
 /// How long output may still come in after the program and its group have ended.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a program has of the agent's environment. The rest may hold secrets that are not its concern.
-const INHERITED: [&str; 9] =
+/// The variables of the agent that a program gets. The others may hold secrets that are not its concern.
+const INHERITED_VARIABLES: [&str; 9] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// Kills a process group when dropped.
@@ -37,12 +37,12 @@ impl Drop for Group {
 }
 
 /// Runs the program and judges how it ended.
-pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, Failure> {
+pub(super) async fn run(argv: &[String], request: &CheckRequest) -> Result<Outcome, Failure> {
     let (program, arguments) = argv.split_first().ok_or("no program is given")?;
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()
-        .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("DUNLIN_INSTANCE", request.instance.as_str())
         .env("DUNLIN_SERVICE", request.service.as_str())
         .env("DUNLIN_ADDRESS", request.address.ip().to_string())
@@ -56,7 +56,7 @@ pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, F
         .map_err(|e| explain(&e, program))?;
     let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let group = Group(pid.ok_or("the program has no process id")?);
-    let mut output = Output::of(&mut child);
+    let mut output = ProcessOutput::of(&mut child);
     let status = loop {
         tokio::select! {
             status = child.wait() => break status.map_err(|e| e.to_string())?,
@@ -64,8 +64,8 @@ pub(super) async fn run(argv: &[String], request: &Request) -> Result<Outcome, F
         }
     };
     drop(group);
-    // Whoever still holds the pipes has just been killed; this only waits for what they wrote.
-    let _ = timeout(LAST_WORDS, output.read_to_end()).await;
+    // The processes that still held the pipes have just been killed; this only waits for what they wrote.
+    let _ = timeout(LAST_OUTPUT_TIMEOUT, output.read_to_end()).await;
     Ok(judge(status, &output.text()))
 }
 
@@ -90,13 +90,13 @@ fn judge(status: ExitStatus, output: &str) -> Outcome {
 }
 
 /// What the program writes, of which only the beginning is kept.
-struct Output {
+struct ProcessOutput {
     pipes: [Option<Box<dyn AsyncRead + Send + Unpin>>; 2],
     kept: Vec<u8>,
     buffers: [Box<[u8]>; 2],
 }
 
-impl Output {
+impl ProcessOutput {
     fn of(child: &mut Child) -> Self {
         let stdout = child.stdout.take().map(|p| Box::new(p) as Box<dyn AsyncRead + Send + Unpin>);
         let stderr = child.stderr.take().map(|p| Box::new(p) as Box<dyn AsyncRead + Send + Unpin>);
@@ -130,7 +130,7 @@ impl Output {
     }
 }
 
-/// A pipe that cannot be read has ended.
+/// Reads from a pipe. Zero means that the pipe has ended, as does an error; a pipe that ended before is never ready.
 async fn read_some(
     pipe: &mut Option<Box<dyn AsyncRead + Send + Unpin>>,
     buffer: &mut [u8],

@@ -15,9 +15,9 @@ use tokio_rustls::TlsConnector;
 
 use super::Failure;
 
-/// A stream of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// The stream of a check, plain or with TLS.
+pub(super) trait CheckStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> CheckStream for T {}
 
 /// TLS settings shared by all checks; the system's roots are read at the first check that needs them.
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub(super) struct Tls {
     roots: OnceLock<Arc<RootCertStore>>,
 }
 
-/// Connects.
+/// Connects to an address.
 pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
     let stream = TcpStream::connect(address).await.map_err(|e| explain(&e, address))?;
     // Where nobody listens on a port of the range that connections start from, the kernel may choose that
@@ -70,7 +70,7 @@ impl Tls {
         address: SocketAddr,
         tls: Option<&TlsCheck>,
         alpn: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
+    ) -> Result<Box<dyn CheckStream>, Failure> {
         let stream = tcp(address).await?;
         let Some(tls) = tls else { return Ok(Box::new(stream)) };
         let name = match &tls.server_name {
@@ -101,7 +101,7 @@ impl Tls {
     fn roots(&self) -> &Arc<RootCertStore> {
         self.roots.get_or_init(|| {
             let mut roots = RootCertStore::empty();
-            // Roots that cannot be read verify nobody, which the check will say.
+            // Without roots no certificate is accepted, and the check says so.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             Arc::new(roots)
         })

@@ -16,12 +16,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use super::connect::Tls;
 use super::{Failure, outcome};
 
-/// A response is a few octets; more than this is something else.
+/// Octets of an answer at most; that of a health service has a few.
 const MAX_ANSWER_OCTETS: usize = 4096;
 /// `HealthCheckResponse.ServingStatus`.
 const SERVING: u64 = 1;
 
-/// Asks, and judges the answer.
+/// Asks the health service and judges its answer.
 pub(super) async fn run(
     service: &str,
     address: SocketAddr,
@@ -111,7 +111,7 @@ async fn read(response: Response<Incoming>) -> Result<Outcome, Failure> {
     }
 }
 
-/// Whether there is a status, if it is no failure.
+/// Whether these headers hold a gRPC status. A status that tells of a failure is an error.
 fn grpc_status(headers: &HeaderMap) -> Result<bool, Failure> {
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
     match text("grpc-status") {

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use super::connect::Tls;
 use super::{Failure, outcome};
 
-/// How much of a body is looked at.
+/// Octets of a body that are looked at.
 const MAX_BODY_OCTETS: usize = 64 * 1024;
 
 /// Sends the request and judges the answer.

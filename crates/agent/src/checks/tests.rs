@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-fn request(kind: CheckKind, address: SocketAddr) -> Request {
+fn request(kind: CheckKind, address: SocketAddr) -> CheckRequest {
     let spec = CheckSpec::with_defaults(CheckId::parse("c").unwrap(), kind);
-    Request {
+    CheckRequest {
         instance: InstanceId::parse("web-1").unwrap(),
         service: ServiceName::parse("web").unwrap(),
         address,
@@ -197,7 +197,7 @@ async fn grpc_server(said: Said, tls: Option<tokio_rustls::TlsAcceptor>) -> Sock
     address
 }
 
-async fn serve_grpc(stream: impl connect::Stream + 'static, said: Said) {
+async fn serve_grpc(stream: impl connect::CheckStream + 'static, said: Said) {
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
     use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -350,7 +350,7 @@ async fn only_so_many_runs_are_under_way_at_a_time() {
     let runs = [start(), start(), start()];
     let first = listener.accept().await.unwrap();
     let second = listener.accept().await.unwrap();
-    // The third run waits for a place: commands have places of their own meanwhile.
+    // The third run waits for a slot: commands have slots of their own meanwhile.
     assert_eq!(runner.run(request(command("exit 0"), nowhere())).await.output, "exit 0");
     assert_eq!(runner.connections.available_permits(), 0);
     drop(first);

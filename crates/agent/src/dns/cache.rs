@@ -6,12 +6,13 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::dns::{Answer, QuestionKey};
 
-use super::datagrams::BATCH;
+use super::datagrams::MAX_BATCH;
 
 /// Octets of all answers that one worker keeps: those of 10,000 services with 30 instances each.
 const MAX_OCTETS: usize = 64 << 20;
-/// Of all workers together, which have the same answers: on a host of many processors each keeps less.
-const MAX_OCTETS_OF_ALL: usize = 512 << 20;
+/// Octets of the answers that all workers keep together. They keep the same answers, so on a host with many processors
+/// each of them keeps less.
+const MAX_OCTETS_OF_ALL_WORKERS: usize = 512 << 20;
 
 struct Kept {
     answer: Answer,
@@ -20,17 +21,17 @@ struct Kept {
 }
 
 /// A question with its hash.
-pub(super) struct Wanted {
+pub(super) struct HashedQuestion {
     pub(super) key: QuestionKey,
     hash: u64,
 }
 
-/// Answers by question. At its limit it starts anew: filling up takes at least as many different
-/// existing names, and an answer costs some microseconds to make again.
+/// Answers by question. At its limit the cache is emptied: filling it takes at least as many different existing names,
+/// and an answer costs some microseconds to make again.
 ///
-/// Where an answer stands is kept apart from the answers, so that this fits a processor's nearest caches.
+/// The places of answers are kept apart from the answers, so that they fit into the nearest caches of a processor.
 pub(super) struct AnswerCache {
-    /// Keyed at random: questions come from strangers.
+    /// The hash is keyed at random, since anybody can choose the questions.
     hashing: RandomState,
     /// Places in `kept` by the hash of the question. Of two questions with one hash, the later one stays.
     places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
@@ -48,7 +49,7 @@ impl AnswerCache {
             kept: Vec::new(),
             octets: 0,
             max_entries,
-            max_octets: MAX_OCTETS.min(MAX_OCTETS_OF_ALL / workers.max(1)),
+            max_octets: MAX_OCTETS.min(MAX_OCTETS_OF_ALL_WORKERS / workers.max(1)),
         }
     }
 
@@ -58,17 +59,17 @@ impl AnswerCache {
         self.octets = 0;
     }
 
-    /// A question as this cache looks for it.
-    pub(super) fn wanted(&self, key: QuestionKey) -> Wanted {
-        Wanted { hash: self.hashing.hash_one(key.as_bytes()), key }
+    /// A question with the hash by which this cache finds it.
+    pub(super) fn question(&self, key: QuestionKey) -> HashedQuestion {
+        HashedQuestion { hash: self.hashing.hash_one(key.as_bytes()), key }
     }
 
-    /// Touches the answers to several questions. More are kept than the processor's caches hold, and two short
-    /// loops make it wait for all of them at once, where answering would wait for one after the other.
-    pub(super) fn bring_near<'a>(&self, wanted: impl Iterator<Item = &'a Wanted>) {
-        let mut places = [None; BATCH];
-        for (place, wanted) in places.iter_mut().zip(wanted) {
-            *place = self.places.get(&wanted.hash).copied();
+    /// Touches the answers to several questions. The cache holds more answers than the caches of the processor, and two
+    /// short loops make the processor wait for all of them at once, where answering would wait for one after the other.
+    pub(super) fn bring_near<'a>(&self, questions: impl Iterator<Item = &'a HashedQuestion>) {
+        let mut places = [None; MAX_BATCH];
+        for (place, question) in places.iter_mut().zip(questions) {
+            *place = self.places.get(&question.hash).copied();
         }
         for place in places.into_iter().flatten() {
             self.kept[place as usize].answer.touch();
@@ -78,7 +79,7 @@ impl AnswerCache {
     /// The answer to a question, if it is here and still true.
     pub(super) fn find(
         &mut self,
-        Wanted { hash, key }: &Wanted,
+        HashedQuestion { hash, key }: &HashedQuestion,
         view: &CatalogView,
     ) -> Option<&Answer> {
         let place = *self.places.get(hash)?;
@@ -93,7 +94,7 @@ impl AnswerCache {
         Some(&kept.answer)
     }
 
-    pub(super) fn keep(&mut self, wanted: &Wanted, view: &CatalogView, answer: Answer) {
+    pub(super) fn keep(&mut self, question: &HashedQuestion, view: &CatalogView, answer: Answer) {
         if !answer.is_worth_keeping() || self.max_entries == 0 {
             return;
         }
@@ -102,7 +103,7 @@ impl AnswerCache {
         }
         self.octets += answer.octets();
         let next = u32::try_from(self.kept.len()).expect("answers fill some megabytes at most");
-        let place = *self.places.entry(wanted.hash).or_insert(next);
+        let place = *self.places.entry(question.hash).or_insert(next);
         let kept = Kept { answer, seen: view.index() };
         match self.kept.get_mut(place as usize) {
             Some(old) => {
@@ -114,7 +115,7 @@ impl AnswerCache {
     }
 }
 
-/// Hands on what is a hash already.
+/// A hasher for keys that are hashes already: it returns them as they are.
 #[derive(Default)]
 struct Hashed(u64);
 

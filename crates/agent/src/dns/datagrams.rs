@@ -1,8 +1,8 @@
-//! Datagrams in batches: `recvmmsg` and `sendmmsg`, and the local address each came to.
+//! Datagrams in batches by `recvmmsg` and `sendmmsg`, with the local address that each was sent to.
 //!
 //! The one module of this crate that talks to the kernel by hand; nothing in it knows DNS. What always
 //! holds: every pointer that is passed to the kernel is made right before the call from a buffer that
-//! [`Exchange`] owns, with that buffer's length, and is not kept after it.
+//! [`DatagramBatch`] owns, with that buffer's length, and is not kept after it.
 #![allow(
     unsafe_code,
     reason = "std has no batched datagram calls; this module is small and audited"
@@ -15,53 +15,55 @@ use std::os::fd::AsRawFd;
 
 use libc::{c_int, c_uint, iovec, mmsghdr, sockaddr_storage, socklen_t};
 
-/// Datagrams per call.
-pub(super) const BATCH: usize = 32;
+/// Datagrams of one call at most.
+pub(super) const MAX_BATCH: usize = 32;
 /// The longest question taken whole; a longer one is cut and so malformed.
-const PACKET_OCTETS: usize = 4096;
+const MAX_PACKET_OCTETS: usize = 4096;
 /// Words for control data: one `in_pktinfo` or `in6_pktinfo` takes five, aligned.
 const CONTROL_WORDS: usize = 8;
 
 /// The buffers of one worker: a batch of datagrams, where each came from and which local address it
 /// was sent to.
-pub(super) struct Exchange {
-    packets: Box<[[u8; PACKET_OCTETS]]>,
-    lengths: [usize; BATCH],
-    peers: [sockaddr_storage; BATCH],
-    peer_lengths: [socklen_t; BATCH],
+pub(super) struct DatagramBatch {
+    packets: Box<[[u8; MAX_PACKET_OCTETS]]>,
+    lengths: [usize; MAX_BATCH],
+    peers: [sockaddr_storage; MAX_BATCH],
+    peer_lengths: [socklen_t; MAX_BATCH],
     /// Control data as it came; sent back as it is, it makes the reply leave from the address that
     /// the question was sent to. `u64` for the alignment of `cmsghdr`.
-    controls: [[u64; CONTROL_WORDS]; BATCH],
-    control_lengths: [usize; BATCH],
+    controls: [[u64; CONTROL_WORDS]; MAX_BATCH],
+    control_lengths: [usize; MAX_BATCH],
     received: usize,
 }
 
-impl Exchange {
+impl DatagramBatch {
     pub(super) fn new() -> Self {
         // SAFETY: all zeroes is a valid `sockaddr_storage`: integers and arrays of integers.
         let nobody = unsafe { MaybeUninit::<sockaddr_storage>::zeroed().assume_init() };
         Self {
-            packets: vec![[0; PACKET_OCTETS]; BATCH].into(),
-            lengths: [0; BATCH],
-            peers: [nobody; BATCH],
-            peer_lengths: [0; BATCH],
-            controls: [[0; CONTROL_WORDS]; BATCH],
-            control_lengths: [0; BATCH],
+            packets: vec![[0; MAX_PACKET_OCTETS]; MAX_BATCH].into(),
+            lengths: [0; MAX_BATCH],
+            peers: [nobody; MAX_BATCH],
+            peer_lengths: [0; MAX_BATCH],
+            controls: [[0; CONTROL_WORDS]; MAX_BATCH],
+            control_lengths: [0; MAX_BATCH],
             received: 0,
         }
     }
 
-    /// Waits for at least one datagram and takes those that are there, at most [`BATCH`].
+    /// Waits for at least one datagram and takes those that are there, at most [`MAX_BATCH`].
     ///
     /// # Errors
     /// As the kernel says; `WouldBlock` when the socket's receive timeout has passed.
     pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received = 0;
-        let mut vectors = [EMPTY_VECTOR; BATCH];
+        let mut vectors = [EMPTY_VECTOR; MAX_BATCH];
         let mut headers = empty_headers();
         for (index, header) in headers.iter_mut().enumerate() {
-            vectors[index] =
-                iovec { iov_base: self.packets[index].as_mut_ptr().cast(), iov_len: PACKET_OCTETS };
+            vectors[index] = iovec {
+                iov_base: self.packets[index].as_mut_ptr().cast(),
+                iov_len: MAX_PACKET_OCTETS,
+            };
             let message = &mut header.msg_hdr;
             message.msg_iov = &raw mut vectors[index];
             message.msg_iovlen = 1;
@@ -77,15 +79,15 @@ impl Exchange {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as c_uint,
+                MAX_BATCH as c_uint,
                 libc::MSG_WAITFORONE,
                 std::ptr::null_mut(),
             )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        let count = count.min(BATCH);
+        let count = count.min(MAX_BATCH);
         for (index, header) in headers.iter().take(count).enumerate() {
-            self.lengths[index] = (header.msg_len as usize).min(PACKET_OCTETS);
+            self.lengths[index] = (header.msg_len as usize).min(MAX_PACKET_OCTETS);
             self.peer_lengths[index] = header.msg_hdr.msg_namelen;
             let control = header.msg_hdr.msg_controllen;
             self.control_lengths[index] = control.min(size_of_val(&self.controls[index]));
@@ -99,7 +101,7 @@ impl Exchange {
         &self.packets[index][..self.lengths[index]]
     }
 
-    /// Who sent it; `None` for an address family that sockets here do not have.
+    /// The sender of a datagram; `None` for an address family that the sockets here do not have.
     pub(super) fn peer(&self, index: usize) -> Option<SocketAddr> {
         let peer = &self.peers[index];
         let family = c_int::from(peer.ss_family);
@@ -122,10 +124,10 @@ impl Exchange {
         None
     }
 
-    /// Sends `replies[i]` to whoever sent datagram `i` of the last batch; an empty one is skipped.
-    /// Does not wait: what the socket or the network refuses is dropped. Returns how many were.
+    /// Sends `replies[i]` to the sender of datagram `i` of the last batch, and skips empty replies. The call does not
+    /// wait: replies that the socket or the network refuses are dropped. Returns how many were dropped.
     pub(super) fn send(&mut self, socket: &UdpSocket, replies: &[Vec<u8>]) -> usize {
-        let mut vectors = [EMPTY_VECTOR; BATCH];
+        let mut vectors = [EMPTY_VECTOR; MAX_BATCH];
         let mut headers = empty_headers();
         let mut count = 0;
         for (index, reply) in replies.iter().take(self.received).enumerate() {
@@ -172,8 +174,8 @@ impl Exchange {
     }
 }
 
-/// Makes the kernel say which local address each datagram was sent to. Only needed on a socket that
-/// is bound to all addresses: there, a reply could otherwise leave from another one than was asked.
+/// Makes the kernel say which local address each datagram was sent to. This is only needed on a socket that is bound to
+/// all addresses: there, a reply could otherwise leave from another address than the one that was asked.
 ///
 /// # Errors
 /// As the kernel says.
@@ -199,9 +201,9 @@ pub(super) fn announce_local_address(socket: &UdpSocket) -> io::Result<()> {
 
 const EMPTY_VECTOR: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
-fn empty_headers() -> [mmsghdr; BATCH] {
+fn empty_headers() -> [mmsghdr; MAX_BATCH] {
     // SAFETY: all zeroes is a valid `mmsghdr`: null pointers, zero lengths, no flags.
-    unsafe { MaybeUninit::<[mmsghdr; BATCH]>::zeroed().assume_init() }
+    unsafe { MaybeUninit::<[mmsghdr; MAX_BATCH]>::zeroed().assume_init() }
 }
 
 fn socklen_of<T>() -> socklen_t {
@@ -230,20 +232,20 @@ mod tests {
         let to = server.local_addr().unwrap();
         one.send_to(b"one", to).unwrap();
         two.send_to(b"two", to).unwrap();
-        let mut exchange = Exchange::new();
+        let mut batch = DatagramBatch::new();
         let mut seen = 0;
         while seen < 2 {
-            let count = exchange.receive(&server).unwrap();
+            let count = batch.receive(&server).unwrap();
             let replies: Vec<Vec<u8>> = (0..count)
                 .map(|i| {
-                    let from = exchange.peer(i).unwrap();
+                    let from = batch.peer(i).unwrap();
                     let expected: &[u8] =
                         if from == one.local_addr().unwrap() { b"one" } else { b"two" };
-                    assert_eq!(exchange.packet(i), expected);
-                    exchange.packet(i).repeat(2)
+                    assert_eq!(batch.packet(i), expected);
+                    batch.packet(i).repeat(2)
                 })
                 .collect();
-            assert_eq!(exchange.send(&server, &replies), 0);
+            assert_eq!(batch.send(&server, &replies), 0);
             seen += count;
         }
         let mut buffer = [0; 16];
@@ -260,9 +262,9 @@ mod tests {
         let port = server.local_addr().unwrap().port();
         let asked = SocketAddr::from(([127, 0, 0, 77], port));
         client.send_to(b"x", asked).unwrap();
-        let mut exchange = Exchange::new();
-        assert_eq!(exchange.receive(&server).unwrap(), 1);
-        assert_eq!(exchange.send(&server, &[b"y".to_vec()]), 0);
+        let mut batch = DatagramBatch::new();
+        assert_eq!(batch.receive(&server).unwrap(), 1);
+        assert_eq!(batch.send(&server, &[b"y".to_vec()]), 0);
         let mut buffer = [0; 16];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (1, asked));
     }
@@ -271,18 +273,18 @@ mod tests {
     fn long_datagrams_are_cut_and_empty_replies_skipped() {
         let (server, client) = pair("127.0.0.1:0");
         let to = server.local_addr().unwrap();
-        client.send_to(&[7; PACKET_OCTETS + 100], to).unwrap();
-        let mut exchange = Exchange::new();
-        assert_eq!(exchange.receive(&server).unwrap(), 1);
-        assert_eq!(exchange.packet(0), [7; PACKET_OCTETS]);
-        assert_eq!(exchange.send(&server, &[vec![]]), 0);
+        client.send_to(&[7; MAX_PACKET_OCTETS + 100], to).unwrap();
+        let mut batch = DatagramBatch::new();
+        assert_eq!(batch.receive(&server).unwrap(), 1);
+        assert_eq!(batch.packet(0), [7; MAX_PACKET_OCTETS]);
+        assert_eq!(batch.send(&server, &[vec![]]), 0);
     }
 
     #[test]
     fn waiting_ends_with_the_receive_timeout() {
         let (server, _client) = pair("127.0.0.1:0");
         server.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        let error = Exchange::new().receive(&server).unwrap_err();
+        let error = DatagramBatch::new().receive(&server).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
@@ -293,8 +295,8 @@ mod tests {
         };
         let client = UdpSocket::bind("[::1]:0").unwrap();
         client.send_to(b"x", server.local_addr().unwrap()).unwrap();
-        let mut exchange = Exchange::new();
-        assert_eq!(exchange.receive(&server).unwrap(), 1);
-        assert_eq!(exchange.peer(0), Some(client.local_addr().unwrap()));
+        let mut batch = DatagramBatch::new();
+        assert_eq!(batch.receive(&server).unwrap(), 1);
+        assert_eq!(batch.peer(0), Some(client.local_addr().unwrap()));
     }
 }

@@ -1,7 +1,7 @@
 //! Questions outside the domain, passed on to upstreams.
 //!
-//! Each goes out with a random id from a connected socket of its own, so that a forged reply must guess
-//! id and port (RFC 5452 §9); a reply counts only if id and question match. Upstreams are tried in their
+//! Each question goes out with a random id, from a connected socket of its own, so that a forged reply must guess id
+//! and port (RFC 5452 §9). A reply counts only if its id and question match. Upstreams are tried in their configured
 //! order. Beyond the limit of questions under way, the client gets SERVFAIL at once.
 
 use std::io;
@@ -23,8 +23,8 @@ use tokio_util::task::TaskTracker;
 use super::random_seed;
 use super::stats::{DnsStats, add};
 
-/// Octets of a reply taken over UDP; clients that announce more are sent to TCP when it is longer.
-const REPLY_OCTETS: usize = 4096;
+/// Octets of a reply that is taken over UDP. When a reply is longer, clients that announced more are sent to TCP.
+const MAX_UDP_REPLY_OCTETS: usize = 4096;
 /// The truncation bit in a header's third octet.
 const FLAG_TC: u8 = 0x02;
 
@@ -38,10 +38,10 @@ pub(super) struct Job {
 /// Where the reply goes.
 #[derive(Debug)]
 pub(super) enum ReplyTo {
-    /// Out of the socket that the question came in by. On a socket bound to all addresses the kernel
-    /// chooses the address it leaves from.
+    /// Through the socket on which the question came in. If that is bound to all addresses, the kernel chooses the
+    /// address from which the reply leaves.
     Udp { socket: Arc<UdpSocket>, peer: SocketAddr },
-    /// To the stream's task.
+    /// To the task of the stream on which the question came in.
     Tcp(oneshot::Sender<Vec<u8>>),
 }
 
@@ -54,7 +54,7 @@ enum ForwardError {
     Io(#[from] io::Error),
 }
 
-/// Takes jobs until cancelled.
+/// Passes questions on until it is cancelled.
 pub(super) struct Forwarder {
     pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) stats: Arc<DnsStats>,
@@ -109,7 +109,7 @@ pub(super) fn failure(packet: &[u8], settings: &Settings) -> Vec<u8> {
     out
 }
 
-/// The first proper reply, with the client's id.
+/// The first proper reply of an upstream, with the client's id.
 async fn ask_all(job: &Job, settings: &Settings, timeout: Duration) -> Option<Vec<u8>> {
     let (transport, limit) = match (&job.reply_to, Query::parse(&job.packet)) {
         (_, Err(_)) => return None,
@@ -117,7 +117,7 @@ async fn ask_all(job: &Job, settings: &Settings, timeout: Duration) -> Option<Ve
         // What the client announced, not what we would send: the upstream sees the same number.
         (ReplyTo::Udp { .. }, Ok(query)) => {
             let announced = query.edns().map_or(512, |edns| edns.payload.max(512));
-            (Transport::Udp, usize::from(announced).min(REPLY_OCTETS))
+            (Transport::Udp, usize::from(announced).min(MAX_UDP_REPLY_OCTETS))
         }
     };
     let [high, low, ..] = random_seed().to_be_bytes();
@@ -145,7 +145,7 @@ async fn ask_all(job: &Job, settings: &Settings, timeout: Duration) -> Option<Ve
     None
 }
 
-/// Leaves header and question, with TC set: the client asks again over TCP.
+/// Cuts a reply down to its header and question and sets TC, so that the client asks again over TCP.
 fn cut(reply: &mut Vec<u8>, packet: &[u8]) {
     let question = Query::parse(packet).map_or(0, |query| query.question().len());
     reply.truncate(HEADER_OCTETS + question);
@@ -161,8 +161,8 @@ async fn ask_udp(upstream: SocketAddr, packet: &[u8]) -> Result<Vec<u8>, Forward
     let socket = tokio::net::UdpSocket::bind(any).await?;
     socket.connect(upstream).await?;
     socket.send(packet).await?;
-    // One octet more than is passed on, to notice what was longer.
-    let mut reply = vec![0; REPLY_OCTETS + 1];
+    // One octet more than is passed on, so that a longer reply is noticed.
+    let mut reply = vec![0; MAX_UDP_REPLY_OCTETS + 1];
     loop {
         let len = socket.recv(&mut reply).await?;
         // Anything else may be forged or late: wait on for the true one.

@@ -1,10 +1,10 @@
-//! Response rate limiting in a worker: [`RateLimiter`] with a clock and counters. Nothing when it is off.
+//! Response rate limiting in a worker: a [`RateLimiter`] with a clock and counters, or nothing when the limit is off.
 
 use std::time::Instant;
 
 use dunlin_core::dns::{Permit, RateLimiter, write_slip};
 
-use super::datagrams::Exchange;
+use super::datagrams::DatagramBatch;
 use super::random_seed;
 use super::stats::{Counters, add};
 
@@ -13,7 +13,7 @@ use super::stats::{Counters, add};
 pub struct RateLimit {
     /// Replies per second of each worker to one network.
     pub replies_per_second: u32,
-    /// Beyond, each so-many-th question gets an empty reply with TC; 0: none does.
+    /// Beyond the limit, one of this many questions gets an empty reply with TC; with 0, none does.
     pub slip: u32,
 }
 
@@ -32,12 +32,17 @@ impl<'a> Limiter<'a> {
     }
 
     /// Whether a question is to be answered. If not, `reply` is what its sender gets instead; empty for nothing.
-    pub(super) fn permits(&mut self, exchange: &Exchange, at: usize, reply: &mut Vec<u8>) -> bool {
+    pub(super) fn permits(
+        &mut self,
+        batch: &DatagramBatch,
+        at: usize,
+        reply: &mut Vec<u8>,
+    ) -> bool {
         let Some(limiter) = &mut self.limiter else { return true };
-        let Some(peer) = exchange.peer(at) else { return true };
+        let Some(peer) = batch.peer(at) else { return true };
         match limiter.judge(peer.ip(), Instant::now()) {
             Permit::Answer => return true,
-            Permit::Slip => write_slip(exchange.packet(at), reply),
+            Permit::Slip => write_slip(batch.packet(at), reply),
             Permit::Drop => reply.clear(),
         }
         let is_slipped = !reply.is_empty();

@@ -1,4 +1,4 @@
-//! What the DNS server did, counted where it happens and added up when someone looks.
+//! The counters of the DNS server: increased where something happens, and added up when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -57,7 +57,7 @@ pub struct DnsStats {
 /// Sums over all workers since the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsTotals {
-    /// Datagrams received.
+    /// Datagrams received over UDP.
     pub udp_queries: u64,
     /// Messages received on streams.
     pub tcp_queries: u64,
@@ -67,13 +67,13 @@ pub struct DnsTotals {
     pub truncated: u64,
     /// Replies from a worker's cache.
     pub cache_hits: u64,
-    /// Replies that had to be made.
+    /// Replies that no cache held, so that they had to be made.
     pub cache_misses: u64,
-    /// Packets that got silence: no questions, or refused by the network on the way back.
+    /// Packets that got no reply: they held no question, or the network refused the reply.
     pub dropped: u64,
     /// Questions handed to upstreams.
     pub forwarded: u64,
-    /// Of these, how many got SERVFAIL: no upstream answered, or too many were under way.
+    /// Questions handed to upstreams that got SERVFAIL: no upstream answered, or too many questions were under way.
     pub forward_failures: u64,
     /// Streams accepted.
     pub tcp_connections: u64,
@@ -81,7 +81,7 @@ pub struct DnsTotals {
     pub tcp_refused: u64,
     /// Streams ended at the limit for a client with fewer.
     pub tcp_displaced: u64,
-    /// Streams whose client said or took nothing for too long.
+    /// Streams whose client sent or read nothing for too long.
     pub tcp_silent: u64,
     /// Questions beyond the rate limit that got nothing.
     pub limit_dropped: u64,
@@ -107,12 +107,12 @@ impl DnsStats {
         self.workers.get(index).unwrap_or(&self.shared)
     }
 
-    /// For what runs outside of the workers: streams and forwarding.
+    /// The counters of what runs outside of the workers: streams and forwarding.
     pub(super) fn shared(&self) -> &Counters {
         &self.shared
     }
 
-    /// Adds everything up.
+    /// Adds up the counters of all workers and of the TCP side.
     #[must_use]
     pub fn totals(&self) -> DnsTotals {
         let sum = |of: fn(&Counters) -> &AtomicU64| {

@@ -1,7 +1,7 @@
 //! DNS over TCP (RFC 7766): pipelined questions, answered in order.
 //!
-//! A stream costs one task and two buffers. It ends when its client says nothing for the idle time,
-//! stops in the middle of a message, does not take its replies, or sends what is not a question.
+//! A stream costs one task and two buffers. It ends when its client is silent for the idle time, stops in the middle of
+//! a message, does not take its replies, or sends what is not a question.
 
 use std::io;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use tokio_util::task::TaskTracker;
 use super::forward::{Job, ReplyTo, failure};
 use super::random_seed;
 use super::stats::add;
-use super::worker::Shared;
+use super::worker::DnsShared;
 
-/// Octets read ahead; a few pipelined questions.
-const READ_AHEAD_OCTETS: usize = 1024;
-/// Replies are collected up to this while further questions are already here.
-const WRITE_BEHIND_OCTETS: usize = 16 * 1024;
-/// After a failure to accept (e.g. no descriptors left), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Octets that are read ahead: a few pipelined questions.
+const READ_BUFFER_OCTETS: usize = 1024;
+/// Octets of replies that are collected while further questions are already here.
+const MAX_WRITE_BUFFER_OCTETS: usize = 16 * 1024;
+/// Time until a listener accepts again after a failure (e.g. no descriptors left), so that the loop does not spin.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What listeners and streams share.
 #[derive(Clone)]
 pub(super) struct Streams {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<DnsShared>,
     pub(super) connections: Arc<FairLimit>,
     pub(super) idle: Duration,
     pub(super) tasks: TaskTracker,
@@ -47,7 +47,7 @@ impl Streams {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "DNS listener fails to accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }
             };
@@ -59,7 +59,8 @@ impl Streams {
             add(&counters.tcp_connections, 1);
             let this = self.clone();
             self.tasks.spawn(async move {
-                // Counted before the stream is closed, for whoever looks when it is.
+                // The loss is counted before the stream is closed, so that the count shows when the client sees the
+                // end.
                 let displaced = async {
                     slot.lost().await;
                     add(&this.shared.stats.shared().tcp_displaced, 1);
@@ -83,11 +84,11 @@ impl Streams {
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let (input, mut output) = stream.split();
-        let mut input = BufReader::with_capacity(READ_AHEAD_OCTETS, input);
+        let mut input = BufReader::with_capacity(READ_BUFFER_OCTETS, input);
         let mut shuffler = Shuffler::new(random_seed());
         let (mut packet, mut reply, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            // Whatever comes of the next message, it must be whole within the idle time.
+            // The next message must be whole within the idle time.
             let read = timeout(self.idle, read_message(&mut input, &mut packet));
             if !read.await.map_err(|_| io::ErrorKind::TimedOut)?? {
                 return Ok(());
@@ -96,7 +97,7 @@ impl Streams {
                 Outcome::Reply(_) => true,
                 Outcome::Silent => false,
                 Outcome::Forward => {
-                    // What is ready does not wait for an upstream.
+                    // Replies that are ready do not wait for an upstream.
                     self.send(&mut output, &mut replies).await?;
                     reply = self.forward(&packet).await;
                     true
@@ -107,7 +108,7 @@ impl Streams {
                 replies.extend_from_slice(&length.to_be_bytes());
                 replies.extend_from_slice(&reply);
             }
-            let more = holds_message(input.buffer()) && replies.len() < WRITE_BEHIND_OCTETS;
+            let more = holds_message(input.buffer()) && replies.len() < MAX_WRITE_BUFFER_OCTETS;
             if !is_answered || !more {
                 self.send(&mut output, &mut replies).await?;
             }
@@ -117,7 +118,7 @@ impl Streams {
         }
     }
 
-    /// Sends what is collected; a client that does not take it within the idle time loses its stream.
+    /// Sends the collected replies. A client that does not take them within the idle time loses its stream.
     async fn send(
         &self,
         output: &mut (impl AsyncWrite + Unpin),
@@ -182,10 +183,10 @@ async fn read_message(
     if length < HEADER_OCTETS {
         return Ok(false);
     }
-    // What a long message takes is not kept for the stream's whole life.
+    // The memory of a long message is not kept for the whole life of the stream.
     packet.clear();
-    packet.shrink_to(READ_AHEAD_OCTETS);
-    // Grows with what arrives, not with what was announced.
+    packet.shrink_to(READ_BUFFER_OCTETS);
+    // The buffer grows with what arrives, not with what was announced.
     let read = input.take(length as u64).read_to_end(packet).await?;
     if read < length {
         return Err(io::ErrorKind::UnexpectedEof.into());

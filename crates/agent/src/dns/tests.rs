@@ -14,7 +14,7 @@ use socket2::SockRef;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn view_with(service: &str, addresses: &[[u8; 4]]) -> CatalogView {
     let own_zone = ZoneName::parse("z1").unwrap();
@@ -67,7 +67,7 @@ fn what_a_catalog_answered_is_not_told_of_the_next_one() {
     let stats = DnsStats::new(1);
     let mut worker = Bare::new(Arc::clone(&view), settings(), 16, &stats);
     let (packet, mut reply) = (question(1, "web.dunlin.internal", rtype::A), Vec::new());
-    // As after a start of the driver anew, each counts from the same index.
+    // As after a restart of the driver, each counts from the same index.
     for last in [1, 1, 2, 3] {
         view.store(Arc::new(view_with("web", &[[10, 0, 0, last]])));
         assert!(worker.answer(&packet, &mut reply));
@@ -104,7 +104,7 @@ fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
 
 fn client() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 
@@ -128,7 +128,7 @@ fn answer_count(reply: &[u8]) -> u8 {
 
 fn stream(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
@@ -324,7 +324,7 @@ async fn a_client_with_many_streams_makes_room_for_one_with_few() {
     let other = socket.connect(fixture.address).await.unwrap().into_std().unwrap();
     let mut other = other;
     other.set_nonblocking(false).unwrap();
-    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    other.set_read_timeout(Some(TIMEOUT)).unwrap();
     other.write_all(&packet).unwrap();
     assert_eq!(answer_count(&read_reply(&mut other)), 1);
     assert!(is_closed(&mut many[2]), "the newest of the greediest");
@@ -410,7 +410,7 @@ async fn beyond_the_limit_of_forwards_there_is_servfail_at_once() {
     let mute = client();
     let mut with_upstreams = settings();
     with_upstreams.upstreams = vec![mute.local_addr().unwrap()];
-    let limits = Limits { forwards: 1, forward_timeout: PATIENCE * 10, ..Limits::default() };
+    let limits = Limits { forwards: 1, forward_timeout: TIMEOUT * 10, ..Limits::default() };
     let fixture = start(with_upstreams, limits);
     let client = client();
     let first = question(1, "example.org", rtype::A);
@@ -439,7 +439,7 @@ async fn replies_do_not_wait_for_an_upstream_behind_them() {
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut with_upstreams = settings();
     with_upstreams.upstreams = vec![mute.local_addr().unwrap()];
-    let limits = Limits { forward_timeout: PATIENCE * 10, ..Limits::default() };
+    let limits = Limits { forward_timeout: TIMEOUT * 10, ..Limits::default() };
     let fixture = start(with_upstreams, limits);
     let mut stream = stream(fixture.address);
     let own = framed(&question(1, "web.dunlin.internal", rtype::A));
@@ -451,21 +451,21 @@ async fn replies_do_not_wait_for_an_upstream_behind_them() {
 }
 
 #[test]
-fn a_full_cache_starts_anew() {
+fn a_full_cache_is_emptied() {
     let view = view_with("web", &[[10, 0, 0, 1]]);
     let mut cache = cache::AnswerCache::new(2, 1);
     let names = ["web.dunlin.internal", "web.z1.dunlin.internal", "web.any.dunlin.internal"];
     let packets = names.map(|name| question(1, name, rtype::A));
-    let wanted = packets.each_ref().map(|packet| {
+    let question = packets.each_ref().map(|packet| {
         let query = Query::parse(packet).unwrap();
-        let wanted = cache.wanted(QuestionKey::of(&query));
-        match resolve(&query, &wanted.key, &view, &settings()) {
-            Resolution::Answer(answer) => cache.keep(&wanted, &view, answer),
+        let question = cache.question(QuestionKey::of(&query));
+        match resolve(&query, &question.key, &view, &settings()) {
+            Resolution::Answer(answer) => cache.keep(&question, &view, answer),
             Resolution::NoSuchName | Resolution::Forward => panic!("it is a service"),
         }
-        wanted
+        question
     });
-    let found = wanted.each_ref().map(|wanted| cache.find(wanted, &view).is_some());
+    let found = question.each_ref().map(|question| cache.find(question, &view).is_some());
     assert_eq!(found, [false, false, true]);
 }
 

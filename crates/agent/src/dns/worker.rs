@@ -14,21 +14,22 @@ use dunlin_core::dns::{
 };
 use tokio::sync::mpsc;
 
-use super::cache::{AnswerCache, Wanted};
-use super::datagrams::{BATCH, Exchange};
+use super::cache::{AnswerCache, HashedQuestion};
+use super::datagrams::{DatagramBatch, MAX_BATCH};
 use super::forward::{Job, ReplyTo};
 use super::random_seed;
 use super::rate_limit::{Limiter, RateLimit};
 use super::stats::{Counters, DnsStats, add};
 
-/// How often a worker without questions looks whether it should stop.
-pub(super) const STOP_POLL: Duration = Duration::from_millis(100);
-/// After an error that is not the timeout: the socket may go on failing, and the loop must not spin.
-const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// Time between two looks of a worker without questions whether it should stop.
+pub(super) const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Time until a worker receives again after an error other than the timeout. The socket may go on failing, and the loop
+/// must not spin.
+const RECEIVE_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What all workers share.
+/// What the workers, the streams and the server share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct DnsShared {
     pub(super) view: Arc<ArcSwap<CatalogView>>,
     pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) stats: Arc<DnsStats>,
@@ -38,47 +39,47 @@ pub(super) struct Shared {
 }
 
 /// Serves one socket until told to stop.
-pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, shared: &Shared) {
+pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, shared: &DnsShared) {
     let (view, settings) = (Arc::clone(&shared.view), Arc::clone(&shared.settings));
     let mut answerer = Answerer::new(view, settings, max_entries, &shared.stats, index);
     let mut limiter = Limiter::new(shared.rate_limit, answerer.counters);
-    let mut exchange = Exchange::new();
-    let mut replies: Vec<Vec<u8>> = vec![Vec::new(); BATCH];
+    let mut batch = DatagramBatch::new();
+    let mut replies: Vec<Vec<u8>> = vec![Vec::new(); MAX_BATCH];
     while !shared.stop.load(Relaxed) {
-        let count = match exchange.receive(socket) {
+        let count = match batch.receive(socket) {
             Ok(count) => count,
             Err(error) => {
                 let expected = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
                 if !expected.contains(&error.kind()) {
                     tracing::warn!(%error, worker = index, "DNS socket fails to receive");
-                    thread::sleep(ERROR_PAUSE);
+                    thread::sleep(RECEIVE_RETRY_INTERVAL);
                 }
                 continue;
             }
         };
         add(&answerer.counters.udp_queries, count as u64);
         answerer.refresh();
-        let asked: [_; BATCH] =
-            array::from_fn(|at| (at < count).then(|| answerer.read(exchange.packet(at))));
-        answerer.answers.bring_near(asked.iter().flatten().flatten().map(|asked| &asked.wanted));
+        let asked: [_; MAX_BATCH] =
+            array::from_fn(|at| (at < count).then(|| answerer.read(batch.packet(at))));
+        answerer.answers.bring_near(asked.iter().flatten().flatten().map(|asked| &asked.question));
         for (at, (asked, reply)) in asked.iter().flatten().zip(&mut replies).enumerate() {
-            if !limiter.permits(&exchange, at, reply) {
+            if !limiter.permits(&batch, at, reply) {
                 continue;
             }
-            let packet = exchange.packet(at);
+            let packet = batch.packet(at);
             let outcome = match asked {
                 Ok(asked) => answerer.answer(asked, reply),
                 Err(reject) => answerer.reject(*reject, packet, reply),
             };
             if outcome == Outcome::Forward {
-                let job = exchange.peer(at).map(|peer| Job {
+                let job = batch.peer(at).map(|peer| Job {
                     packet: packet.to_vec(),
                     reply_to: ReplyTo::Udp { socket: Arc::clone(socket), peer },
                 });
                 answerer.hand_over(job, &shared.forward, packet, reply);
             }
         }
-        let dropped = exchange.send(socket, &replies[..count]);
+        let dropped = batch.send(socket, &replies[..count]);
         if dropped > 0 {
             add(&answerer.counters.dropped, dropped as u64);
         }
@@ -100,7 +101,7 @@ struct Answerer<'a> {
 /// A question that is well-formed.
 struct Asked<'p> {
     query: Query<'p>,
-    wanted: Wanted,
+    question: HashedQuestion,
 }
 
 impl<'a> Answerer<'a> {
@@ -125,7 +126,7 @@ impl<'a> Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    /// Forgets what was answered by other settings.
+    /// Forgets the answers that were made with other settings.
     fn refresh(&mut self) {
         let settings = self.settings.load();
         if !Arc::ptr_eq(settings, &self.last_settings) {
@@ -137,7 +138,7 @@ impl Answerer<'_> {
 
     fn read<'p>(&self, packet: &'p [u8]) -> Result<Asked<'p>, Reject> {
         let query = Query::parse(packet)?;
-        Ok(Asked { query, wanted: self.answers.wanted(QuestionKey::of(&query)) })
+        Ok(Asked { query, question: self.answers.question(QuestionKey::of(&query)) })
     }
 
     fn reject(&self, reject: Reject, packet: &[u8], out: &mut Vec<u8>) -> Outcome {
@@ -151,7 +152,7 @@ impl Answerer<'_> {
     }
 
     /// Writes the reply to a question, or leaves `out` empty when there is none to send now.
-    fn answer(&mut self, Asked { query, wanted }: &Asked<'_>, out: &mut Vec<u8>) -> Outcome {
+    fn answer(&mut self, Asked { query, question }: &Asked<'_>, out: &mut Vec<u8>) -> Outcome {
         let settings = &*self.last_settings;
         let limit = query.reply_limit(settings, Transport::Udp);
         if let Some(rcode) = query.refusal() {
@@ -160,25 +161,25 @@ impl Answerer<'_> {
         }
         let view = self.view.load();
         if *view.catalog() != self.catalog {
-            // The driver was started anew, and counts from where it had stored.
+            // The driver was restarted, and its index counts on from the one that was stored.
             self.catalog = view.catalog().clone();
             self.answers.clear();
             self.absent.clear();
         }
-        if let Some(answer) = self.answers.find(wanted, view) {
+        if let Some(answer) = self.answers.find(question, view) {
             let written = answer.write(query, limit, &mut self.shuffler, out);
             add(&self.counters.cache_hits, 1);
             self.counters.replied(written);
             return Outcome::Reply(written);
         }
-        let written = match resolve(query, &wanted.key, view, settings) {
+        let written = match resolve(query, &question.key, view, settings) {
             Resolution::Answer(answer) => {
                 let written = answer.write(query, limit, &mut self.shuffler, out);
-                self.answers.keep(wanted, view, answer);
+                self.answers.keep(question, view, answer);
                 written
             }
             Resolution::NoSuchName => {
-                let answer = self.absent.answer(&wanted.key, view, settings);
+                let answer = self.absent.answer(&question.key, view, settings);
                 answer.write(query, limit, &mut self.shuffler, out)
             }
             Resolution::Forward => {
@@ -197,7 +198,7 @@ impl Answerer<'_> {
         Outcome::Reply(written)
     }
 
-    /// Gives a question to the forwarder; when that has its hands full, the client hears so at once.
+    /// Gives a question to the forwarder. When the forwarder is at its limit, the client gets SERVFAIL at once.
     fn hand_over(
         &mut self,
         job: Option<Job>,
@@ -222,7 +223,7 @@ impl Answerer<'_> {
 pub struct Bare<'a>(Answerer<'a>);
 
 impl<'a> Bare<'a> {
-    /// One that answers from a view, and keeps at most so many answers.
+    /// A worker that answers from a view and keeps at most `max_entries` answers.
     pub fn new(
         view: Arc<ArcSwap<CatalogView>>,
         settings: Settings,

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{Driver, moment};
 use crate::handle::MemberInfo;
-use crate::net::event::{Arrived, Event, Request};
+use crate::net::event::{Arrived, MembersRequest, NetEvent};
 use crate::net::link::Link;
 use crate::net::{Context, Fault, Net};
 
@@ -32,7 +32,7 @@ pub(super) struct Links {
     open: BTreeMap<LinkId, Link>,
     /// Whether the network is to be told of the links again.
     have_changed: bool,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: mpsc::Receiver<NetEvent>,
     pub(super) frames: mpsc::Receiver<Arrived>,
 }
 
@@ -57,7 +57,7 @@ impl Links {
         // Peers that do not read find out by themselves.
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, flushed).await;
         let (done, left) = oneshot::channel();
-        context.try_request(Request::Leave(done));
+        context.try_request(MembersRequest::Leave(done));
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, left).await;
     }
 }
@@ -78,33 +78,33 @@ impl Driver {
     }
 
     /// Takes in one event that was waited for. Those behind it come with the next turn, before anything else.
-    pub(super) fn take_event(&mut self, event: Event) {
+    pub(super) fn take_event(&mut self, event: NetEvent) {
         self.handle_event(event);
         self.take_events();
         self.host.flush(moment());
     }
 
-    fn handle_event(&mut self, event: Event) {
+    fn handle_event(&mut self, event: NetEvent) {
         let Some(context) = &self.links.context else { return };
         match event {
-            Event::Hello { to, reply } => {
+            NetEvent::Hello { to, reply } => {
                 let hello = self.host.hello(context.own_peer(), to);
                 // The connection may have ended meanwhile.
                 let _ = reply.send(hello.map(Box::new));
             }
-            Event::Linked { hello, is_dialed, link } => {
+            NetEvent::Linked { hello, is_dialed, link } => {
                 let id = LinkId(link.id);
                 self.links.open.insert(id, link);
                 self.links.have_changed = true;
                 let linked = PeerEvent::Linked { hello, is_dialed, link: id };
                 self.host.handle_peer(moment(), linked);
             }
-            Event::Closed { node, link } => self.handle_closed(node, LinkId(link)),
-            Event::DialFailed(node) => {
+            NetEvent::Closed { node, link } => self.handle_closed(node, LinkId(link)),
+            NetEvent::DialFailed(node) => {
                 self.host.handle_peer(moment(), PeerEvent::DialFailed(node));
             }
-            Event::Writable(node) => self.fill_link(node),
-            Event::Members(event) => {
+            NetEvent::Writable(node) => self.fill_link(node),
+            NetEvent::Members(event) => {
                 self.host.handle_peer(moment(), event);
             }
         }
@@ -148,10 +148,10 @@ impl Driver {
             }
             PeerOutput::Ready(node) => self.fill_link(node),
             PeerOutput::SendUrgent { to, packet } => {
-                context.try_request(Request::Urgent { to, packet });
+                context.try_request(MembersRequest::Urgent { to, packet });
             }
             PeerOutput::Met { peer, known_generation } => {
-                context.try_request(Request::Meet { peer, known_generation });
+                context.try_request(MembersRequest::Meet { peer, known_generation });
             }
             PeerOutput::Misbehaved { node, problem } => context.report(node, Fault::Rows, &problem),
             PeerOutput::ShowMembers(members) => self.show_members(members),

@@ -52,7 +52,7 @@ pub(crate) fn log(event: &Event) {
     }
 }
 
-/// An event as readers of the API see it; `None` for what only the log tells. `own` is the node that tells it.
+/// An event in the form of the API; `None` for an event that only the log shows. `own` is the node of this agent.
 pub(crate) fn of(event: &Event, own: &NodeName, wall: Timestamp) -> Option<api::Event> {
     let told = |kind: &str, reason: String| api::Event {
         id: 0,
@@ -146,7 +146,7 @@ fn status_word(status: Option<NodeStatus>) -> &'static str {
     status.map_or("unknown", NodeStatus::as_str)
 }
 
-/// The kind of a change of a node's status; `None` where it is not worth telling.
+/// The kind of a change of the status of a node; `None` for a change that is not reported.
 fn node_kind(event: &Event) -> Option<&'static str> {
     let Event::NodeChanged { from, to, .. } = event else { return None };
     match (from, to) {

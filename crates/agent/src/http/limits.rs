@@ -10,7 +10,7 @@ pub struct Limits {
     /// Open connections over TCP. At the limit, the client with the most connections loses the newest to a client with
     /// fewer; otherwise the new connection is told so and closed. A watch over HTTP/1.1 takes one.
     pub connections: usize,
-    /// Of these, one client's.
+    /// Open connections of one client over TCP.
     pub connections_per_client: usize,
     /// Open connections on the local socket, counted apart so that the network cannot lock out its host.
     pub local_connections: usize,
@@ -32,7 +32,7 @@ pub struct Limits {
     pub queue_timeout: Duration,
     /// Watches and long polls; shared like connections.
     pub watches: usize,
-    /// Of these, one client's.
+    /// Watches and long polls of one client.
     pub watches_per_client: usize,
     /// Readers of `/api/events`; shared like connections.
     pub event_streams: usize,

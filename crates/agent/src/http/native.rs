@@ -86,7 +86,7 @@ fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
     encoded_json(status, bytes.into())
 }
 
-/// An answer whose JSON is already there.
+/// An answer with a JSON body that is encoded already.
 fn encoded_json(status: StatusCode, bytes: Bytes) -> Response {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, JSON)], bytes).into_response()

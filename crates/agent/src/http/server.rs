@@ -18,7 +18,7 @@ mod rights;
 pub(super) use self::bodies::Bodies;
 pub(super) use self::call::{BodyLimit, Call};
 pub(super) use self::connection::Connection;
-pub(super) use self::credentials::{BEARER, Credentials};
+pub(super) use self::credentials::{BEARER, CredentialSource};
 pub(super) use self::dialect::{Dialect, Reason, Refusal};
 pub(super) use self::gate::Gate;
 pub(super) use self::measures::Waited;

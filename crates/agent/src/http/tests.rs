@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod dialect;
+mod providers;
 mod routes;
 mod server;
 mod tls;
@@ -22,7 +23,7 @@ use dunlin_core::catalog::{
     CatalogView, Endpoint, GuardMark, NodeStatus, NodeView, Standing, Topology,
 };
 use dunlin_core::config::ApiConfig;
-use dunlin_core::host::{Answer as Asked, Registry, Request, RequestError};
+use dunlin_core::host::{self, Registry, RequestError};
 use dunlin_core::model::{
     CheckRow, CheckStatus, Health, Instance, InstanceFields, InstanceId, Mode, NodeId, NodeName,
     NodePhase, NodeRow, ProviderId, Registration, ServiceName, Timestamp, ZoneName,
@@ -95,6 +96,8 @@ struct World {
     registry: Mutex<Registry>,
     /// Sets of the provider `stuck`, which are never answered.
     stuck: Mutex<Vec<Reply>>,
+    /// Held by a test that wants no command to be carried out.
+    turn: tokio::sync::Mutex<()>,
     own: NodeView,
 }
 
@@ -125,6 +128,7 @@ impl World {
             view: Mutex::new(view),
             registry: Mutex::default(),
             stuck: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             own,
         })
     }
@@ -179,7 +183,7 @@ impl World {
         found.ok_or_else(|| RequestError::NotFound(format!("no instance {id}")))
     }
 
-    fn store(&self, changed: Endpoint) -> Asked {
+    fn store(&self, changed: Endpoint) -> host::Answer {
         let name = changed.instance.service.clone();
         let mut all = self.all();
         let before = all.len();
@@ -188,10 +192,10 @@ impl World {
         all.push(changed);
         all.retain(|e| e.instance.service == name);
         self.change(&[name.as_str()], |view| view.put_service(name.clone(), None, all));
-        if is_new { Asked::Created } else { Asked::Done }
+        if is_new { host::Answer::Created } else { host::Answer::Done }
     }
 
-    fn register(&self, registration: Registration) -> Asked {
+    fn register(&self, registration: Registration) -> host::Answer {
         let checks = registration.checks.iter();
         let checks: Arc<[_]> = checks
             .map(|c| (c.id.clone(), Arc::new(CheckRow::unproven(Timestamp::default()))))
@@ -284,9 +288,9 @@ impl World {
 
     fn obey(&self, Command { request, permit: _, reply }: Command) {
         // The engine's own tests tell what a permit allows.
-        let done = |()| Asked::Done;
+        let done = |()| host::Answer::Done;
         let answer = match request {
-            Request::Register(registration) => {
+            host::Request::Register(registration) => {
                 if registration.instance.id.as_str() == "full-disk" {
                     Err(RequestError::Storage("no space left".to_owned()))
                 } else {
@@ -300,30 +304,30 @@ impl World {
                     Ok(self.register(*registration))
                 }
             }
-            Request::Deregister(id) => self.deregister(&id).map(done),
-            Request::SetMode(id, mode) => self.set_mode(&id, mode).map(done),
-            Request::SetNodePhase(phase) => {
+            host::Request::Deregister(id) => self.deregister(&id).map(done),
+            host::Request::SetMode(id, mode) => self.set_mode(&id, mode).map(done),
+            host::Request::SetNodePhase(phase) => {
                 self.change(&[], |view| {
                     let row = NodeRow { phase, ..(*self.own.row).clone() };
                     view.put_node(NodeView { row: Arc::new(row), ..self.own.clone() });
                 });
-                Ok(Asked::Done)
+                Ok(host::Answer::Done)
             }
-            Request::PushCheck { instance, check, status, output } => {
+            host::Request::PushCheck { instance, check, status, output } => {
                 self.push(&instance, check.as_str(), status, &output).map(done)
             }
-            Request::PutProvider { provider, .. } if provider.to_string() == "http:stuck" => {
+            host::Request::PutProvider { provider, .. } if provider.to_string() == "http:stuck" => {
                 return self.stuck.lock().unwrap().push(reply);
             }
-            Request::PutProvider { provider, instances, ttl: _ } => {
+            host::Request::PutProvider { provider, instances, ttl: _ } => {
                 self.put_provider(&provider, instances);
-                Ok(Asked::Done)
+                Ok(host::Answer::Done)
             }
-            Request::ProviderFailed { .. } => Ok(Asked::Done),
-            Request::RemoveProvider(id) => self.remove_provider(&id).map(done),
-            Request::ReleaseGuard(name) => {
+            host::Request::ProviderFailed { .. } => Ok(host::Answer::Done),
+            host::Request::RemoveProvider(id) => self.remove_provider(&id).map(done),
+            host::Request::ReleaseGuard(name) => {
                 self.release(&name);
-                Ok(Asked::Done)
+                Ok(host::Answer::Done)
             }
         };
         // A client that does not wait for its answer is no concern of this stand-in.
@@ -392,6 +396,7 @@ impl Fixture {
         let driver = Arc::clone(&world);
         tokio::spawn(async move {
             while let Some(command) = queue.recv().await {
+                let _turn = driver.turn.lock().await;
                 driver.obey(command);
             }
         });

@@ -1,4 +1,4 @@
-//! The API for a stream of a fuzz target's, without listeners.
+//! The API without listeners, for the streams of fuzz targets.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::{gate, native};
 use crate::Handle;
 use crate::access::Access;
 
-/// The user that the fuzz targets' agent would run as, and that talks to it.
+/// The user as which the agent of a fuzz target would run, and that talks to it.
 const OWN_USER: u32 = 0;
 
-/// The API for a stream of a fuzz target's, without listeners.
+/// The API without listeners, for the streams of fuzz targets.
 #[derive(Clone)]
 pub(crate) struct Unbound {
     connection: Arc<Connection>,

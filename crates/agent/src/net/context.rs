@@ -1,5 +1,5 @@
-//! What all tasks of gossip share: the transport below, the queues to the driver, and what members and links tell
-//! each other.
+//! What all tasks of gossip share: the transport below, the queues to the driver, and what members and links publish
+//! for each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::event::{Arrived, Event, PATIENCE, Request};
+use super::event::{Arrived, MembersRequest, NetEvent, QUEUE_TIMEOUT};
 use super::fault::{Culprit, Fault};
-use super::stats::Stats;
+use super::stats::MembersStats;
 use super::transport::Transport;
 use super::transport::fence::Side;
 use crate::handle::Shared;
 
 /// The subject under which it is reported that no agent lets this one in.
-pub(super) const JOIN: &str = "cluster-join";
+pub(super) const JOIN_SUBJECT: &str = "cluster-join";
 /// The time between two looks whether there is a link.
 const JOINED_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -32,12 +32,12 @@ pub(crate) struct Context {
     transport: Arc<Transport>,
     pub(super) own: ArcSwap<Peer>,
     pub(super) shared: Arc<Shared>,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) frames: mpsc::Sender<Arrived>,
-    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) requests: mpsc::Sender<MembersRequest>,
     /// The keys as [`Frame::Keys`](dunlin_core::gossip::Frame::Keys) has them; every link sends them when they change.
     pub(super) keys: watch::Sender<Arc<[u8]>>,
-    /// The links' urgent lanes, for packets that do not get through as such.
+    /// The links' urgent lanes, for packets that do not get through as datagrams.
     pub(super) lanes: ArcSwap<BTreeMap<NodeId, mpsc::Sender<Outgoing>>>,
     /// Some members, for peers that know few, and whether they are alive.
     pub(super) known: ArcSwap<Vec<(Peer, bool)>>,
@@ -45,15 +45,15 @@ pub(crate) struct Context {
     pub(super) summary: AtomicU64,
     /// The number of the next link.
     pub(super) next_link: AtomicU64,
-    pub(super) stats: Stats,
+    pub(super) stats: MembersStats,
     exchange_stats: ArcSwap<ExchangeStats>,
 }
 
 /// The sending ends of all queues that gossip fills.
 pub(super) struct Queues {
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) frames: mpsc::Sender<Arrived>,
-    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) requests: mpsc::Sender<MembersRequest>,
 }
 
 impl Context {
@@ -78,42 +78,42 @@ impl Context {
             known: ArcSwap::default(),
             summary: AtomicU64::new(0),
             next_link: AtomicU64::new(1),
-            stats: Stats::default(),
+            stats: MembersStats::default(),
             exchange_stats: ArcSwap::default(),
         }
     }
 }
 
-/// Queues.
+/// What goes through the queues.
 impl Context {
     /// Tells the driver; waits while it is busy.
-    pub(super) async fn tell(&self, event: Event) {
+    pub(super) async fn tell(&self, event: NetEvent) {
         // An error means that the driver has stopped, or is stuck, which its watchdog will find.
-        if self.events.send_timeout(event, PATIENCE).await.is_err() {
+        if self.events.send_timeout(event, QUEUE_TIMEOUT).await.is_err() {
             debug!("the driver did not take an event of the network");
         }
     }
 
     /// Tells the driver what it also finds out otherwise, if a little later; false if its queue is full.
-    pub(super) fn hint(&self, event: Event) -> bool {
+    pub(super) fn hint(&self, event: NetEvent) -> bool {
         self.events.try_send(event).is_ok()
     }
 
     /// Asks the members' thread; waits while it is busy.
-    pub(super) async fn request(&self, request: Request) {
+    pub(super) async fn request(&self, request: MembersRequest) {
         // An error means that the network has stopped.
-        let _ = self.requests.send_timeout(request, PATIENCE).await;
+        let _ = self.requests.send_timeout(request, QUEUE_TIMEOUT).await;
     }
 
     /// Hands a request over; lost when the members' thread is far behind, as packets are.
-    pub(crate) fn try_request(&self, request: Request) {
+    pub(crate) fn try_request(&self, request: MembersRequest) {
         if self.requests.try_send(request).is_err() {
             debug!("the members' thread did not take a request");
         }
     }
 }
 
-/// What members, links and driver tell each other.
+/// What members, links and the driver share with each other.
 impl Context {
     /// This agent as the others know it at present.
     pub(crate) fn own_peer(&self) -> Peer {
@@ -128,7 +128,7 @@ impl Context {
     /// Publishes which links there are, by their urgent lanes.
     pub(crate) fn set_lanes(&self, lanes: BTreeMap<NodeId, mpsc::Sender<Outgoing>>) {
         if !lanes.is_empty() {
-            self.shared.problems.clear(JOIN);
+            self.shared.problems.clear(JOIN_SUBJECT);
         }
         self.lanes.store(Arc::new(lanes));
     }
@@ -142,7 +142,7 @@ impl Context {
     }
 
     /// The counters of the members' thread.
-    pub(crate) fn stats(&self) -> &Stats {
+    pub(crate) fn stats(&self) -> &MembersStats {
         &self.stats
     }
 

@@ -1,4 +1,4 @@
-//! What the network and the driver tell each other.
+//! The messages between the network and the driver.
 
 use std::time::Duration;
 
@@ -9,59 +9,60 @@ use tokio::sync::oneshot;
 
 use super::link::Link;
 
-/// What the network tells the driver.
+/// An event of the network, for the driver.
 #[derive(Debug)]
-pub(crate) enum Event {
-    /// A link is being opened: what to say first.
+pub(crate) enum NetEvent {
+    /// A link is being opened, and this agent has to say hello.
     Hello {
-        /// To whom, if that is known.
+        /// The node at the other end, if that is known.
         to: Option<NodeId>,
-        /// The answer; none when no further link is taken.
+        /// Receives the hello; `None` when no further link is taken.
         reply: oneshot::Sender<Option<Box<Hello>>>,
     },
     /// A link is open and both sides have said hello.
     Linked {
-        /// What the peer said.
+        /// The peer's hello.
         hello: Box<Hello>,
         /// Whether this agent opened it.
         is_dialed: bool,
-        /// The link.
+        /// The driver's end of the link.
         link: Link,
     },
     /// A link has ended.
     Closed {
-        /// To whom it was.
+        /// The node at the other end.
         node: NodeId,
-        /// Which of the links there ever were.
+        /// The number of the link.
         link: u64,
     },
     /// A member could not be dialled.
     DialFailed(NodeId),
     /// A link has room again.
     Writable(NodeId),
-    /// What the members' machine tells.
+    /// Membership has something to tell.
     Members(PeerEvent),
 }
 
-/// A frame that came on a link. It has a queue of its own, which is taken from in turn with the agent's own writes.
+/// A frame that came on a link. Frames have a queue of their own, from which the driver takes in turn with the writes
+/// of this agent.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    /// From whom.
+    /// The node that sent the frame.
     pub(crate) from: NodeId,
-    /// On which of the links there ever were.
+    /// The number of the link.
     pub(crate) link: u64,
-    /// The frame.
+    /// The frame itself.
     pub(crate) frame: Frame,
 }
 
-/// What the driver tells the network.
+/// A request to the thread of the members.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum MembersRequest {
     /// Greet a member with which a link was opened.
     Meet {
-        /// Who.
+        /// The member at the other end.
         peer: Peer,
-        /// What it knows of this agent's generation.
+        /// The generation of this agent that the member knows.
         known_generation: u64,
     },
     /// Members that a peer knows.
@@ -72,9 +73,9 @@ pub(crate) enum Request {
     Packet(NodeId, Vec<u8>),
     /// Send an encoded packet to these members.
     Urgent {
-        /// To whom.
+        /// The members to send to.
         to: Vec<Peer>,
-        /// The packet.
+        /// The encoded packet.
         packet: std::sync::Arc<[u8]>,
     },
     /// A member's host refused a connection.
@@ -84,4 +85,4 @@ pub(crate) enum Request {
 }
 
 /// How long requests and events that cannot be lost wait for room.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);

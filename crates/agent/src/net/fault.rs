@@ -44,7 +44,7 @@ pub(crate) enum Fault {
     Handshake,
     /// The peer speaks no protocol that this agent serves, or not the one that this agent asked for.
     Protocol,
-    /// What was said first on a link cannot be.
+    /// A hello was malformed or cannot be true.
     Hello,
     /// A stream broke, or held what no sound peer writes.
     Stream,
@@ -58,9 +58,9 @@ pub(crate) enum Fault {
     Replay,
     /// A datagram's content was malformed.
     Packet,
-    /// Rows or versions that cannot be.
+    /// Rows or versions cannot be what they say.
     Rows,
-    /// More connections than one address is granted.
+    /// A host opened more connections than one address is granted.
     Connections,
 }
 

@@ -1,15 +1,16 @@
 //! The keys that seal datagrams: which one seals, which ones open, and when the next is due.
 //!
-//! A value without input and output; time is an argument. What always holds:
+//! A keyring is a value without input and output; time is an argument. What always holds:
 //!
-//! - A key seals only after it has been known here for [`SETTLE`], so whoever learns of it within that
-//!   time opens every packet. The only key there is seals at once.
+//! - A key seals only after it has been known here for [`SETTLE_AFTER`], so every agent that learns of it within that
+//!   time can open every packet. The only key there is seals at once.
 //! - A key opens packets until [`RETIRE_AFTER`] after a newer one took its place here.
-//! - Keys have one order (generation, then id), and a union of keys does not depend on who met whom
-//!   first, so clusters that meet come to seal with the same key.
+//! - Keys have one order (generation, then id), and a union of keys does not depend on the order in which agents meet,
+//!   so clusters that meet end up sealing with the same key.
 //!
 //! Ages count from when this agent learned of a key, by its own monotonic clock. A newcomer takes over
-//! the ages that its peer tells ([`Keyring::join`]), since it has nobody who knows less than that peer.
+//! the ages that its peer tells ([`Keyring::join`]), since it has no other peer that might have learned of the
+//! keys later.
 
 pub mod file;
 pub(super) mod handover;
@@ -22,18 +23,19 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// How long a key is known before it seals: the time within which all agents have to learn of it.
-pub const SETTLE: Duration = Duration::from_secs(60);
+pub const SETTLE_AFTER: Duration = Duration::from_secs(60);
 /// How long a key opens packets after a newer one took its place.
 pub const RETIRE_AFTER: Duration = Duration::from_secs(600);
 /// How long a key seals before a new one is due.
 pub const ROTATE_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// After so many packets of one agent a new key is due: random nonces of 96 bits stay far from meeting.
+/// Packets that one agent seals with a key until a new one is due: it stays most unlikely that two random nonces of 96
+/// bits are equal.
 pub const MAX_SEALED: u64 = 1 << 30;
 /// Keys that are kept. With more, the oldest are forgotten: two clusters that meet while both change
 /// their key have four.
 pub const MAX_KEYS: usize = 4;
 
-/// 256 bits that nobody outside of the cluster knows. Never printed, and wiped when dropped.
+/// 256 bits that nobody outside of the cluster knows. They are never printed, and are wiped when dropped.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Secret([u8; 32]);
 
@@ -80,7 +82,7 @@ impl Key {
         Self { generation, id: u32::from_be_bytes(id), secret }
     }
 
-    /// What stands in clear in front of each packet. Follows from the secret, and does not tell it.
+    /// The id, which stands unencrypted in front of each packet. It follows from the secret and does not tell it.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
@@ -97,23 +99,23 @@ impl Key {
     }
 }
 
-/// A key on its way to another agent, or to disk. Only ever over an authenticated stream.
+/// A key on its way to another agent, which is always over an authenticated stream, or to disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyOffer {
     /// See [`Key::generation`].
     pub generation: u64,
     /// The key itself.
     pub secret: Secret,
-    /// For how long whoever offers it has known it.
+    /// For how many milliseconds the agent that offers the key has known it.
     pub age_millis: u64,
 }
 
-/// A key and since when it is known.
+/// A key, and when this agent learned of it.
 #[derive(Debug, Clone)]
 struct Known {
     key: Key,
     since: Instant,
-    /// The age it had then.
+    /// The age that the key had at that time.
     head_start: Duration,
 }
 
@@ -145,7 +147,7 @@ impl Keyring {
     /// The key that seals: the newest one that has settled. While none has, the one known for longest.
     #[must_use]
     pub fn active(&self, now: Instant) -> Option<&Key> {
-        let settled = self.known.iter().rev().find(|k| k.age(now) >= SETTLE);
+        let settled = self.known.iter().rev().find(|k| k.age(now) >= SETTLE_AFTER);
         let eldest = || self.known.iter().max_by_key(|k| k.age(now));
         settled.or_else(eldest).map(|k| &k.key)
     }
@@ -168,16 +170,16 @@ impl Keyring {
     /// How long both this key and a settled newer one have been known, if there is a newer one.
     fn replaced_for(&self, at: usize, now: Instant) -> Option<Duration> {
         let newer = self.known[at + 1..].iter().map(|k| k.age(now)).max()?;
-        Some(self.known[at].age(now).min(newer.saturating_sub(SETTLE)))
+        Some(self.known[at].age(now).min(newer.saturating_sub(SETTLE_AFTER)))
     }
 
-    /// Takes keys that a peer offers, as known from now on. Whether any was new.
+    /// Takes keys that a peer offers, as known from now on. Returns whether any was new.
     pub fn merge(&mut self, now: Instant, offered: &[KeyOffer]) -> bool {
         self.take(now, offered, |_| Duration::ZERO)
     }
 
-    /// Takes keys with the ages they have where they come from: for an agent that has no live peer but
-    /// the one that offers them, and for keys from disk. Whether any was new.
+    /// Takes keys with the ages that they have where they come from: for an agent that has no live peer but the one
+    /// that offers them, and for keys from disk. Returns whether any was new.
     pub fn join(&mut self, now: Instant, offered: &[KeyOffer]) -> bool {
         self.take(now, offered, |offer| Duration::from_millis(offer.age_millis))
     }
@@ -214,7 +216,7 @@ impl Keyring {
         if self.known.len() > MAX_KEYS {
             // Others seal with the settled key: without it, nothing of theirs could be opened, however many keys
             // newcomers bring. Before any has settled, only the order counts, so that all keep the same keys.
-            let settled = self.known.iter().rposition(|k| k.age(now) >= SETTLE);
+            let settled = self.known.iter().rposition(|k| k.age(now) >= SETTLE_AFTER);
             self.known.remove(usize::from(settled == Some(0)));
         }
     }
@@ -256,7 +258,7 @@ impl Keyring {
             let age = known.age(now);
             let replaced = self.replaced_for(at, now).filter(|t| !t.is_zero());
             [
-                ahead(SETTLE, age),
+                ahead(SETTLE_AFTER, age),
                 ahead(ROTATE_AFTER, age),
                 replaced.and_then(|t| ahead(RETIRE_AFTER, t)),
             ]

@@ -1,4 +1,5 @@
-//! The members' thread: it drives [`Members`], which knows who is there, and seals and opens its datagrams.
+//! The thread of the members: it drives [`Members`], which knows the members and their state, and seals and opens their
+//! datagrams.
 //!
 //! It has a thread and a runtime of its own, since a host that does not answer a ping in time counts as dead.
 
@@ -18,12 +19,12 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::event::{Event, Request};
+use super::event::{MembersRequest, NetEvent};
 use super::keyring::handover::KeyHandover;
 use super::keyring::{self, Keyring, Secret};
 use super::replay::{Freshness, ReplayGuard, Stamp, Stamper};
 use super::seal::{MAX_DATAGRAM, OpenError, Sealer};
-use super::{Context, Fault, Settings};
+use super::{Context, Fault, NetSettings};
 use crate::driver::moment;
 
 /// Datagrams taken in before timers are looked at again.
@@ -32,20 +33,20 @@ const MAX_BURST: usize = 64;
 const KEY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the ages of keys are written down again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-/// For how long after its start an agent does not complain of keys that it does not know.
-const NEW: Duration = Duration::from_secs(10);
+/// How long after its start an agent tolerates datagrams with keys that it does not know.
+const UNKNOWN_KEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The subject under which a firewall is suspected.
-const UDP: &str = "cluster-udp";
+const UDP_SUBJECT: &str = "cluster-udp";
 /// The subject under which clocks that differ are reported.
-const CLOCK: &str = "cluster-clock";
+const CLOCK_SUBJECT: &str = "cluster-clock";
 
 /// Starts the thread.
 pub(super) fn start(
     context: Arc<Context>,
-    settings: Settings,
+    settings: NetSettings,
     own: Peer,
     socket: std::net::UdpSocket,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<MembersRequest>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = context.tasks().token();
@@ -87,9 +88,9 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(context: Arc<Context>, settings: Settings, own: Peer, socket: UdpSocket) -> Self {
+    fn new(context: Arc<Context>, settings: NetSettings, own: Peer, socket: UdpSocket) -> Self {
         let now = Instant::now();
-        let Settings { membership, seed, peers, data_dir, .. } = settings;
+        let NetSettings { membership, seed, peers, data_dir, .. } = settings;
         let settings = MembersSettings { membership, seed, ..MembersSettings::default() };
         let key_file = data_dir.join(keyring::file::FILE_NAME);
         let keyring = load_keys(&key_file, now);
@@ -117,7 +118,7 @@ impl Pump {
         pump
     }
 
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<MembersRequest>) {
         let stop = self.context.stop().clone();
         let beat = self.context.shared.vitals.register("the members' thread");
         let mut buffer = [0; 2048];
@@ -172,7 +173,7 @@ impl Pump {
         }
     }
 
-    /// Takes a datagram: opens it, sees that it is new, and passes on what is in it.
+    /// Takes a datagram: opens it, checks that it is new, and passes on what is in it.
     fn receive(&mut self, datagram: &mut [u8], from: SocketAddr) {
         let now = Instant::now();
         let message = match self.sealer.open(datagram) {
@@ -185,8 +186,8 @@ impl Pump {
                     | OpenError::UnknownKey(_)
                     | OpenError::Damaged => Fault::Seal,
                 };
-                // Agents that have just met have yet to exchange their keys.
-                let is_new = now.saturating_duration_since(self.start) < NEW;
+                // Agents that have just met have not exchanged their keys yet.
+                let is_new = now.saturating_duration_since(self.start) < UNKNOWN_KEY_TIMEOUT;
                 if is_new && matches!(error, OpenError::UnknownKey(_)) {
                     self.context.transport().count(from.ip(), fault);
                     return;
@@ -205,24 +206,24 @@ impl Pump {
         self.perform();
     }
 
-    fn carry_out(&mut self, request: Request) {
+    fn carry_out(&mut self, request: MembersRequest) {
         let now = Instant::now();
         match request {
-            Request::Meet { peer, known_generation } => {
+            MembersRequest::Meet { peer, known_generation } => {
                 self.members.handle_met(now, peer, known_generation);
             }
-            Request::Introduce(members) => self.members.handle_introduced(now, members),
-            Request::Keys(from, keys) => self.take_keys(now, from, &keys),
-            Request::Packet(from, packet) => {
+            MembersRequest::Introduce(members) => self.members.handle_introduced(now, members),
+            MembersRequest::Keys(from, keys) => self.take_keys(now, from, &keys),
+            MembersRequest::Packet(from, packet) => {
                 self.members.handle_packet(moment(), from, &packet);
             }
-            Request::Urgent { to, packet } => {
+            MembersRequest::Urgent { to, packet } => {
                 for peer in to {
                     self.send(peer, &packet);
                 }
             }
-            Request::Doubt(node) => self.members.handle_refused(now, node),
-            Request::Leave(done) => {
+            MembersRequest::Doubt(node) => self.members.handle_refused(now, node),
+            MembersRequest::Leave(done) => {
                 self.members.leave(now);
                 self.perform();
                 // The agent may have stopped waiting.
@@ -232,7 +233,7 @@ impl Pump {
         self.perform();
     }
 
-    /// Does what the machine wants done.
+    /// Performs the outputs of [`Members`].
     fn perform(&mut self) {
         while let Some(output) = self.members.poll_output() {
             match output {
@@ -258,7 +259,8 @@ impl Pump {
         self.context.stats.health.store(health, Ordering::Relaxed);
     }
 
-    /// Tells the driver. What is lost when it is far behind is told again, or comes by links as well.
+    /// Tells the driver of an event. Events that are lost while the driver is far behind are told again, or come by
+    /// links as well.
     fn tell(&mut self, event: PeerEvent) {
         if let PeerEvent::Member { peer, is_live } = &event {
             let (node, address) = (peer.id, peer.address);
@@ -269,7 +271,7 @@ impl Pump {
             }
         }
         let is_to_store = matches!(event, PeerEvent::KnownMembers(_));
-        if !self.context.hint(Event::Members(event)) && is_to_store {
+        if !self.context.hint(NetEvent::Members(event)) && is_to_store {
             self.members.handle_untold();
         }
     }
@@ -292,7 +294,7 @@ impl Pump {
         if let Err(error) = self.sealer.seal(&self.plain, &mut self.sealed) {
             return self.context.report(to.id, Fault::Seal, &error.to_string());
         }
-        // What the kernel does not take is lost, as packets are.
+        // A datagram that the kernel does not take is lost, as datagrams may be.
         if let Ok(octets) = self.socket.try_send_to(&self.sealed, to.address) {
             let stats = &self.context.stats;
             stats.sent.fetch_add(1, Ordering::Relaxed);
@@ -303,32 +305,32 @@ impl Pump {
     fn report(&self, trouble: Trouble) {
         let problems = &self.context.shared.problems;
         match trouble {
-            Trouble::Clocks { example: None, .. } => problems.clear(CLOCK),
+            Trouble::Clocks { example: None, .. } => problems.clear(CLOCK_SUBJECT),
             Trouble::Clocks { example: Some((node, apart)), count } => {
                 warn!(%node, ?apart, "the clocks of this node and another differ");
                 let (most, seconds) = (MAX_AHEAD.as_secs(), apart.as_secs());
                 problems.set(
-                    CLOCK,
+                    CLOCK_SUBJECT,
                     format!(
                         "the clock of this host and those of {count} others differ by more than {most} s, e.g. from \
                          node {node} by {seconds} s; let all hosts follow the same time servers"
                     ),
                 );
             }
-            Trouble::Datagrams { silent: 0 } => problems.clear(UDP),
+            Trouble::Datagrams { silent: 0 } => problems.clear(UDP_SUBJECT),
             Trouble::Datagrams { silent } => {
                 let port = self.context.transport().advertise().port();
                 let problem = format!(
                     "no datagram came from any of the {silent} agents that are connected by TCP; let UDP port {port} \
                      through the firewall, in both directions"
                 );
-                problems.set(UDP, problem);
+                problems.set(UDP_SUBJECT, problem);
             }
         }
     }
 }
 
-/// Keys.
+/// The keys of datagrams.
 impl Pump {
     fn take_keys(&mut self, now: Instant, from: NodeId, keys: &[u8]) {
         let handover = match KeyHandover::decode(keys) {
@@ -336,7 +338,7 @@ impl Pump {
             Err(error) => return self.context.report(from, Fault::Frame, &error.to_string()),
         };
         self.replay.announce(from, handover.next_stamp);
-        // The first one to answer knows how old the keys are; an agent that has just started does not.
+        // The first peer that answers knows how old the keys are; an agent that has just started does not.
         let is_first = !std::mem::replace(&mut self.has_joined, true);
         let is_new = if is_first {
             self.keyring.join(now, &handover.offers)
@@ -345,7 +347,7 @@ impl Pump {
         };
         if is_new || is_first {
             self.hand_keys_over(now);
-            // What was asked before could not be read there.
+            // The peer could not read what it was asked before.
             self.members.ask(now, from);
         }
     }
@@ -389,7 +391,8 @@ impl Pump {
         handover.encode().into()
     }
 
-    /// Ages grow: what is saved and what the next link is told must not say that a key is younger than it is.
+    /// The ages of keys grow: what is saved and what the next link is told must not say that a key is younger than it
+    /// is.
     fn refresh_keys(&mut self, now: Instant) {
         if self.next_refresh <= now {
             self.next_refresh = now + REFRESH_INTERVAL;
@@ -424,7 +427,7 @@ fn random_secret() -> Option<Secret> {
     Some(Secret::from_bytes(octets))
 }
 
-/// Keys from before the last stop. Without any, the agent makes one: those of agents that meet are united.
+/// Loads the keys from before the last stop. Without any, the agent makes one: the keys of agents that meet are united.
 fn load_keys(path: &std::path::Path, now: Instant) -> Keyring {
     let mut keyring = Keyring::new();
     match keyring::file::load(path) {

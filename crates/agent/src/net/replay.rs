@@ -1,5 +1,5 @@
-//! No datagram counts twice: each carries who sent it and a number that grows, and the receiver
-//! remembers the last numbers of each peer (the window of RFC 4303 §3.4.3, with 1,024 places).
+//! No datagram counts twice: each carries its sender and a number that grows, and the receiver remembers the last
+//! numbers of each peer (the window of RFC 4303 §3.4.3, with 1,024 places).
 //!
 //! The numbers begin at the time of the process's start in nanoseconds, so they grow across restarts
 //! without being stored. Should a peer's clock have gone back, its numbers would look old: it tells its
@@ -13,19 +13,19 @@ use rustc_hash::FxHashMap;
 /// Peers that are remembered. With more, the one not heard from for longest is forgotten; an old
 /// datagram of it would then count once more.
 pub const MAX_PEERS: usize = 16_384;
-/// How far behind the highest number one may come and still be told from a repetition.
+/// How far behind the highest number a number may come and still be told from a repetition.
 pub const WINDOW: u64 = 1024;
 
 const WORDS: usize = 16;
-/// By how many datagrams a stream may be overtaken. As nanoseconds, less than any restart takes.
-const OVERTAKEN: u64 = 1 << 20;
+/// Datagrams by which a stream may be overtaken. As nanoseconds, this is less than any restart takes.
+const MAX_OVERTAKING: u64 = 1 << 20;
 
-/// What stands in front of every sealed message: who sent it, and its number.
+/// What stands in front of every sealed message: its sender, and its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The sender.
     pub node: NodeId,
-    /// Grows with each datagram of this sender.
+    /// The number, which grows with each datagram of this sender.
     pub number: u64,
 }
 
@@ -81,11 +81,11 @@ impl Stamper {
 /// Whether a datagram may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// It has not been seen.
+    /// The datagram has not been seen.
     Fresh,
-    /// It has.
+    /// The datagram has been seen.
     Replayed,
-    /// It is too far behind to tell.
+    /// The datagram is too far behind to tell.
     TooOld,
 }
 
@@ -146,7 +146,7 @@ impl Default for ReplayGuard {
 }
 
 impl ReplayGuard {
-    /// Remembers so many peers at most.
+    /// A guard that remembers at most this many peers.
     #[must_use]
     pub fn with_limit(most: usize) -> Self {
         Self { peers: FxHashMap::default(), most, clock: 0 }
@@ -163,12 +163,12 @@ impl ReplayGuard {
         self.insert(stamp.node, fresh).check(stamp.number)
     }
 
-    /// A peer says over its authenticated stream which number comes next. Of a peer not known yet, what
-    /// is below counts no more. Of one whose numbers were far higher, the clock went back: its numbers
-    /// count from here on.
+    /// Takes the number that a peer will use next, as it says over its authenticated stream. If the peer is not known
+    /// yet, lower numbers are refused from now on. If the numbers of the peer were far higher, its clock went back, and
+    /// its numbers count from this one on.
     pub fn announce(&mut self, node: NodeId, next: u64) {
         self.clock += 1;
-        let is_behind = |w: &Window| w.highest.saturating_sub(next) > OVERTAKEN;
+        let is_behind = |w: &Window| w.highest.saturating_sub(next) > MAX_OVERTAKING;
         if self.peers.get(&node).is_none_or(is_behind) {
             let (highest, seen) = (next.saturating_sub(1), [u64::MAX; WORDS]);
             self.insert(node, Window { highest, seen, used: self.clock });
@@ -181,7 +181,7 @@ impl ReplayGuard {
         self.peers.len()
     }
 
-    /// Whether no peer is.
+    /// Whether no peer is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
@@ -189,7 +189,7 @@ impl ReplayGuard {
 
     fn insert(&mut self, node: NodeId, window: Window) -> &mut Window {
         if self.peers.len() >= self.most && !self.peers.contains_key(&node) {
-            // Rare: only for a newcomer among as many peers as fit.
+            // This is rare: it happens only for a newcomer among as many peers as fit.
             let oldest = self.peers.iter().min_by_key(|(_, w)| w.used).map(|(node, _)| *node);
             oldest.map(|node| self.peers.remove(&node));
         }

@@ -7,8 +7,8 @@
 //! Version and key id are authenticated with the rest. Nonces are random: agents share a key and could
 //! not agree on a count. What is sealed begins with a [`Stamp`](super::replay::Stamp).
 //!
-//! Seals and opens from any thread, without a lock and without allocating. Whoever owns the
-//! [`Keyring`] calls [`Sealer::update`] after each change of it and at each of its deadlines.
+//! Any thread can seal and open, without a lock and without allocating. The owner of the [`Keyring`] calls
+//! [`Sealer::update`] after each change of it and at each of its deadlines.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ const TAG: usize = 16;
 /// Why a message was not sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// The agent has no key yet: it has joined nobody.
+    /// The agent has no key yet, since it has joined no other agent.
     #[error("there is no cluster key yet")]
     NoKey,
-    /// It is larger than [`MAX_MESSAGE`]. The caller's mistake.
+    /// The message is larger than [`MAX_MESSAGE`], which is a mistake of the caller.
     #[error("the message has {octets} octets; at most {MAX_MESSAGE} fit into a datagram")]
     TooLarge {
-        /// Its size.
+        /// The size of the message.
         octets: usize,
     },
     /// The system gave no random numbers.
@@ -50,22 +50,23 @@ pub enum SealError {
     Random,
 }
 
-/// Why a datagram was not opened. It is dropped, and counted.
+/// Why a datagram was not opened. The datagram is dropped and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum OpenError {
-    /// Shorter than any sealed message.
+    /// The datagram is shorter than any sealed message.
     #[error("the datagram is too short")]
     Short,
-    /// Of another version of this format.
+    /// The datagram has another version of this format.
     #[error("the datagram has the unknown version {0}")]
     Version(u8),
-    /// Sealed with a key that is not known here: of another cluster, or newer than what was handed over.
+    /// The datagram is sealed with a key that is not known here: one of another cluster, or one newer than what was
+    /// handed over.
     #[error("the datagram is sealed with the unknown key {0:08x}")]
     UnknownKey(u32),
-    /// Sealed with a key that was replaced some time ago.
+    /// The datagram is sealed with a key that was replaced some time ago.
     #[error("the datagram is sealed with the retired key {0:08x}")]
     RetiredKey(u32),
-    /// Not what the sender sealed.
+    /// The datagram is not what its sender sealed.
     #[error("the datagram is damaged or forged")]
     Damaged,
 }
@@ -126,7 +127,7 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Seals and opens with what the keyring says now.
+    /// A sealer with the keys of the keyring as they are now.
     #[must_use]
     pub fn new(keyring: &Keyring, now: Instant) -> Self {
         let sealer = Self::default();

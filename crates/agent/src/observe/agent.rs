@@ -1,6 +1,6 @@
 //! What the agent knows: services, instances by health, guarded services, watchers, events.
 //!
-//! Read from the published view at each scrape: the cost grows with the catalog, nothing is kept.
+//! The values are read from the published view at each scrape: the cost grows with the catalog, and nothing is kept.
 
 use std::sync::Arc;
 

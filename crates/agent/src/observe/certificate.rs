@@ -15,7 +15,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Of these credentials.
+    /// Shows the certificate of these credentials.
     #[must_use]
     pub fn new(credentials: Arc<SharedCredentials>) -> Self {
         Self { credentials }

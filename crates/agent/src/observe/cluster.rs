@@ -14,7 +14,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Of this network.
+    /// Reads the counters of this network.
     pub(crate) fn new(context: Arc<Context>) -> Self {
         Self { context }
     }

@@ -1,4 +1,4 @@
-//! What the DNS server did.
+//! The counters of the DNS server as metrics.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Of the server with these counters.
+    /// Reads these counters.
     #[must_use]
     pub fn new(stats: Arc<DnsStats>) -> Self {
         Self { stats }

@@ -1,8 +1,8 @@
 //! The services folder: every `*.toml` and `*.json` file in it is a provider.
 //!
-//! Others write these files, atomically we hope. Whatever cannot be read as a whole keeps that file's
-//! last good state and is reported; a folder that cannot be listed changes nothing at all. Changes are
-//! seen by inotify, and by a slow poll beside it, since inotify has limits and misses some file systems.
+//! Other programs write these files, and not always atomically. A file that cannot be read as a whole keeps its last
+//! good state and is reported; a folder that cannot be listed changes nothing at all. Changes are noticed by inotify,
+//! and by a slow poll beside it, since inotify has limits and misses some file systems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -26,10 +26,10 @@ use crate::handle::Handle;
 
 /// The largest file that is read.
 const MAX_FILE_OCTETS: u64 = 16 * 1024 * 1024;
-/// Time between polls.
+/// Time between two polls of the folder.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between the first sign of a change and the scan, so that one save is one scan.
-const SETTLE_TIME: Duration = Duration::from_millis(20);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(20);
 /// The subject under which problems with the folder are reported.
 const SUBJECT: &str = "services folder";
 
@@ -37,12 +37,12 @@ const SUBJECT: &str = "services folder";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileSet {
-    /// Not optional: a file that was cut after its comments does not mean "none".
+    /// The list is not optional: a file that was cut after its comments does not mean "none".
     #[serde(alias = "instances")]
     instance: Vec<api::Registration>,
 }
 
-/// What tells one state of a file from another.
+/// The properties by which two states of a file are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Signature {
     modified: Option<SystemTime>,
@@ -107,7 +107,7 @@ impl ServicesFolder {
     /// # Errors
     /// When the driver has stopped.
     pub async fn scan(&mut self) -> Result<(), RequestError> {
-        // Watched before it is listed, so that what is written meanwhile is seen.
+        // The folder is watched before it is listed, so that changes in between are noticed.
         if self.watcher.is_none() {
             self.watcher = watch_folder(&self.dir, self.signs.0.clone());
         }
@@ -145,7 +145,7 @@ impl ServicesFolder {
         match self.handle.ask(Request::RemoveProvider(provider.clone())).await {
             Ok(_) => info!(%provider, "provider file is gone"),
             Err(RequestError::Stopping) => return Err(RequestError::Stopping),
-            // It stays known, so the next scan tries again.
+            // The provider stays known, so the next scan tries again.
             Err(error) => warn!(%provider, %error, "provider could not be removed"),
         }
         Ok(())
@@ -175,7 +175,7 @@ impl ServicesFolder {
         let failed = Request::ProviderFailed { provider: provider.clone(), error };
         match self.handle.ask(failed).await {
             Err(RequestError::Stopping) => Err(RequestError::Stopping),
-            // It is noted whatever the disk does.
+            // The engine notes the failure even if the disk takes no changes.
             Ok(_) | Err(_) => Ok(true),
         }
     }
@@ -187,7 +187,7 @@ impl ServicesFolder {
                 () = stop.cancelled() => return,
                 _ = self.signs.1.recv() => {
                     // One save makes several signs; those that come meanwhile are the same news.
-                    tokio::time::sleep(SETTLE_TIME).await;
+                    tokio::time::sleep(SETTLE_INTERVAL).await;
                     let _ = self.signs.1.try_recv();
                 }
                 Some(()) = rescan.recv() => self.seen.clear(),
@@ -206,7 +206,7 @@ impl ServicesFolder {
     }
 }
 
-/// Watches by inotify; without it, the poll must do.
+/// Watches the folder by inotify; where that is not possible, only the poll notices changes.
 fn watch_folder(dir: &Path, wake: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let tell = move |event: notify::Result<notify::Event>| {
         let is_read = event.is_ok_and(|e| e.kind.is_access());
@@ -256,7 +256,7 @@ fn list(dir: &Path) -> io::Result<Files> {
 
 fn read_whole(path: &Path) -> Result<Vec<u8>, String> {
     let text = |e: io::Error| e.to_string();
-    // Asked before it is opened: opening a FIFO would wait for its writer.
+    // The type is asked for before the file is opened: opening a FIFO would wait for its writer.
     let metadata = fs::metadata(path).map_err(text)?;
     if !metadata.is_file() {
         return Err("not a regular file".to_owned());

@@ -55,7 +55,7 @@ fn check(
     };
     let id = CheckId::parse(wire.id.as_deref().unwrap_or(word))?;
     refuse_foreign_settings(&wire, &id, word)?;
-    let reader = Reader { id: &id };
+    let reader = SettingsReader { id: &id };
     let mut spec = CheckSpec::with_defaults(id.clone(), kind(&wire, &reader, instance, address)?);
     if let Some(interval) = reader.duration("interval", wire.interval.as_deref())? {
         spec.interval = interval;
@@ -74,7 +74,7 @@ fn check(
 
 fn kind(
     wire: &api::Check,
-    reader: &Reader<'_>,
+    reader: &SettingsReader<'_>,
     instance: &InstanceId,
     address: IpAddr,
 ) -> Result<CheckKind, InstanceError> {
@@ -119,7 +119,7 @@ fn kind(
     })
 }
 
-/// A setting of another kind of check is a mistake, not decoration.
+/// Refuses settings of another kind of check: they are mistakes.
 fn refuse_foreign_settings(
     wire: &api::Check,
     id: &CheckId,
@@ -143,18 +143,18 @@ fn refuse_foreign_settings(
     for (setting, is_given, kinds) in kinds_of {
         if is_given && !kinds.split(' ').any(|kind| kind == word) {
             let problem = format!("{setting} is a setting of {kinds} checks, this one is {word}");
-            return Err(Reader { id }.bad(&problem));
+            return Err(SettingsReader { id }.bad(&problem));
         }
     }
     Ok(())
 }
 
 /// Reads the settings of one check, naming it in errors.
-struct Reader<'a> {
+struct SettingsReader<'a> {
     id: &'a CheckId,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     fn bad(&self, problem: &str) -> InstanceError {
         CheckSpecError::BadSetting { id: self.id.clone(), problem: problem.to_owned() }.into()
     }

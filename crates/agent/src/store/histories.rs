@@ -23,7 +23,7 @@ pub(super) fn load(connection: &Connection) -> Result<Vec<StoredHistory>, StoreE
             floor: Version::new(head.get(2)?),
             rows: Vec::new(),
         };
-        // At once: what grows leaves holes between the rows, which stay.
+        // The room is reserved at once: a vector that grows leaves holes in memory between the rows, which stay.
         history.rows.reserve_exact(count.query_one([origin], |row| row.get(0))?);
         let mut decoder = RowDecoder::default();
         let mut found = rows.query([origin])?;
@@ -117,7 +117,7 @@ pub(super) fn write(connection: &Connection, write: &HistoryWrite) -> Result<(),
         remove(connection, write.origin, key)?;
     }
     let Some(extent) = &write.extent else {
-        // Rows are looked for by their history.
+        // Rows are loaded by their history, so there must be one.
         connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO histories (origin, head, floor) VALUES (?, 0, 0)",

@@ -12,7 +12,7 @@ use super::StoreError;
 /// "DUNL", so that `file` and `sqlite3` can tell whose database it is.
 const APPLICATION_ID: i64 = 0x4455_4e4c;
 
-/// What leads from each schema to the next. Landed entries never change.
+/// The steps from each schema to the next. Steps that were released never change.
 const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -29,10 +29,10 @@ const MIGRATIONS: [&str; 4] = [
         provider TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (provider, id)
     ) WITHOUT ROWID;
     ",
-    // Node rows have grown a field. Every node states its own anew when it starts.
+    // Node rows have gained a field. Every node states its own row again when it starts.
     "DELETE FROM rows WHERE key = x'0100';",
-    // Keys and states are the very octets that agents exchange: the one in front of them goes. Nodes that
-    // were forgotten leave a marker; which agents there were is known at the next start.
+    // Keys and states become the very octets that agents exchange: the octet in front of them is removed. Nodes that
+    // were forgotten leave a marker, and the agents that are known are stored for the next start.
     "
     CREATE TABLE bare_rows (
         origin BLOB NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, state BLOB NOT NULL,
@@ -44,10 +44,10 @@ const MIGRATIONS: [&str; 4] = [
     CREATE TABLE forgotten (origin BLOB PRIMARY KEY, up_to INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE peers (id BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
     ",
-    // Registrations are stored only so far as the own rows do not tell them. Those that are here do no harm:
-    // what a row tells counts. An older Dunlin would miss the others, so it must not open the file. Since when
-    // nodes are gone is counted on after a start.
-    // Beside its head, a history has ranges of commits that came early.
+    // Registrations are stored only as far as the rows of this node do not hold them. Those that are stored already do
+    // no harm, since rows take precedence. An older Dunlin would miss the others, so it must not open the file. For how
+    // long nodes have been gone is counted on after a start. Beside its head, a history has ranges of commits that came
+    // early.
     "
     CREATE TABLE gone (origin BLOB PRIMARY KEY, since_ms INTEGER NOT NULL) WITHOUT ROWID;
     ALTER TABLE histories ADD COLUMN early BLOB NOT NULL DEFAULT x'00';

@@ -67,7 +67,7 @@ async fn what_was_written_is_read_back() {
     assert_eq!(stored.histories[0].rows.len(), 2);
     assert_eq!(stored.providers[0].ttl, ttl);
     assert_eq!(stored.providers[0].registrations, [registration("a"), registration("b")]);
-    assert!(stored.index >= INDEX_RESERVE, "no index is given out twice");
+    assert!(stored.index >= RESERVED_INDEXES, "no index is given out twice");
     let (histories, _) = read_rows(dir.path()).unwrap();
     assert_eq!(histories, stored.histories);
 }

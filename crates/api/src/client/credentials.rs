@@ -1,4 +1,4 @@
-//! What a client shows to an agent, and what it believes of it.
+//! What a client shows to an agent, and which authorities it trusts.
 
 use std::fmt;
 use std::io;
@@ -14,14 +14,14 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// A token, and how to speak TLS; neither unless it is given. Cheap to clone.
+/// A token, and the settings of TLS; neither unless it is given. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Credentials {
     token: Option<HeaderValue>,
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// Tells whether there is something, never what.
+/// Shows whether there is something, never what it is.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (token, tls) = (self.token.is_some(), self.tls.is_some());
@@ -29,7 +29,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why something cannot be shown or believed.
+/// Why credentials cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CredentialsError {
     /// A token holds what no header can.
@@ -41,7 +41,7 @@ pub enum CredentialsError {
     /// A text does not hold a key.
     #[error("the key is not whole, or not in PEM form (BEGIN PRIVATE KEY)")]
     Key,
-    /// They do not fit together.
+    /// The certificates and the key do not fit together.
     #[error("{0}")]
     Tls(String),
 }

@@ -4,22 +4,22 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-/// Octets of one line, and of one event's data, at most.
-const MOST_EVENT_OCTETS: usize = 16 * 1024 * 1024;
+/// Octets of one line, and of the data of one event.
+const MAX_EVENT_OCTETS: usize = 16 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamEvent {
-    /// What kind; `message` unless the server says otherwise.
+    /// The kind of the event; `message` unless the server says otherwise.
     pub event: String,
     /// The last id seen, to resume from; empty if there was none.
     pub id: String,
-    /// What it carries.
+    /// The data of the event.
     pub data: String,
 }
 
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("with an event of more than {MOST_EVENT_OCTETS} octets")]
+#[error("with an event of more than {MAX_EVENT_OCTETS} octets")]
 pub(super) struct TooLong;
 
 #[derive(Debug, Default)]
@@ -33,10 +33,10 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// Takes in what came. Complete events wait in [`Parser::next`].
+    /// Takes in a piece of the stream. Complete events wait in [`Parser::next`].
     pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), TooLong> {
         for part in piece.split_inclusive(|b| *b == b'\n') {
-            if self.line.len() + part.len() > MOST_EVENT_OCTETS {
+            if self.line.len() + part.len() > MAX_EVENT_OCTETS {
                 return Err(TooLong);
             }
             self.line.extend_from_slice(part);
@@ -72,7 +72,7 @@ impl Parser {
     }
 
     fn add_data(&mut self, value: &str) -> Result<(), TooLong> {
-        if self.data.len() + value.len() >= MOST_EVENT_OCTETS {
+        if self.data.len() + value.len() >= MAX_EVENT_OCTETS {
             return Err(TooLong);
         }
         if self.has_data {
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn an_endless_line_or_event_is_refused() {
         let mut parser = Parser::default();
-        let piece = vec![b'x'; MOST_EVENT_OCTETS / 2 + 1];
+        let piece = vec![b'x'; MAX_EVENT_OCTETS / 2 + 1];
         assert_eq!(parser.push(&piece), Ok(()));
         assert_eq!(parser.push(&piece), Err(TooLong));
 

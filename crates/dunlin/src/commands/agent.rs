@@ -14,10 +14,10 @@ use tracing::{error, info, warn};
 use crate::context::Context;
 use crate::logging::{self, LogHandle};
 use crate::machine;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
-/// Between two looks whether freed memory can be given back.
-const TIDY_PERIOD: Duration = Duration::from_secs(30);
+/// Time between two attempts to give freed memory back.
+const TIDY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Run the agent of this host.
 ///
@@ -29,14 +29,14 @@ pub(crate) struct AgentArgs {}
 pub(crate) async fn agent(_args: AgentArgs, context: &Context) -> Result<u8> {
     let loaded = settings::load(context.config.as_deref())?;
     let log = logging::start(&loaded.config.log)?;
-    let settings = Settings::resolve(loaded.config)?;
+    let settings = ResolvedConfig::resolve(loaded.config)?;
     let read_again = || Ok(settings::load(context.config.as_deref())?.config);
     run_node(settings, Some(start_anew), log, read_again, |_| {}).await
 }
 
 /// Starts the agent, calls `ready` once it answers, and returns when a signal has stopped it.
 pub(super) async fn run_node(
-    settings: Settings,
+    settings: ResolvedConfig,
     start_anew: Option<fn()>,
     log: LogHandle,
     read_again: impl Fn() -> Result<Config>,
@@ -44,21 +44,21 @@ pub(super) async fn run_node(
 ) -> Result<u8> {
     let inherited = Inherited::take();
     let mut signals = Signals::listen()?;
-    let Settings { config, node_name, address, data_dir } = settings;
+    let ResolvedConfig { config, node_name, address, data_dir } = settings;
     let settings =
         NodeSettings { config, name: node_name, address, data_dir, fence: None, start_anew };
-    // As it was settled; what a new one leaves open stays as it is.
+    // The configuration in force, with which a new one is compared.
     let mut config = settings.config.clone();
     let mut node = Node::start(settings, inherited).await?;
     ready(&node);
     let status = format!("node {} answers", node.shared().identity.node);
     systemd::ready(&status);
-    let mut tidy = tokio::time::interval(TIDY_PERIOD);
+    let mut tidy = tokio::time::interval(TIDY_INTERVAL);
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
             _ = tidy.tick() => {
-                // Off the threads that serve; nothing depends on when it is done.
+                // This runs off the threads that serve, and nothing depends on when it is done.
                 tokio::task::spawn_blocking(machine::release_memory);
                 continue;
             }
@@ -79,7 +79,7 @@ pub(super) async fn run_node(
         systemd::ready(&status);
     }
     systemd::stopping();
-    // A second signal to stop ends it the hard way.
+    // A second signal to stop ends the agent without waiting.
     let stop_again = async { while signals.next().await != Signal::Stop {} };
     tokio::select! {
         () = node.stop() => Ok(0),
@@ -87,9 +87,9 @@ pub(super) async fn run_node(
     }
 }
 
-/// Replaces this process by a new one of the same program with the same arguments: some part of it hangs. The new
-/// one answers from what was last stored. Should that not help within a minute, the program ends, and whoever
-/// supervises it decides.
+/// Replaces this process, of which some part hangs, by a new one of the same program with the same arguments. The new
+/// one answers from what was last stored. Should that not help within a minute, the program ends, and its supervisor
+/// decides.
 fn start_anew() {
     const MARK: &str = "DUNLIN_STARTED_ANEW";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -98,7 +98,7 @@ fn start_anew() {
         && let Ok(program) = std::env::current_exe()
     {
         let mut command = std::process::Command::new(program);
-        // Returns only when it could not be done.
+        // `exec` returns only when it has failed.
         let error = command.args(std::env::args_os().skip(1)).env(MARK, now.to_string()).exec();
         error!(%error, "the agent could not start itself anew");
     }
@@ -119,7 +119,7 @@ pub(super) fn apply(old: &Config, new: &Config, log: &LogHandle) {
             "needs a restart to take effect"
         );
     }
-    // The other ones are for the parts of the agent: `Node::reload` takes them over.
+    // The other keys are for the parts of the agent: `Node::reload` takes them over.
     let Reloadable { log_filter, guard: _, dns_ttl: _ } = new.reloadable();
     if let Err(error) = log.set_filter(&log_filter) {
         error!("{error:#}");
@@ -133,7 +133,7 @@ pub(super) enum Signal {
     Reload,
 }
 
-/// Signals as they come.
+/// The signals that an agent listens to.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

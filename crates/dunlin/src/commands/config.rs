@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::DONE;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// Check, show or describe the configuration.
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ fn check(file: Option<PathBuf>, context: &Context) -> Result<()> {
     let named = file.as_deref().or(context.config.as_deref());
     let loaded = settings::load(named)?;
     crate::logging::check(&loaded.config.log)?;
-    Settings::resolve(loaded.config)?;
+    ResolvedConfig::resolve(loaded.config)?;
     let file = loaded.file.map(|f| f.display().to_string());
     if context.out.is_json() {
         context.out.json(&json!({ "valid": true, "file": file }));
@@ -60,7 +60,7 @@ fn check(file: Option<PathBuf>, context: &Context) -> Result<()> {
 }
 
 fn show(context: &Context) -> Result<()> {
-    let settings = Settings::resolve(settings::load(context.config.as_deref())?.config)?;
+    let settings = ResolvedConfig::resolve(settings::load(context.config.as_deref())?.config)?;
     let mut config = settings.config;
     config.node.name = Some(settings.node_name);
     config.node.address = Some(settings.address);

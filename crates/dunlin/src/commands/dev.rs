@@ -27,7 +27,7 @@ use super::agent::{self, Signal, Signals};
 use crate::context::Context;
 use crate::failure::{DONE, Failure};
 use crate::logging;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// Run an agent to try things out, or several.
 ///
@@ -41,7 +41,7 @@ pub(crate) struct DevArgs {
     data_dir: Option<PathBuf>,
     /// How many agents, which join each other.
     #[arg(long, value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u8).range(1..=i64::from(Seat::MOST)))]
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(Seat::MAX_AGENTS)))]
     nodes: u8,
 }
 
@@ -68,7 +68,7 @@ async fn one(data_dir: PathBuf, context: &Context) -> Result<u8> {
     settle_on_loopback(&mut config, data_dir.clone());
     make_folder(&config.providers.dir)?;
     let log = logging::start(&config.log)?;
-    let settings = Settings::resolve(config)?;
+    let settings = ResolvedConfig::resolve(config)?;
     let read_again = || {
         let mut config = settings::load(context.config.as_deref())?.config;
         settle_on_loopback(&mut config, data_dir.clone());
@@ -112,7 +112,7 @@ async fn several(nodes: u8, folder: &Path, keys: &Path, context: &Context) -> Re
         anyhow::Ok(())
     };
     obey(&mut fleet, config, &mut signals, read_again, context).await?;
-    // A second signal to stop ends it the hard way.
+    // A second signal to stop ends the agents without waiting.
     let stop_again = async { while signals.next().await != Signal::Stop {} };
     tokio::select! {
         () = fleet.stop_all() => Ok(DONE),
@@ -120,7 +120,7 @@ async fn several(nodes: u8, folder: &Path, keys: &Path, context: &Context) -> Re
     }
 }
 
-/// What the console and the system ask for, until they ask for the end.
+/// Does what the console and the system ask for, until they ask for the end.
 async fn obey(
     fleet: &mut Fleet,
     mut config: Config,
@@ -160,7 +160,7 @@ async fn obey(
     }
 }
 
-/// As it was called, so that what is shown works when it is pasted.
+/// The program as it was called, so that a command that is shown works when it is pasted.
 fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "dunlin".to_owned())
 }
@@ -188,12 +188,12 @@ fn settle_on_loopback(config: &mut Config, data_dir: PathBuf) {
 mod tests {
     use super::*;
 
-    fn dev_settings() -> Settings {
+    fn dev_settings() -> ResolvedConfig {
         let text = "[node]\nname = \"n1\"\naddress = \"10.0.0.5\"\n[api]\nlisten = \"0.0.0.0:5380\"\ninsecure = true\n\
             [dns]\nlisten = \"127.0.0.2:5300\"";
         let mut config = Config::parse(text, "f").unwrap();
         settle_on_loopback(&mut config, "/tmp/d".into());
-        Settings::resolve(config).unwrap()
+        ResolvedConfig::resolve(config).unwrap()
     }
 
     #[test]

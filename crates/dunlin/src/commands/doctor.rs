@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{DONE, NOT_FOUND};
 use crate::output::Table;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// Find what is wrong on this host and say how to mend it.
 ///
@@ -92,7 +92,7 @@ async fn examine(context: &Context) -> Vec<Finding> {
     };
     let agent = context.agent().with_timeouts(patience);
     let status = agent_checks::status(&agent, &config, &mut findings).await;
-    match Settings::resolve(config) {
+    match ResolvedConfig::resolve(config) {
         Ok(settings) => {
             let folders = host_checks::Folders::of(&settings, status.as_ref());
             host_checks::folders(&folders, status.is_some(), &mut findings);

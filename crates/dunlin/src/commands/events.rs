@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::failure::DONE;
 use crate::render;
 
-/// The agent sends what it remembers without a pause; this much silence means that it is through.
-const THROUGH_AFTER: Duration = Duration::from_millis(500);
-/// Events printed at most without `--follow`, in case they come faster than they are read.
-const MOST_EVENTS: usize = 10_000;
+/// The silence after which all remembered events are printed: the agent sends them without a pause.
+const REMEMBERED_TIMEOUT: Duration = Duration::from_millis(500);
+/// Events that are printed without `--follow`, in case they come faster than they are read.
+const MAX_EVENTS: usize = 10_000;
 
 /// Print what happened on this host lately.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(crate) async fn events(args: EventsArgs, context: &Context) -> Result<u8> {
     while let Some(event) = next(&mut stream, args.follow).await? {
         print(context, &event);
         printed += 1;
-        if !args.follow && printed >= MOST_EVENTS {
+        if !args.follow && printed >= MAX_EVENTS {
             break;
         }
     }
@@ -46,7 +46,7 @@ async fn next(stream: &mut EventStream, follow: bool) -> Result<Option<StreamEve
     if follow {
         return Ok(stream.next().await?);
     }
-    match timeout(THROUGH_AFTER, stream.next()).await {
+    match timeout(REMEMBERED_TIMEOUT, stream.next()).await {
         Ok(event) => Ok(event?),
         Err(_) => Ok(None),
     }

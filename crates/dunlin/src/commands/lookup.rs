@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::failure::{DONE, Failure, is_unreachable};
 use crate::last_known_good;
 use crate::render;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 /// Print where a service's healthy instances are, one address:port a line.
 ///
@@ -100,7 +100,7 @@ fn keep_nearest(instances: &mut Vec<Instance>) {
 
 fn from_disk(name: &ServiceName, scope: Scope<'_>, context: &Context) -> Result<Service> {
     let config = settings::load(context.config.as_deref())?.config;
-    let kept = last_known_good::open(&Settings::data_dir(&config)?)?;
+    let kept = last_known_good::open(&ResolvedConfig::data_dir(&config)?)?;
     let age = SystemTime::now().duration_since(kept.written).unwrap_or_default();
     let age = humantime::format_duration(std::time::Duration::from_secs(age.as_secs()));
     context.out.note(format_args!(

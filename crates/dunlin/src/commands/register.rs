@@ -16,8 +16,8 @@ use crate::context::Context;
 use crate::failure::{DONE, Failure};
 use crate::registration::{DescribeArgs, parse_port, read_file};
 
-/// Octets of a registration file at most; the agent takes no larger body.
-const MOST_FILE_OCTETS: u64 = 1024 * 1024;
+/// Octets of a registration file; the agent takes no larger body.
+const MAX_FILE_OCTETS: u64 = 1024 * 1024;
 
 /// Register instances on this host; they stay until deregistered.
 ///
@@ -89,7 +89,7 @@ fn registrations(args: RegisterArgs) -> Result<Vec<Registration>> {
     if let Some(file) = args.file {
         return from_file(&file).map_err(|e| Failure::wrong_use(format!("{e:#}"), "").into());
     }
-    // clap sees to it that service and port come together.
+    // clap makes sure that service and port come together.
     let (Some(service), Some(port)) = (args.service, args.port) else {
         return Err(Failure::wrong_use("--service and --port belong together", "").into());
     };
@@ -106,19 +106,19 @@ fn from_file(file: &Path) -> Result<Vec<Registration>> {
     let origin = if is_stdin { "standard input".to_owned() } else { file.display().to_string() };
     let mut text = String::new();
     let read = if is_stdin {
-        std::io::stdin().take(MOST_FILE_OCTETS + 1).read_to_string(&mut text)
+        std::io::stdin().take(MAX_FILE_OCTETS + 1).read_to_string(&mut text)
     } else {
         let opened = std::fs::File::open(file);
-        opened.and_then(|f| f.take(MOST_FILE_OCTETS + 1).read_to_string(&mut text))
+        opened.and_then(|f| f.take(MAX_FILE_OCTETS + 1).read_to_string(&mut text))
     };
     let octets = read.with_context(|| format!("{origin} cannot be read"))?;
-    anyhow::ensure!(octets as u64 <= MOST_FILE_OCTETS, "{origin} is larger than 1 MiB");
+    anyhow::ensure!(octets as u64 <= MAX_FILE_OCTETS, "{origin} is larger than 1 MiB");
     let registrations = read_file(&text, &origin)?;
     anyhow::ensure!(!registrations.is_empty(), "{origin} holds no instance");
     Ok(registrations)
 }
 
-/// Waits for an instance to be in answers; gives back its last state.
+/// Waits until an instance is in answers, and returns its last state.
 async fn until_healthy(
     agent: &Agent,
     service: &str,

@@ -58,14 +58,14 @@ fn parse_service(text: &str) -> Result<(ServiceName, u16), String> {
 }
 
 /// An agent on the same host answers at once or is in trouble; the command must not wait for it.
-const PATIENCE: Timeouts = Timeouts {
+const LOCAL_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(1),
     answer: Duration::from_secs(5),
     silence: Duration::from_secs(60),
 };
 
 pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<u8> {
-    let agent = context.agent().with_timeouts(PATIENCE);
+    let agent = context.agent().with_timeouts(LOCAL_TIMEOUTS);
     let (service, port) = args.service;
     let id = match args.id {
         Some(id) => id,

@@ -251,7 +251,7 @@ impl Target {
     }
 }
 
-/// Writes a file beside its place and renames it, so that an agent that watches never reads a half.
+/// Writes a file under another name and renames it, so that an agent that watches it never reads half of it.
 pub(super) fn write_whole(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");

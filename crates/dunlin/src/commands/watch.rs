@@ -15,8 +15,8 @@ use crate::access::Agent;
 use crate::context::Context;
 use crate::render;
 
-/// How long to wait before asking again after the stream ended.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Time from the end of a stream until the agent is asked again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Print changes of services as they come.
 ///
@@ -63,7 +63,7 @@ async fn follow(stream: &mut EventStream, known: &mut Known, context: &Context) 
 /// Opens a new stream, which begins with a snapshot: what changed meanwhile is found by comparing.
 async fn reopen(agent: &Agent, path: &str) -> EventStream {
     loop {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
         if let Ok(stream) = agent.stream(path, None).await {
             return stream;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dunlin_core::host::{Answer, Request, RequestError};
+use dunlin_core::host::{self, RequestError};
 use dunlin_shell::FairLimit;
 use dunlin_shell::metrics::Observer;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ pub(super) struct App {
     pub(super) observer: Arc<Observer>,
     pub(super) encodings: Arc<Encodings>,
     pub(super) provider_pages: ProviderPages,
-    /// This API, described.
+    /// The description of this API.
     pub(super) openapi: Bytes,
     pub(super) limits: Limits,
     /// Cancelled when the agent stops: watches end and long polls answer.
@@ -38,8 +38,8 @@ impl App {
     pub(super) async fn ask_as(
         &self,
         grant: &Grant,
-        request: Request,
-    ) -> Result<Answer, RequestError> {
+        request: host::Request,
+    ) -> Result<host::Answer, RequestError> {
         self.handle.ask_within(grant.permit(), request).await
     }
 }

@@ -1,7 +1,7 @@
-//! What a watch is telling: states of one moment, handed on piece by piece as the client takes them.
+//! The events that a watch has yet to send: states of one moment, handed on piece by piece as the client takes them.
 //!
-//! Holds references to shared views, not bytes: a client that stops reading in the middle of a large
-//! snapshot costs its list of references and at most one piece.
+//! A batch holds references to shared views, not bytes: a client that stops reading in the middle of a large snapshot
+//! costs its list of references and at most one piece.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use super::present;
 /// Octets that are gathered before they are handed on.
 const CHUNK_OCTETS: usize = 16 << 10;
 
-/// One service as it is to be told.
+/// The state of one service that is to be sent.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum ServiceState {
     /// The service is there.
     Present(Arc<ServiceView>),
     /// The service is not there, since this index.
     Absent(ServiceName, u64),
 }
 
-impl State {
-    /// The index since which it is so.
+impl ServiceState {
+    /// The index since which the service is in this state.
     pub(super) fn index(&self) -> u64 {
         match self {
             Self::Present(service) => service.index,
@@ -65,10 +65,10 @@ impl State {
     }
 }
 
-/// What is left to be told.
+/// The events that are left to be sent.
 #[derive(Debug)]
-pub(super) struct Batch {
-    states: Peekable<std::vec::IntoIter<State>>,
+pub(super) struct EventBatch {
+    states: Peekable<std::vec::IntoIter<ServiceState>>,
     form: Form,
     /// What comes before the first state, until it was taken.
     head: Vec<u8>,
@@ -84,21 +84,21 @@ enum Form {
     Snapshot,
 }
 
-impl Default for Batch {
+impl Default for EventBatch {
     fn default() -> Self {
         Self::changes(Vec::new())
     }
 }
 
-impl Batch {
+impl EventBatch {
     /// An event for each of these, which are in the order of their indexes.
-    pub(super) fn changes(states: Vec<State>) -> Self {
+    pub(super) fn changes(states: Vec<ServiceState>) -> Self {
         let states = states.into_iter().peekable();
         Self { states, form: Form::Changes, head: Vec::new(), tail: b"" }
     }
 
     /// One event with all of these: as a set, or the single one by itself.
-    pub(super) fn snapshot(index: u64, states: Vec<State>, is_set: bool) -> Self {
+    pub(super) fn snapshot(index: u64, states: Vec<ServiceState>, is_set: bool) -> Self {
         let mut head = format!("id: {index}\nevent: snapshot\ndata: ");
         if is_set {
             head.push_str(&format!("{{\"index\":{index},\"services\":["));
@@ -108,11 +108,11 @@ impl Batch {
         Self { states, form: Form::Snapshot, head: head.into_bytes(), tail }
     }
 
-    /// The next piece, `None` when everything was told.
+    /// The next piece; `None` when everything was sent.
     pub(super) fn next(&mut self, encodings: &Encodings, filter: &Filter) -> Option<Bytes> {
         let mut chunk = std::mem::take(&mut self.head);
         while let Some(state) = self.states.next() {
-            let following = self.states.peek().map(State::index);
+            let following = self.states.peek().map(ServiceState::index);
             let piece = match self.form {
                 Form::Changes => state.event(encodings, filter, following != Some(state.index())),
                 Form::Snapshot => state.json(encodings, filter),

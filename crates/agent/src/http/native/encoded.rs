@@ -57,16 +57,16 @@ impl Encoded {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct EncodingKey {
     service: ServiceName,
     filter: Filter,
 }
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<Key, Arc<Encoded>>,
+    young: HashMap<EncodingKey, Arc<Encoded>>,
     young_octets: usize,
-    old: HashMap<Key, Arc<Encoded>>,
+    old: HashMap<EncodingKey, Arc<Encoded>>,
 }
 
 /// The encodings that are kept.
@@ -79,7 +79,7 @@ pub(super) struct Encodings {
 impl Encodings {
     /// A service as a filter shows it.
     pub(super) fn of(&self, view: &Arc<ServiceView>, filter: &Filter) -> Arc<Encoded> {
-        let key = Key { service: view.name.clone(), filter: filter.clone() };
+        let key = EncodingKey { service: view.name.clone(), filter: filter.clone() };
         if let Some(found) = self.lock().find(&key, view) {
             return found;
         }
@@ -102,7 +102,7 @@ impl Encodings {
 }
 
 impl Generations {
-    fn find(&mut self, key: &Key, view: &Arc<ServiceView>) -> Option<Arc<Encoded>> {
+    fn find(&mut self, key: &EncodingKey, view: &Arc<ServiceView>) -> Option<Arc<Encoded>> {
         let is_of = |found: &&Arc<Encoded>| Arc::ptr_eq(&found.view, view);
         if let Some(found) = self.young.get(key).filter(is_of) {
             return Some(Arc::clone(found));
@@ -115,7 +115,7 @@ impl Generations {
         Some(found)
     }
 
-    fn insert(&mut self, key: Key, encoded: Arc<Encoded>) {
+    fn insert(&mut self, key: EncodingKey, encoded: Arc<Encoded>) {
         self.young_octets += encoded.event.len();
         if let Some(replaced) = self.young.insert(key, encoded) {
             self.young_octets -= replaced.event.len();

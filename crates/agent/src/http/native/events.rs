@@ -55,7 +55,7 @@ pub(super) async fn follow_events(
     let (past, news) = app.handle.shared().events.follow(0);
     let (missed, past) = after(past.into(), last_event_id(&headers));
     let news = is_following.then_some(news);
-    let reader = Reader { app, past, news, missed, slot };
+    let reader = EventReader { app, past, news, missed, slot };
     let chunks = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), reader))
@@ -77,7 +77,7 @@ fn after(
     (first.saturating_sub(seen.saturating_add(1)), past)
 }
 
-struct Reader {
+struct EventReader {
     app: Arc<App>,
     past: VecDeque<Arc<api::Event>>,
     news: Option<broadcast::Receiver<Arc<api::Event>>>,
@@ -85,7 +85,7 @@ struct Reader {
     slot: Slot,
 }
 
-impl Reader {
+impl EventReader {
     async fn next(&mut self) -> Option<Bytes> {
         if self.missed > 0 {
             return Some(lagged(std::mem::take(&mut self.missed)));

@@ -7,7 +7,7 @@ use super::problem::Problem;
 
 /// The health that a client wants instances to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) enum Wanted {
+pub(super) enum WantedHealth {
     /// Instances that answers hold: healthy ones, and those that guard or panic mode put there.
     #[default]
     Healthy,
@@ -23,7 +23,7 @@ pub(super) struct Filter {
     /// One zone alone, or all zones.
     pub(super) zone: Option<ZoneName>,
     /// Instances of this health.
-    pub(super) wanted: Wanted,
+    pub(super) wanted: WantedHealth,
     /// The greatest number of instances, nearest first.
     pub(super) limit: Option<usize>,
     /// Tags that an instance must have, sorted.
@@ -50,9 +50,9 @@ impl Filter {
 
     fn wants(&self, endpoint: &Endpoint) -> bool {
         let by_health = match self.wanted {
-            Wanted::Healthy => endpoint.is_answered(),
-            Wanted::Passing => endpoint.health == Health::Passing,
-            Wanted::Any => true,
+            WantedHealth::Healthy => endpoint.is_answered(),
+            WantedHealth::Passing => endpoint.health == Health::Passing,
+            WantedHealth::Any => true,
         };
         let tags = &endpoint.instance.profile.tags;
         by_health

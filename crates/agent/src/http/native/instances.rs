@@ -6,11 +6,12 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use dunlin_api as api;
-use dunlin_core::host::{Answer, Request as Asked};
+use dunlin_core::host;
 use dunlin_core::model::{
     CheckId, CheckRow, CheckStatus, InstanceError, InstanceId, Mode, ProviderId,
 };
 
+use super::nodes::own_node;
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, json, present};
@@ -67,10 +68,10 @@ pub(super) async fn put_instance(
     let registration = translate::registration(wire, &ProviderId::api(), node_address)
         .map_err(|error| invalid(&error))?;
     let stated = registration.clone();
-    let answer = app.ask_as(&grant, Asked::Register(Box::new(registration))).await?;
+    let answer = app.ask_as(&grant, host::Request::Register(Box::new(registration))).await?;
     let status = match answer {
-        Answer::Created => StatusCode::CREATED,
-        Answer::Done => StatusCode::OK,
+        host::Answer::Created => StatusCode::CREATED,
+        host::Answer::Done => StatusCode::OK,
     };
     let view = app.handle.shared().view.load_full();
     let stored = view.own_endpoint(&id);
@@ -102,7 +103,7 @@ pub(super) async fn delete_instance(
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
     let id = instance_id(&id)?;
-    app.ask_as(&grant, Asked::Deregister(id)).await?;
+    app.ask_as(&grant, host::Request::Deregister(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -196,7 +197,7 @@ pub(super) async fn put_check(
             .hint("status is one of passing, warning, critical"));
     };
     let output = CheckRow::cut_output(&push.output).to_owned();
-    app.ask_as(&grant, Asked::PushCheck { instance, check, status, output }).await?;
+    app.ask_as(&grant, host::Request::PushCheck { instance, check, status, output }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -206,7 +207,7 @@ async fn set_mode(
     id: InstanceId,
     mode: Mode,
 ) -> Result<Response, Problem> {
-    app.ask_as(grant, Asked::SetMode(id.clone(), mode)).await?;
+    app.ask_as(grant, host::Request::SetMode(id.clone(), mode)).await?;
     let view = app.handle.shared().view.load_full();
     match view.own_endpoint(&id) {
         Some(endpoint) => Ok(json(StatusCode::OK, &present::local_instance(endpoint))),
@@ -231,9 +232,6 @@ pub(super) fn invalid(error: &InstanceError) -> Problem {
 /// The address of instances whose registration does not have one: the node's own.
 pub(super) fn node_address(app: &App) -> Result<std::net::IpAddr, Problem> {
     let shared = app.handle.shared();
-    let view = shared.view.load();
-    // Of two nodes with one name the view shows one. If that is the other node, its address is not ours.
-    let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
-    let own = own.map(|node| node.row.address);
+    let own = own_node(&shared.view.load(), shared).map(|node| node.row.address);
     own.ok_or_else(|| Problem::busy("the agent is starting and does not know its own address yet"))
 }

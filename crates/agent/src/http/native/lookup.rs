@@ -53,29 +53,29 @@ pub(super) async fn lookup_service(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let name = read::service_name(&name)?;
-    let wish = Wish::read(&uri)?;
-    let Some(index) = wish.index else {
+    let query = LookupQuery::read(&uri)?;
+    let Some(index) = query.index else {
         let view = app.handle.shared().view.load();
-        return Ok(answer(&app, &view, &name, &wish.filter));
+        return Ok(answer(&app, &view, &name, &query.filter));
     };
-    // It lies in what the connection has read, which would be kept as long as it is.
+    // The URI shares the buffer of what the connection has read, which would be kept as long as the URI.
     drop(uri);
-    let view = wait(&app, origin, &name, index, wish.wait).await?;
-    let mut response = answer(&app, &view, &name, &wish.filter);
+    let view = wait(&app, origin, &name, index, query.wait).await?;
+    let mut response = answer(&app, &view, &name, &query.filter);
     response.extensions_mut().insert(Waited);
     Ok(response)
 }
 
 #[derive(Debug)]
-struct Wish {
+struct LookupQuery {
     filter: Filter,
     index: Option<u64>,
     wait: Duration,
 }
 
-impl Wish {
+impl LookupQuery {
     fn read(uri: &Uri) -> Result<Self, Problem> {
-        let mut wish = Self { filter: Filter::default(), index: None, wait: DEFAULT_WAIT };
+        let mut query = Self { filter: Filter::default(), index: None, wait: DEFAULT_WAIT };
         let mut has_wait = false;
         for (name, value) in read::query(uri)? {
             match name.as_str() {
@@ -84,24 +84,24 @@ impl Wish {
                     if limit == 0 {
                         return Err(Problem::bad("query: limit 0 asks for nothing"));
                     }
-                    wish.filter.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
+                    query.filter.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
                 }
-                "index" => wish.index = Some(read::number("index", &value)?),
+                "index" => query.index = Some(read::number("index", &value)?),
                 "wait" => {
-                    (wish.wait, has_wait) = (read::duration("wait", &value)?, true);
+                    (query.wait, has_wait) = (read::duration("wait", &value)?, true);
                 }
-                _ if read::filter_parameter(&mut wish.filter, &name, &value)? => {}
+                _ if read::filter_parameter(&mut query.filter, &name, &value)? => {}
                 _ => return Err(read::unknown_parameter(&name, PARAMETERS)),
             }
         }
-        if wish.wait > MAX_WAIT {
+        if query.wait > MAX_WAIT {
             return Err(Problem::bad("query: wait is longer than 10m").hint("ask again after 10m"));
         }
-        if has_wait && wish.index.is_none() {
+        if has_wait && query.index.is_none() {
             return Err(Problem::bad("query: wait without index")
                 .hint("index is what you have: the index of the last answer, or 0"));
         }
-        Ok(wish)
+        Ok(query)
     }
 }
 
@@ -116,7 +116,7 @@ fn answer(app: &App, view: &CatalogView, name: &ServiceName, filter: &Filter) ->
     response
 }
 
-/// The view once it differs for the service from what the client knows, or as it is when time is up.
+/// Waits until the service differs from what the client knows, or time is up, and returns the view of that moment.
 async fn wait(
     app: &App,
     origin: Origin,
@@ -133,12 +133,13 @@ async fn wait(
         if has_news(&view, name, index) || Instant::now() >= deadline {
             return Ok(view);
         }
-        let too_many = || Err(Problem::busy("there are too many watches and long polls"));
         slot = slot.or_else(|| app.watches.take(origin.client()));
-        let (Some(watcher), Some(slot)) = (&watcher, &slot) else { return too_many() };
+        let (Some(watcher), Some(slot)) = (&watcher, &slot) else {
+            return Err(Problem::too_many_watches());
+        };
         tokio::select! {
             () = watcher.changed() => {}
-            () = slot.lost() => return too_many(),
+            () = slot.lost() => return Err(Problem::too_many_watches()),
             () = sleep_until(deadline) => {}
             () = app.closing.cancelled() => return Ok(shared.view.load_full()),
         }
@@ -147,7 +148,7 @@ async fn wait(
 
 /// Whether a service differs from what a client with this index knows.
 fn has_news(view: &CatalogView, name: &ServiceName, index: u64) -> bool {
-    // An index from the future is of another life of the agent: what the client knows may be anything.
+    // An index from the future is one of an earlier life of the agent: what the client knows may be anything.
     if index > view.index() {
         return true;
     }

@@ -10,7 +10,7 @@ use super::encoded::Encodings;
 
 /// Has the state of the API shown.
 pub(super) fn register(app: &App) {
-    app.observer.collect(Streams {
+    app.observer.collect(StreamMetrics {
         encodings: Arc::clone(&app.encodings),
         limits: [("watches", &app.watches), ("events", &app.event_streams)]
             .map(|(name, limit)| (name, Arc::clone(limit))),
@@ -18,12 +18,12 @@ pub(super) fn register(app: &App) {
 }
 
 #[derive(Debug)]
-struct Streams {
+struct StreamMetrics {
     encodings: Arc<Encodings>,
     limits: [(&'static str, Arc<FairLimit>); 2],
 }
 
-impl Collect for Streams {
+impl Collect for StreamMetrics {
     fn collect(&self, sink: &mut Sink<'_>) {
         let encoded =
             Metric::counter("http_encodings", "Times a service was encoded for lookups or watches");

@@ -6,12 +6,14 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use dunlin_api as api;
+use dunlin_core::catalog::{CatalogView, NodeView};
 use dunlin_core::host;
 use dunlin_core::model::{NodeName, NodePhase};
 
 use super::problem::Problem;
 use super::read::{self, Segments};
 use super::{App, json, present};
+use crate::Shared;
 
 /// All nodes.
 #[utoipa::path(
@@ -76,7 +78,13 @@ pub(super) async fn drain_node(
     app.handle.ask(host::Request::SetNodePhase(phase)).await?;
     let shared = app.handle.shared();
     let view = shared.view.load_full();
-    let own = view.node(&shared.identity.node).filter(|n| n.id == shared.identity.node_id);
-    let Some(own) = own else { return Ok(StatusCode::NO_CONTENT.into_response()) };
-    Ok(json(StatusCode::OK, &present::node(&view, own, shared)))
+    Ok(match own_node(&view, shared) {
+        Some(own) => json(StatusCode::OK, &present::node(&view, own, shared)),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// This agent's node. Of several nodes with one name the view shows one; if that is another node, there is none.
+pub(super) fn own_node<'v>(view: &'v CatalogView, shared: &Shared) -> Option<&'v Arc<NodeView>> {
+    view.node(&shared.identity.node).filter(|node| node.id == shared.identity.node_id)
 }

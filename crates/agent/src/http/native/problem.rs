@@ -28,19 +28,24 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
-    /// The agent has too much to do at the moment.
+    /// A limit of the agent is reached at the moment.
     pub(super) fn busy(error: impl Into<String>) -> Self {
         let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, error);
         busy.hint("try again in a moment; /metrics shows what is at its limit")
     }
 
-    /// The same with what would be right.
+    /// The agent, or this client, has as many watches and long polls open as are allowed.
+    pub(super) fn too_many_watches() -> Self {
+        Self::busy("there are too many watches and long polls")
+    }
+
+    /// The same problem with what would be right.
     #[must_use]
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 
-    /// The same, naming the place within the body.
+    /// The same problem, with the place within the body.
     #[must_use]
     pub(super) fn at(self, place: &str) -> Self {
         let what = self.error.strip_prefix("body: ").unwrap_or(&self.error);

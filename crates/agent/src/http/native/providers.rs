@@ -108,7 +108,8 @@ pub(super) async fn delete_provider(
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     read::no_query(&uri)?;
-    // Also one of a kind that only a newer version knows, which nobody states any more after a downgrade.
+    // A provider of a kind that only a newer version knows can be removed too: after a downgrade nobody states it any
+    // more.
     let provider =
         provider_id(&name).or_else(|problem| ProviderId::decode(&name).map_err(|_| problem))?;
     if let Some(refusal) = provider.kind().removal_refusal() {
@@ -123,7 +124,7 @@ fn provider_id(text: &str) -> Result<ProviderId, Problem> {
     ProviderId::parse_in_path(text).map_err(|error| Problem::bad(format!("provider: {error}")))
 }
 
-/// What is stored of a provider, as JSON.
+/// The report on a provider, as JSON.
 fn page(app: &App, id: &ProviderId) -> Result<Response, Problem> {
     let registry = app.handle.shared().registry.load_full();
     let page = app.provider_pages.one(&registry, id);

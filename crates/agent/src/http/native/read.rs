@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
 
 use super::App;
-use super::filter::{Filter, Wanted};
+use super::filter::{Filter, WantedHealth};
 use super::problem::Problem;
 
 /// Bodies above this are parsed off the threads that answer lookups.
@@ -35,7 +35,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     }
 }
 
-/// A service's name out of a path.
+/// Parses the name of a service in a path.
 pub(super) fn service_name(text: &str) -> Result<ServiceName, Problem> {
     ServiceName::parse(text).map_err(|error| {
         Problem::bad(format!("service: {error}"))
@@ -66,7 +66,7 @@ pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
     Problem::bad(format!("query: unknown parameter {shown:?}")).hint(known)
 }
 
-/// Takes a parameter into a filter if it is one of a filter's.
+/// Sets a filter by a parameter of a query. Returns false if the parameter is none of a filter.
 pub(super) fn filter_parameter(
     filter: &mut Filter,
     name: &str,
@@ -82,9 +82,9 @@ pub(super) fn filter_parameter(
         }
         "health" => {
             filter.wanted = match value {
-                "healthy" => Wanted::Healthy,
-                "passing" => Wanted::Passing,
-                "any" => Wanted::Any,
+                "healthy" => WantedHealth::Healthy,
+                "passing" => WantedHealth::Passing,
+                "any" => WantedHealth::Any,
                 _ => {
                     let shown: String = value.chars().take(64).collect();
                     return Err(Problem::bad(format!("query: health {shown:?} is unknown"))
@@ -98,7 +98,7 @@ pub(super) fn filter_parameter(
     Ok(true)
 }
 
-/// A number of a query.
+/// Parses a number of a query.
 pub(super) fn number(name: &str, value: &str) -> Result<u64, Problem> {
     value.parse().map_err(|_| {
         let shown: String = value.chars().take(64).collect();
@@ -106,7 +106,7 @@ pub(super) fn number(name: &str, value: &str) -> Result<u64, Problem> {
     })
 }
 
-/// A duration of a query.
+/// Parses a duration of a query.
 pub(super) fn duration(name: &str, value: &str) -> Result<Duration, Problem> {
     humantime::parse_duration(value).map_err(|_| {
         let shown: String = value.chars().take(64).collect();
@@ -188,7 +188,7 @@ async fn raw_body(app: &App, request: Request) -> Result<(Bytes, SemaphorePermit
     Ok(app.bodies.read(request).await?)
 }
 
-/// Bodies are JSON. What `curl -d` says by itself is let through, as is saying nothing.
+/// Bodies are JSON. The type that `curl -d` sends by itself is let through, as is a request without a type.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |what: String| {
         Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what)

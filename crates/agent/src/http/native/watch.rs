@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, State as With};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use futures_util::stream;
 use tokio::time::sleep;
 
 use super::App;
-use super::batch::{Batch, State};
+use super::batch::{EventBatch, ServiceState};
 use super::filter::Filter;
 use super::problem::Problem;
 use super::read::{self, Segments};
@@ -51,7 +51,7 @@ pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
     )
 )]
 pub(super) async fn watch_service(
-    With(app): With<Arc<App>>,
+    State(app): State<Arc<App>>,
     Extension(origin): Extension<Origin>,
     Segments(name): Segments<String>,
     headers: HeaderMap,
@@ -65,7 +65,7 @@ pub(super) async fn watch_service(
             return Err(read::unknown_parameter(&parameter, known));
         }
     }
-    start(app, origin, Wish::One(name), filter, &headers)
+    start(app, origin, WatchedServices::One(name), filter, &headers)
 }
 
 /// Watch several services, or all.
@@ -88,7 +88,7 @@ pub(super) async fn watch_service(
     )
 )]
 pub(super) async fn watch_services(
-    With(app): With<Arc<App>>,
+    State(app): State<Arc<App>>,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     uri: Uri,
@@ -108,8 +108,9 @@ pub(super) async fn watch_services(
         return Err(Problem::bad(format!("query: {} services; at most {MAX_NAMES}", names.len()))
             .hint("without parameters a watch tells of all services"));
     }
-    let wish = if names.is_empty() { Wish::All } else { Wish::Some(names) };
-    start(app, origin, wish, filter, &headers)
+    let watched =
+        if names.is_empty() { WatchedServices::All } else { WatchedServices::Some(names) };
+    start(app, origin, watched, filter, &headers)
 }
 
 /// An answer that is a stream of events.
@@ -131,28 +132,24 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<u64> {
 fn start(
     app: Arc<App>,
     origin: Origin,
-    wish: Wish,
+    watched: WatchedServices,
     filter: Filter,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let Some(slot) = app.watches.take(origin.client()) else {
-        return Err(Problem::busy("there are too many watches and long polls"));
-    };
+    let slot = app.watches.take(origin.client()).ok_or_else(Problem::too_many_watches)?;
     let shared = app.handle.shared();
-    let interest = match &wish {
-        Wish::One(name) => Interest::Services(vec![name.clone()]),
-        Wish::Some(names) => Interest::Services(names.clone()),
-        Wish::All => Interest::All,
+    let interest = match &watched {
+        WatchedServices::One(name) => Interest::Services(vec![name.clone()]),
+        WatchedServices::Some(names) => Interest::Services(names.clone()),
+        WatchedServices::All => Interest::All,
     };
-    let Some(watcher) = shared.watchers.watch(interest) else {
-        return Err(Problem::busy("there are too many watches and long polls"));
-    };
+    let watcher = shared.watchers.watch(interest).ok_or_else(Problem::too_many_watches)?;
     // An id that this life of the agent has not given, or that is too old, is as good as none.
     let view = shared.view.load();
     let resumable = |id: &u64| *id <= view.index() && view.removed_since(*id).is_some();
     let told = last_event_id(headers).filter(resumable);
     drop(view);
-    let watch = Watch { app, slot, watcher, wish, filter, told, batch: Batch::default() };
+    let watch = Watch { app, slot, watcher, watched, filter, told, batch: EventBatch::default() };
     let chunks = stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), watch))
@@ -162,7 +159,7 @@ fn start(
 
 /// The services that a watch tells of.
 #[derive(Debug)]
-enum Wish {
+enum WatchedServices {
     One(ServiceName),
     Some(Vec<ServiceName>),
     All,
@@ -173,11 +170,11 @@ struct Watch {
     app: Arc<App>,
     slot: Slot,
     watcher: Watcher,
-    wish: Wish,
+    watched: WatchedServices,
     filter: Filter,
     /// Up to which index the client has been told everything; none before the first snapshot.
     told: Option<u64>,
-    batch: Batch,
+    batch: EventBatch,
 }
 
 impl Watch {
@@ -202,52 +199,56 @@ impl Watch {
         }
     }
 
-    /// Compares what was told with the newest view. Whether there is something to tell.
+    /// Compares what the client was told with the newest view. Returns whether there is something to tell.
     fn gather(&mut self) -> bool {
         let view = self.app.handle.shared().view.load_full();
-        let changes = self.told.and_then(|told| self.wish.changes(&view, told));
+        let changes = self.told.and_then(|told| self.watched.changes(&view, told));
         self.told = Some(view.index());
         match changes {
             Some(changes) if changes.is_empty() => return false,
-            Some(changes) => self.batch = Batch::changes(changes),
+            Some(changes) => self.batch = EventBatch::changes(changes),
             None => {
-                let is_set = !matches!(self.wish, Wish::One(_));
-                self.batch = Batch::snapshot(view.index(), self.wish.all(&view), is_set);
+                let is_set = !matches!(self.watched, WatchedServices::One(_));
+                self.batch = EventBatch::snapshot(view.index(), self.watched.all(&view), is_set);
             }
         }
         true
     }
 }
 
-impl Wish {
+impl WatchedServices {
     /// The present state of all.
-    fn all(&self, view: &CatalogView) -> Vec<State> {
+    fn all(&self, view: &CatalogView) -> Vec<ServiceState> {
         let state = |name: &ServiceName| match view.service(name) {
-            Some(service) => State::Present(Arc::clone(service)),
-            None => State::Absent(name.clone(), view.index()),
+            Some(service) => ServiceState::Present(Arc::clone(service)),
+            None => ServiceState::Absent(name.clone(), view.index()),
         };
         match self {
             Self::One(name) => vec![state(name)],
             Self::Some(names) => names.iter().map(state).collect(),
-            Self::All => view.services_by_product().cloned().map(State::Present).collect(),
+            Self::All => view.services_by_product().cloned().map(ServiceState::Present).collect(),
         }
     }
 
     /// The present state of those that changed after an index, oldest change first; `None` if that is
     /// too long ago to know.
-    fn changes(&self, view: &CatalogView, after: u64) -> Option<Vec<State>> {
+    fn changes(&self, view: &CatalogView, after: u64) -> Option<Vec<ServiceState>> {
         let removed = view.removed_since(after)?;
         let is_news = |service: &&Arc<ServiceView>| service.index > after;
         let present = |name: &ServiceName| view.service(name).filter(is_news).cloned();
-        let mut changes: Vec<State> = match self {
-            Self::One(name) => present(name).map(State::Present).into_iter().collect(),
-            Self::Some(names) => names.iter().filter_map(present).map(State::Present).collect(),
-            Self::All => view.services().filter(is_news).cloned().map(State::Present).collect(),
+        let mut changes: Vec<ServiceState> = match self {
+            Self::One(name) => present(name).map(ServiceState::Present).into_iter().collect(),
+            Self::Some(names) => {
+                names.iter().filter_map(present).map(ServiceState::Present).collect()
+            }
+            Self::All => {
+                view.services().filter(is_news).cloned().map(ServiceState::Present).collect()
+            }
         };
         // A service may have gone, come back and gone again; only its present absence matters.
         let gone = removed.filter(|(_, name)| self.includes(name) && view.service(name).is_none());
         let last: BTreeMap<&ServiceName, u64> = gone.map(|(at, name)| (name, at)).collect();
-        changes.extend(last.into_iter().map(|(name, at)| State::Absent(name.clone(), at)));
+        changes.extend(last.into_iter().map(|(name, at)| ServiceState::Absent(name.clone(), at)));
         changes.sort_by(|a, b| (a.index(), a.name()).cmp(&(b.index(), b.name())));
         Some(changes)
     }

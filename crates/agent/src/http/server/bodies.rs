@@ -16,7 +16,7 @@ use crate::http::limits::Limits;
 /// The greatest limit of a call whose bodies count as small. Larger ones have slots of their own, so that a few of
 /// them cannot hold up all others.
 const MAX_SMALL_OCTETS: usize = 1 << 20;
-/// The longest that a body which is too large is still read, so that its sender gets to see the answer.
+/// Octets of a too large body that are still read, so that its sender gets to see the answer.
 const MAX_DISCARD_OCTETS: usize = 64 << 20;
 
 /// The bodies that are being read.

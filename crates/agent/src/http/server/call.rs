@@ -1,6 +1,6 @@
 //! What a route declares about itself.
 
-use super::{Credentials, Dialect, Right};
+use super::{CredentialSource, Dialect, Right};
 
 /// What a route declares about itself, in one place; the gate in front of the route enforces it.
 #[derive(Debug, Clone, Copy)]
@@ -9,8 +9,8 @@ pub(in crate::http) struct Call {
     pub(in crate::http) metric: &'static str,
     /// What a caller has to be allowed.
     pub(in crate::http) right: Right,
-    /// How callers show who they are.
-    pub(in crate::http) credentials: Credentials,
+    /// Where callers show their credentials.
+    pub(in crate::http) credentials: CredentialSource,
     /// How refusals look.
     pub(in crate::http) dialect: &'static dyn Dialect,
     /// How large a body may be that the handler reads.

@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
-use super::preface::Begun;
+use super::preface::PeekedStream;
 use crate::http::limits::Limits;
 
 /// Octets of a request's head, and of an answer's body that a slow client makes us hold. A watch of a
@@ -35,9 +35,9 @@ const MAX_STREAM_BUFFER_OCTETS: usize = 64 << 10;
 /// Octets that an HTTP/2 client may send ahead, on one stream and on all together.
 const STREAM_WINDOW_OCTETS: u32 = 256 << 10;
 const CONNECTION_WINDOW_OCTETS: u32 = 1 << 20;
-/// How often an HTTP/2 client is asked whether it is still there.
+/// Time between two pings that ask whether an HTTP/2 client is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it may take to answer that.
+/// How long an HTTP/2 client may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How connections are served; one value for all of them.
@@ -90,7 +90,7 @@ impl Serve for Connection {
         let Self { router, http1, http2, idle_timeout, ending, refusal: _ } = &*self;
         let Ending { shutdown, abort } = ending;
         let begun = tokio::select! {
-            begun = Begun::read(stream) => begun.ok()?,
+            begun = PeekedStream::read(stream) => begun.ok()?,
             () = slot.lost() => return Some(Shed::Crowded),
             () = shutdown.cancelled() => return None,
             () = sleep(*idle_timeout) => return Some(Shed::Idle),
@@ -131,7 +131,7 @@ impl Serve for Connection {
                 () = abort.cancelled() => return None,
                 () = sleep(*idle_timeout) => match activity.verdict() {
                     Verdict::Silent => return Some(Shed::Idle),
-                    // Asked to end and still here: its last answers are not taken.
+                    // The connection was asked to end and is still open, so its client does not take its last answers.
                     Verdict::Idle if was_idle => return Some(Shed::Stalled),
                     Verdict::Idle => {
                         was_idle = true;
@@ -167,14 +167,14 @@ struct Activity {
     /// Requests begun when the connection was last looked at.
     seen: AtomicU64,
     is_http2: AtomicBool,
-    /// HTTP/2 requests whose answer has not been taken to its end. HTTP/1.1 needs no such count: hyper's
+    /// HTTP/2 requests whose answer has not been taken to its end. HTTP/1.1 needs no count: hyper's
     /// own deadline for the next head ends its idle connections.
     open: AtomicUsize,
     /// Of these, how many have given a piece that HTTP/2's flow control does not let through yet.
     parked: AtomicUsize,
     /// Pieces that went through after they were parked.
     passed: AtomicU64,
-    /// As it was when the connection was last looked at.
+    /// The pieces that had passed when the connection was last looked at.
     seen_passed: AtomicU64,
 }
 

@@ -1,13 +1,13 @@
-//! Where in a request callers show who they are.
+//! Where in a request callers show their credentials.
 
 use axum::extract::Request;
 use axum::http::header;
 
 use crate::access::Credential;
 
-/// Where in a request callers show who they are, and how they are told about it.
+/// Where in a request callers show their credentials, and how they are told about it.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::http) struct Credentials {
+pub(in crate::http) struct CredentialSource {
     /// Reads what is shown.
     pub(in crate::http) read: for<'r> fn(&'r Request) -> Credential<'r>,
     /// What a caller should do that shows nothing, or nothing that is known.
@@ -15,7 +15,7 @@ pub(in crate::http) struct Credentials {
 }
 
 /// A bearer token in the header `Authorization` (RFC 6750 §2.1).
-pub(in crate::http) const BEARER: Credentials = Credentials {
+pub(in crate::http) const BEARER: CredentialSource = CredentialSource {
     read: bearer,
     hint: "send Authorization: Bearer TOKEN; `dunlin token create` makes one for api.tokens_file",
 };

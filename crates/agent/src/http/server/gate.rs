@@ -1,9 +1,9 @@
 //! The gate in front of every call: it takes the time, counts the outcome, and turns away callers that may not make
 //! the call.
 //!
-//! One layer by hand instead of three functions: each of axum's copies the routes below it and puts its future on the
-//! heap, for every request, and a long poll holds all of that while it waits. Each route has a layer of its own that
-//! holds the route's [`Call`], so nothing is looked up for a request.
+//! There is one layer, written by hand, instead of three functions: each layer of axum copies the routes below it and
+//! puts its future on the heap, for every request, and a long poll holds all of that while it waits. Each route has a
+//! layer of its own that holds the [`Call`] of the route, so nothing is looked up for a request.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -51,8 +51,8 @@ impl Gate {
     }
 
     /// The layer for the route of a call.
-    pub(in crate::http) fn call(&self, call: Call) -> Entrance {
-        self.entrance(call, call.right)
+    pub(in crate::http) fn call(&self, call: Call) -> GateLayer {
+        self.layer_for(call, call.right)
     }
 
     /// Refuses the methods that a path does not take; merge it with the methods that it takes. The right is asked for
@@ -76,24 +76,24 @@ impl Gate {
         any(refuse).layer(self.fallback(call))
     }
 
-    fn fallback(&self, call: Call) -> Entrance {
+    fn fallback(&self, call: Call) -> GateLayer {
         let is_open = call.right == Right::Nothing;
-        self.entrance(call, if is_open { Right::Nothing } else { Right::Read })
+        self.layer_for(call, if is_open { Right::Nothing } else { Right::Read })
     }
 
-    fn entrance(&self, call: Call, safe_right: Right) -> Entrance {
+    fn layer_for(&self, call: Call, safe_right: Right) -> GateLayer {
         let measure = self.0.measures.of(call.metric);
-        Entrance(Arc::new(Way { rules: Arc::clone(&self.0), call, safe_right, measure }))
+        GateLayer(Arc::new(RouteGate { rules: Arc::clone(&self.0), call, safe_right, measure }))
     }
 }
 
 /// The layer in front of one route.
 #[derive(Debug, Clone)]
-pub(in crate::http) struct Entrance(Arc<Way>);
+pub(in crate::http) struct GateLayer(Arc<RouteGate>);
 
 /// What one gate checks and counts.
 #[derive(Debug)]
-struct Way {
+struct RouteGate {
     rules: Arc<Rules>,
     call: Call,
     /// What GET and HEAD need.
@@ -101,7 +101,7 @@ struct Way {
     measure: Measure,
 }
 
-impl Way {
+impl RouteGate {
     /// Why a request goes no further. One that does carries what the handler needs as extensions.
     fn refusal(&self, request: &mut Request) -> Option<Refusal> {
         let Rules { rights, names, max_header_octets, measures: _ } = &*self.rules;
@@ -125,18 +125,18 @@ fn too_large(headers: &HeaderMap, limit: usize) -> Option<Refusal> {
     })
 }
 
-impl<S> Layer<S> for Entrance {
+impl<S> Layer<S> for GateLayer {
     type Service = Gated<S>;
 
     fn layer(&self, route: S) -> Gated<S> {
-        Gated { way: Arc::clone(&self.0), route }
+        Gated { gate: Arc::clone(&self.0), route }
     }
 }
 
 /// A route behind its gate.
 #[derive(Debug, Clone)]
 pub(in crate::http) struct Gated<S> {
-    way: Arc<Way>,
+    gate: Arc<RouteGate>,
     route: S,
 }
 
@@ -149,38 +149,38 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Passage<S::Future>;
+    type Future = GatedFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.route.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request) -> Passage<S::Future> {
+    fn call(&mut self, mut request: Request) -> GatedFuture<S::Future> {
         let started = Instant::now();
-        let answer = match self.way.refusal(&mut request) {
+        let answer = match self.gate.refusal(&mut request) {
             Some(refusal) => {
-                let response = self.way.call.dialect.refuse(&refusal);
+                let response = self.gate.call.dialect.refuse(&refusal);
                 Either::Left(ready(Ok(response)))
             }
             None => Either::Right(self.route.call(request)),
         };
-        Passage { way: Arc::clone(&self.way), started, answer }
+        GatedFuture { gate: Arc::clone(&self.gate), started, answer }
     }
 }
 
 /// A call that has passed the gate, or was refused.
-pub(in crate::http) struct Passage<F> {
-    way: Arc<Way>,
+pub(in crate::http) struct GatedFuture<F> {
+    gate: Arc<RouteGate>,
     started: Instant,
     answer: Either<Ready<Answer>, F>,
 }
 
-impl<F: Future<Output = Answer> + Unpin> Future for Passage<F> {
+impl<F: Future<Output = Answer> + Unpin> Future for GatedFuture<F> {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
         let Ok(response) = std::task::ready!(Pin::new(&mut self.answer).poll(context));
-        self.way.measure.count(self.started, &response);
+        self.gate.measure.count(self.started, &response);
         Poll::Ready(Ok(response))
     }
 }

@@ -14,7 +14,7 @@ const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose first octets were looked at, and will be read once more.
 #[derive(Debug)]
-pub(super) struct Begun<S> {
+pub(super) struct PeekedStream<S> {
     stream: S,
     first: [u8; PREFACE.len()],
     len: usize,
@@ -22,7 +22,7 @@ pub(super) struct Begun<S> {
     given: usize,
 }
 
-impl<S: AsyncRead + Unpin> Begun<S> {
+impl<S: AsyncRead + Unpin> PeekedStream<S> {
     /// Reads until it is clear how the client begins, and no further.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl<S: AsyncRead + Unpin> Begun<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PeekedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -65,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeekedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -111,7 +111,7 @@ mod tests {
             drop(client);
         };
         let take = async {
-            let mut begun = Begun::read(server).await.expect("a duplex has no errors");
+            let mut begun = PeekedStream::read(server).await.expect("a duplex has no errors");
             let mut all = Vec::new();
             begun.read_to_end(&mut all).await.expect("nor here");
             (begun.is_http2(), all)
@@ -143,7 +143,7 @@ mod tests {
     async fn the_first_octets_come_together_with_those_that_follow() {
         let (mut client, server) = tokio::io::duplex(1024);
         client.write_all(&[b'x'; 300]).await.expect("there is room");
-        let mut begun = Begun::read(server).await.expect("a duplex has no errors");
+        let mut begun = PeekedStream::read(server).await.expect("a duplex has no errors");
         let mut buffer = [0; 512];
         assert_eq!(begun.read(&mut buffer).await.expect("nor here"), 300);
     }

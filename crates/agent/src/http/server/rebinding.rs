@@ -21,7 +21,7 @@ pub(in crate::http) struct OwnNames {
 }
 
 impl OwnNames {
-    /// Of an API that listens here, and of an agent that answers for this domain.
+    /// The names of an agent whose API listens here and that answers for this domain.
     pub(in crate::http) fn new(domain: String, listen: SocketAddr) -> Self {
         Self { domain, is_on_loopback: listen.ip().is_loopback() }
     }

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use dunlin_shell::Origin;
 use dunlin_shell::metrics::{Collect, Metric, Observer, Sink, number};
 
-use super::{Credentials, Reason, Refusal};
+use super::{CredentialSource, Reason, Refusal};
 use crate::access::{Access, Credential, Grant};
 
 /// What a call needs.
@@ -53,10 +53,10 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// By these rules; refusals are counted in the metrics.
+    /// Rights by these rules. Refusals are counted in the metrics.
     pub(super) fn register(observer: &Observer, access: Access) -> Self {
         let denials = Arc::new(Denials::default());
-        observer.collect(Shown(Arc::clone(&denials)));
+        observer.collect(DenialMetrics(Arc::clone(&denials)));
         Self { access, denials }
     }
 
@@ -64,7 +64,7 @@ impl Rights {
     pub(super) fn refusal(
         &self,
         right: Right,
-        credentials: &Credentials,
+        credentials: &CredentialSource,
         request: &mut Request,
     ) -> Option<Refusal> {
         let origin = *request.extensions().get::<Origin>().expect("a connection knows its origin");
@@ -88,7 +88,7 @@ impl Rights {
     }
 }
 
-fn unauthenticated(is_shown: bool, credentials: &Credentials) -> Refusal {
+fn unauthenticated(is_shown: bool, credentials: &CredentialSource) -> Refusal {
     let (reason, error) = if is_shown {
         (Reason::UnknownCredential, "the token is not known here")
     } else {
@@ -115,9 +115,9 @@ struct Denials {
 }
 
 #[derive(Debug)]
-struct Shown(Arc<Denials>);
+struct DenialMetrics(Arc<Denials>);
 
-impl Collect for Shown {
+impl Collect for DenialMetrics {
     fn collect(&self, sink: &mut Sink<'_>) {
         let denied = Metric::counter("http_denied", "Calls turned away for want of a right");
         let count = |counter: &AtomicU64| number(counter.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Who may make which call.
+//! Which callers may make which calls.
 
 use dunlin_core::config::SocketUsers;
 

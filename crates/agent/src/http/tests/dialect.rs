@@ -12,7 +12,9 @@ use dunlin_shell::listen::Ending;
 
 use super::*;
 use crate::access::{Credential, NewToken, Scope, SharedTokens, Tokens};
-use crate::http::server::{Bodies, BodyLimit, Call, Credentials, Dialect, Gate, Refusal, Right};
+use crate::http::server::{
+    Bodies, BodyLimit, Call, CredentialSource, Dialect, Gate, Refusal, Right,
+};
 use crate::http::{gate, native, start};
 
 /// Speaks to pigeons: plain text, with the kind of refusal first.
@@ -36,7 +38,7 @@ fn ring(request: &Request) -> Credential<'_> {
 const READ: Call = Call {
     metric: "pigeon",
     right: Right::Read,
-    credentials: Credentials { read: ring, hint: "tie the token to X-Ring" },
+    credentials: CredentialSource { read: ring, hint: "tie the token to X-Ring" },
     dialect: &Pigeon,
     body: BodyLimit::NONE,
 };

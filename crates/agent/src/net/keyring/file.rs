@@ -18,7 +18,7 @@ pub const FILE_NAME: &str = "cluster-keys";
 
 const VERSION: u8 = 1;
 const DIGEST_OCTETS: usize = 32;
-/// No file of ours is longer.
+/// Octets of a file that are read; no file that was written by [`save`] has more.
 const MAX_OCTETS: u64 = 4096;
 
 /// Why keys could not be read from disk. The agent goes on without.

@@ -34,9 +34,9 @@ fn a_new_key_seals_when_it_has_settled() {
     let mut ring = first(start, 1);
     let old = active(&ring, start);
     let new = ring.rotate(start + DAY, secret(2)).id();
-    assert_eq!(active(&ring, start + DAY + SETTLE - SECOND), old);
-    assert_eq!(active(&ring, start + DAY + SETTLE), new);
-    assert_eq!(ring.next_deadline(start + DAY), Some(start + DAY + SETTLE));
+    assert_eq!(active(&ring, start + DAY + SETTLE_AFTER - SECOND), old);
+    assert_eq!(active(&ring, start + DAY + SETTLE_AFTER), new);
+    assert_eq!(ring.next_deadline(start + DAY), Some(start + DAY + SETTLE_AFTER));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_newcomer_takes_over_ages_and_so_seals_with_the_same_key() {
     let start = Instant::now();
     let mut ring = first(start, 1);
     ring.rotate(start + DAY, secret(2));
-    for passed in [SECOND, SETTLE, 2 * SETTLE] {
+    for passed in [SECOND, SETTLE_AFTER, 2 * SETTLE_AFTER] {
         let now = start + DAY + passed;
         // What it kept from before it went away must not mute it.
         let mut newcomer = first(now, 9);
@@ -75,7 +75,7 @@ fn clusters_that_meet_come_to_seal_with_the_same_key() {
     assert!(b.merge(met, &a.offers(met)));
     assert!(a.merge(met + SECOND, &offered));
     assert!(!a.merge(met + SECOND, &offered), "nothing new");
-    let later = met + SECOND + SETTLE;
+    let later = met + SECOND + SETTLE_AFTER;
     assert_eq!(active(&a, later), active(&b, later));
     // The other one's key opens packets long enough, though one here is older.
     assert_eq!(a.accepted(met + SECOND + RETIRE_AFTER - SECOND).count(), 2);

@@ -1,4 +1,4 @@
-//! From a stream that a peer opened to a link.
+//! Makes a link of a stream that a peer opened.
 
 use std::sync::Arc;
 

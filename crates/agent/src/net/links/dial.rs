@@ -1,4 +1,4 @@
-//! From an address to a link.
+//! Opens a link to an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tracing::debug;
 use super::GOSSIP;
 use super::greeting::{Greeting, LinkError};
 use crate::net::Context;
-use crate::net::event::{Event, Request};
+use crate::net::event::{MembersRequest, NetEvent};
 use crate::net::transport::{Stream, StreamError};
 
 impl Context {
@@ -25,11 +25,11 @@ async fn dial_member(context: Arc<Context>, peer: Peer) {
     let Some(Err(error)) = result else { return };
     debug!(node = %peer.id, address = %peer.address, %error, "no link");
     if let LinkError::Stream(StreamError::Refused) = error {
-        context.request(Request::Doubt(peer.id)).await;
+        context.request(MembersRequest::Doubt(peer.id)).await;
     } else if error.is_refusal() {
         context.report(peer.id, error.fault(), &error.to_string());
     }
-    context.tell(Event::DialFailed(peer.id)).await;
+    context.tell(NetEvent::DialFailed(peer.id)).await;
 }
 
 /// Opens a link to the agent that listens at an address; to this member alone, if one is given.

@@ -9,9 +9,9 @@ use dunlin_core::model::{NodeId, Timestamp};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 
-use super::framing::{Reader, Written};
+use super::framing::{FrameReader, FrameWriter};
 use super::running;
-use crate::net::event::{Event, Request};
+use crate::net::event::{MembersRequest, NetEvent};
 use crate::net::tls::explain;
 use crate::net::transport::{OpeningError, Stream, StreamError};
 use crate::net::{Context, Fault};
@@ -47,7 +47,7 @@ impl LinkError {
         }
     }
 
-    /// As what it is counted.
+    /// The fault as which the error is counted.
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Stream(error) => error.fault(),
@@ -68,30 +68,30 @@ impl From<LinkError> for OpeningError {
 pub(super) struct Greeting<'a> {
     context: &'a Arc<Context>,
     stream: Stream,
-    reader: Reader,
+    reader: FrameReader,
 }
 
 impl<'a> Greeting<'a> {
     pub(super) fn new(context: &'a Arc<Context>, stream: Stream) -> Self {
-        Self { context, stream, reader: Reader::default() }
+        Self { context, stream, reader: FrameReader::default() }
     }
 
     /// What this agent says to a node first, or to an unknown one.
     pub(super) async fn own_hello(&self, to: Option<NodeId>) -> Result<Box<Hello>, LinkError> {
         let (reply, answer) = oneshot::channel();
-        self.context.tell(Event::Hello { to, reply }).await;
+        self.context.tell(NetEvent::Hello { to, reply }).await;
         answer.await.ok().flatten().ok_or(LinkError::Full)
     }
 
     /// Sends a frame.
     pub(super) async fn say(&mut self, frame: &Frame) -> Result<(), LinkError> {
         let stream = &mut self.stream.tls;
-        let mut frame = Written::new(Lane::Normal, frame.encode());
+        let mut frame = FrameWriter::new(Lane::Normal, frame.encode());
         while !frame.write_piece(stream).await.map_err(LinkError::Broken)? {}
         stream.flush().await.map_err(LinkError::Broken)
     }
 
-    /// Reads the peer's hello, which can be true if it is returned. `dialed` is the member that was dialled, if this
+    /// Reads the hello of the peer and judges whether it can be true. `dialed` is the member that was dialled, if this
     /// agent dialled one.
     pub(super) async fn hear(&mut self, dialed: Option<Peer>) -> Result<Box<Hello>, LinkError> {
         let octets = self.reader.next(&mut self.stream.tls).await.map_err(LinkError::Broken)?;
@@ -102,7 +102,7 @@ impl<'a> Greeting<'a> {
             Ok(Frame::Hello(hello)) => Ok(Box::new(self.judge(hello, dialed)?)),
             // The peer has enough links, and tells of others.
             Ok(Frame::Members(members)) => {
-                self.context.request(Request::Introduce(members)).await;
+                self.context.request(MembersRequest::Introduce(members)).await;
                 Err(LinkError::Full)
             }
             Ok(_) => Err(LinkError::NoHello("the peer did not say hello first".to_owned())),
@@ -128,6 +128,6 @@ impl<'a> Greeting<'a> {
     /// Makes the stream a link, and tells the driver.
     pub(super) async fn finish(self, hello: Box<Hello>, is_dialed: bool) {
         let link = running::start(self.context, hello.peer, self.stream, self.reader);
-        self.context.tell(Event::Linked { hello, is_dialed, link }).await;
+        self.context.tell(NetEvent::Linked { hello, is_dialed, link }).await;
     }
 }

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::dial::dial;
 use crate::net::Context;
-use crate::net::context::JOIN;
+use crate::net::context::JOIN_SUBJECT;
 
 /// The shortest time between two attempts to join. It doubles with each attempt, up to the longest.
 const MIN_JOIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,7 +25,7 @@ pub(in crate::net) async fn join_all(context: Arc<Context>, join: Vec<String>) {
                 };
             }
         } else {
-            context.shared.problems.clear(JOIN);
+            context.shared.problems.clear(JOIN_SUBJECT);
             interval = MIN_JOIN_INTERVAL;
         }
         if stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
@@ -39,7 +39,7 @@ async fn join_one(context: &Arc<Context>, host: &str) {
     let Err(problem) = try_host(context, host).await else { return };
     debug!(problem, "not joined");
     if context.lanes.load().is_empty() {
-        context.shared.problems.set(JOIN, problem);
+        context.shared.problems.set(JOIN_SUBJECT, problem);
     }
 }
 

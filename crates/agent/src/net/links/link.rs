@@ -91,7 +91,7 @@ impl Link {
         self.closed.is_cancelled()
     }
 
-    /// A sender of urgent frames, for packets that do not get through as such.
+    /// A sender of urgent frames, for packets that do not get through as datagrams.
     pub(crate) fn urgent_lane(&self) -> mpsc::Sender<Outgoing> {
         self.urgent.clone()
     }

@@ -1,4 +1,4 @@
-//! What runs a link: one task that writes and one that reads.
+//! The two tasks of a link: one writes and one reads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
-use super::framing::{Reader, Written};
+use super::framing::{FrameReader, FrameWriter};
 use super::link::{Lanes, Link};
 use super::verify::verify;
-use crate::net::event::{Arrived, Event, Request};
+use crate::net::event::{Arrived, MembersRequest, NetEvent};
 use crate::net::transport::Stream;
 use crate::net::{Context, Fault};
 
@@ -36,12 +36,17 @@ struct Running {
     remote: SocketAddr,
     context: Arc<Context>,
     closed: CancellationToken,
-    /// Set when writing failed: the peer's agent may have died.
+    /// Set when writing has failed, since the agent of the peer may have died.
     has_failed: AtomicBool,
 }
 
 /// Starts the tasks of a link and returns the driver's end. `reader` has what was read behind the peer's hello.
-pub(super) fn start(context: &Arc<Context>, peer: Peer, stream: Stream, reader: Reader) -> Link {
+pub(super) fn start(
+    context: &Arc<Context>,
+    peer: Peer,
+    stream: Stream,
+    reader: FrameReader,
+) -> Link {
     let transport = context.transport();
     let id = context.next_link.fetch_add(1, Ordering::Relaxed);
     let closed = transport.stop().child_token();
@@ -56,19 +61,19 @@ pub(super) fn start(context: &Arc<Context>, peer: Peer, stream: Stream, reader: 
         closed,
         has_failed: AtomicBool::new(false),
     });
-    let writer = Writer { stream: write, lanes, keys: context.keys.subscribe() };
+    let writer = LinkWriter { stream: write, lanes, keys: context.keys.subscribe() };
     transport.tasks().spawn(write_all(Arc::clone(&running), writer));
     transport.tasks().spawn(read_all(running, read, reader));
     link
 }
 
-struct Writer {
+struct LinkWriter {
     stream: WriteHalf<TlsStream<TcpStream>>,
     lanes: Lanes,
     keys: watch::Receiver<Arc<[u8]>>,
 }
 
-async fn write_all(running: Arc<Running>, mut writer: Writer) {
+async fn write_all(running: Arc<Running>, mut writer: LinkWriter) {
     let writing = write_frames(&running, &mut writer);
     if let Some(Err(error)) = running.closed.run_until_cancelled(writing).await {
         running.has_failed.store(true, Ordering::Relaxed);
@@ -82,18 +87,18 @@ async fn write_all(running: Arc<Running>, mut writer: Writer) {
     let _ = timeout(GOODBYE_TIMEOUT, writer.stream.shutdown()).await;
 }
 
-async fn write_frames(running: &Running, writer: &mut Writer) -> io::Result<()> {
-    let Writer { stream, lanes, keys } = writer;
+async fn write_frames(running: &Running, writer: &mut LinkWriter) -> io::Result<()> {
+    let LinkWriter { stream, lanes, keys } = writer;
     keys.mark_changed();
     // A newcomer learns of the whole cluster at once.
     let members = Frame::Members(running.context.known.load().to_vec()).encode();
-    let mut normal = Some(Written::new(Lane::Normal, members));
+    let mut normal = Some(FrameWriter::new(Lane::Normal, members));
     loop {
         let mut urgent = None;
         tokio::select! {
             biased;
             Some(frame) = lanes.urgent.recv() => {
-                urgent = Some(Written::new(Lane::Urgent, frame.octets));
+                urgent = Some(FrameWriter::new(Lane::Urgent, frame.octets));
             }
             Ok(()) = keys.changed() => {
                 let keys = keys.borrow_and_update().to_vec();
@@ -101,11 +106,11 @@ async fn write_frames(running: &Running, writer: &mut Writer) -> io::Result<()> 
                 if keys.is_empty() {
                     continue;
                 }
-                urgent = Some(Written::new(Lane::Urgent, Frame::Keys(keys).encode()));
+                urgent = Some(FrameWriter::new(Lane::Urgent, Frame::Keys(keys).encode()));
             }
             () = std::future::ready(()), if normal.is_some() => {}
             Some(frame) = lanes.normal.recv(), if normal.is_none() => {
-                normal = Some(Written::new(Lane::Normal, frame.octets));
+                normal = Some(FrameWriter::new(Lane::Normal, frame.octets));
             }
             else => return Ok(()),
         }
@@ -118,7 +123,7 @@ async fn write_frames(running: &Running, writer: &mut Writer) -> io::Result<()> 
         }
         if lanes.should_tell_of_room(normal.is_some()) {
             // Should the driver's queue be full, the driver looks at all links within a second.
-            let _ = running.context.hint(Event::Writable(running.node));
+            let _ = running.context.hint(NetEvent::Writable(running.node));
         }
         if normal.is_none() && lanes.is_empty() {
             in_time(stream.flush()).await?;
@@ -134,7 +139,7 @@ async fn in_time<T>(write: impl Future<Output = io::Result<T>>) -> io::Result<T>
 async fn read_all(
     running: Arc<Running>,
     mut stream: ReadHalf<TlsStream<TcpStream>>,
-    mut reader: Reader,
+    mut reader: FrameReader,
 ) {
     let transport = running.context.transport();
     let is_broken = tokio::select! {
@@ -143,9 +148,9 @@ async fn read_all(
         () = transport.side().fenced_off(running.remote.ip()) => false,
     };
     running.closed.cancel();
-    running.context.tell(Event::Closed { node: running.node, link: running.id }).await;
+    running.context.tell(NetEvent::Closed { node: running.node, link: running.id }).await;
     if is_broken {
-        // Its host may have closed the stream because its agent died.
+        // The host of the peer may have closed the stream because its agent died.
         verify(&running.context, running.peer).await;
     }
 }
@@ -154,7 +159,7 @@ async fn read_all(
 async fn read_frames(
     running: &Running,
     stream: &mut ReadHalf<TlsStream<TcpStream>>,
-    reader: &mut Reader,
+    reader: &mut FrameReader,
 ) -> bool {
     let mut allowance = Allowance::new(Instant::now());
     loop {
@@ -170,7 +175,7 @@ async fn read_frames(
                     return false;
                 }
             }
-            // TLS says so (RFC 8446 §6.1): the agent lives, or has stopped and said goodbye by itself.
+            // TLS announces the end (RFC 8446 §6.1): the agent lives, or it has stopped and said goodbye by itself.
             Ok(None) => return false,
             Err(error) => {
                 running.context.report(running.node, Fault::Stream, &error.to_string());
@@ -194,10 +199,10 @@ async fn take(running: &Running, octets: &[u8]) -> bool {
             return false;
         }
     };
-    match frame {
-        Frame::Members(members) => context.request(Request::Introduce(members)).await,
-        Frame::Keys(keys) => context.request(Request::Keys(running.node, keys)).await,
-        Frame::Packet(packet) => context.request(Request::Packet(running.node, packet)).await,
+    let request = match frame {
+        Frame::Members(members) => MembersRequest::Introduce(members),
+        Frame::Keys(keys) => MembersRequest::Keys(running.node, keys),
+        Frame::Packet(packet) => MembersRequest::Packet(running.node, packet),
         frame @ (Frame::Hello(_)
         | Frame::Push(_)
         | Frame::Rows(_)
@@ -211,6 +216,7 @@ async fn take(running: &Running, octets: &[u8]) -> bool {
             // The queue's room is what slows a peer down that sends faster than this agent merges.
             return context.frames.send(arrived).await.is_ok();
         }
-    }
+    };
+    context.request(request).await;
     true
 }

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::net::Context;
-use crate::net::event::Request;
+use crate::net::event::MembersRequest;
 use crate::net::transport::StreamError;
 
-/// How long the kernel may take to close what a process had open that died. It is shorter than the time that an agent
-/// waits for the first octet, and for this long an agent that lives holds one of the slots of this host's address.
+/// How long the kernel may take to close what a process that died had open. This is shorter than the time that an agent
+/// waits for the first octet, and for this long an agent that lives holds one of the slots of the address of this host.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often an agent that ends the connections at once is asked.
+/// Connections that are made to an agent that ends each of them at once.
 const MAX_VERIFICATIONS: usize = 3;
 
 /// Asks a member's host whether a process still listens there; if none does, membership is told.
@@ -23,7 +23,7 @@ pub(super) async fn verify(context: &Arc<Context>, peer: Peer) {
     let transport = context.transport();
     let asking = is_abandoned(|| transport.connect(peer.address));
     if transport.stop().run_until_cancelled(asking).await == Some(true) {
-        context.request(Request::Doubt(peer.id)).await;
+        context.request(MembersRequest::Doubt(peer.id)).await;
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::keyring::{RETIRE_AFTER, SETTLE, Secret};
+use super::super::keyring::{RETIRE_AFTER, SETTLE_AFTER, Secret};
 use super::*;
 
 fn ring(now: Instant, secret: u8) -> Keyring {
@@ -65,7 +65,7 @@ fn a_retired_key_is_refused_by_name() {
     let sealer = Sealer::new(&ring, start);
     let old = sealed(&sealer, b"ping");
     ring.rotate(start, Secret::from_bytes([2; 32]));
-    let retired = start + SETTLE + RETIRE_AFTER;
+    let retired = start + SETTLE_AFTER + RETIRE_AFTER;
     sealer.update(&ring, retired - Duration::from_millis(1));
     assert!(sealer.open(&mut old.clone()).is_ok());
     assert_eq!(ring.next_deadline(retired - Duration::from_millis(1)), Some(retired));

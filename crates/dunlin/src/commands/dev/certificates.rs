@@ -10,10 +10,10 @@ use dunlin_core::model::{NodeName, ZoneName};
 use super::seat::Seat;
 use crate::commands::tls::write_whole;
 
-/// Longer than anybody tries things out at a stretch.
+/// Days for which the certificates are valid: longer than anybody tries things out at a stretch.
 const DAYS: u64 = 365;
 
-/// Makes the files and says which are whose.
+/// Makes the files and returns where those of each agent are.
 pub(super) fn make(folder: &Path, nodes: u8) -> Result<Vec<ClusterTls>> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let ca = issue::create_ca("dunlin dev", Validity::days(DAYS))?;

@@ -12,13 +12,13 @@ use super::lines::Line;
 use super::order::{self, Order};
 use super::seat::Seat;
 use crate::access::Agent;
-use crate::output::{Output, Table};
+use crate::output::{Printer, Table};
 
 /// How long an agent of this very process may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes a line. Returns whether all is to end.
-pub(super) async fn take(line: Line, fleet: &mut Fleet, out: Output) -> bool {
+pub(super) async fn take(line: Line, fleet: &mut Fleet, out: Printer) -> bool {
     let order = match line {
         Line::Text(text) => order::parse(&text, fleet.count()),
         Line::TooLong => Err("the line is too long to be a command; `help` lists them".to_owned()),
@@ -32,7 +32,7 @@ pub(super) async fn take(line: Line, fleet: &mut Fleet, out: Output) -> bool {
     false
 }
 
-async fn perform(order: Order, fleet: &mut Fleet, out: Output) {
+async fn perform(order: Order, fleet: &mut Fleet, out: Printer) {
     match order {
         Order::Kill(seat) => {
             let was_running = fleet.kill(seat).await;
@@ -79,7 +79,7 @@ fn outcome(fleet: &Fleet, seat: Seat, was_running: bool, done: &str) -> String {
     format!("{seat} does not run: it was {} before", fleet.state(seat))
 }
 
-async fn start(seat: Seat, fleet: &mut Fleet, out: Output) {
+async fn start(seat: Seat, fleet: &mut Fleet, out: Printer) {
     if fleet.state(seat) == "running" {
         out.line(format_args!("{seat} runs already"));
         return;
@@ -90,7 +90,7 @@ async fn start(seat: Seat, fleet: &mut Fleet, out: Output) {
     }
 }
 
-async fn heal(fleet: &mut Fleet, out: Output) {
+async fn heal(fleet: &mut Fleet, out: Printer) {
     fleet.fence().heal();
     out.line("all reach each other again");
     for seat in fleet.all_in("killed") {
@@ -110,7 +110,8 @@ fn shown(groups: &[Vec<Seat>]) -> String {
 type Answers<T> = Vec<(String, Result<T>)>;
 
 async fn ask<T: DeserializeOwned>(fleet: &Fleet, path: &str) -> Answers<T> {
-    let patience = Timeouts { connect: PATIENCE, answer: PATIENCE, silence: PATIENCE };
+    let patience =
+        Timeouts { connect: AGENT_TIMEOUT, answer: AGENT_TIMEOUT, silence: AGENT_TIMEOUT };
     let mut answers = Vec::new();
     for (seat, identity) in fleet.running() {
         let agent = Agent::at([Endpoint::Http(identity.api.to_string())]).with_timeouts(patience);

@@ -1,8 +1,8 @@
 //! Several agents in one process, each on a runtime of its own.
 //!
-//! Its own runtime makes an agent's log lines tellable by their span, and its death whole: whatever it had
-//! under way ends with the runtime. The agents join each other through those that run already; each later
-//! one names all earlier ones, so that any two can find each other, whoever was killed meanwhile.
+//! By a runtime of its own, the log lines of an agent can be told apart by their span, and whatever the agent had under
+//! way ends with the runtime when it is killed. The agents join each other through those that run already. Each later
+//! agent names all earlier ones, so that any two can find each other even if others were killed meanwhile.
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tracing::{Span, error_span, warn};
 
 use super::seat::Seat;
-use crate::output::Output;
+use crate::output::Printer;
 
 /// Threads of each agent, besides those of DNS and store.
 const THREADS: usize = 2;
@@ -30,7 +30,7 @@ const THREADS: usize = 2;
 pub(super) struct Fleet {
     members: Vec<Member>,
     fence: Arc<Fence>,
-    out: Output,
+    out: Printer,
 }
 
 #[derive(Debug)]
@@ -55,9 +55,9 @@ struct Running {
 
 impl Fleet {
     /// As many agents as there are certificates; none is started yet.
-    pub(super) fn new(config: &Config, folder: &Path, tls: Vec<ClusterTls>, out: Output) -> Self {
+    pub(super) fn new(config: &Config, folder: &Path, tls: Vec<ClusterTls>, out: Printer) -> Self {
         let fence = Arc::new(Fence::new());
-        let count = u8::try_from(tls.len()).unwrap_or(Seat::MOST);
+        let count = u8::try_from(tls.len()).unwrap_or(Seat::MAX_AGENTS);
         let member = |(seat, tls): (Seat, ClusterTls)| {
             let data_dir = folder.join(seat.name());
             let mut config = settled(config, seat, data_dir.clone());
@@ -76,12 +76,12 @@ impl Fleet {
         Self { members, fence, out }
     }
 
-    /// How many agents there are, running or not.
+    /// The number of agents, running or not.
     pub(super) fn count(&self) -> u8 {
-        u8::try_from(self.members.len()).unwrap_or(Seat::MOST)
+        u8::try_from(self.members.len()).unwrap_or(Seat::MAX_AGENTS)
     }
 
-    /// Who the running ones are and where they listen.
+    /// The running agents, and where they listen.
     pub(super) fn running(&self) -> impl Iterator<Item = (Seat, &Identity)> {
         self.members.iter().filter_map(|member| match &member.state {
             State::Running(running) => Some((member.seat, &running.node.shared().identity)),
@@ -98,13 +98,13 @@ impl Fleet {
         }
     }
 
-    /// Those in a state, by its word.
+    /// The agents in a state, which is named by its word.
     pub(super) fn all_in(&self, state: &str) -> Vec<Seat> {
         let seats = self.members.iter().map(|member| member.seat);
         seats.filter(|seat| self.state(*seat) == state).collect()
     }
 
-    /// What keeps them apart.
+    /// The fence that keeps the agents apart.
     pub(super) fn fence(&self) -> &Fence {
         &self.fence
     }
@@ -235,7 +235,7 @@ async fn ended(seat: Seat, task: JoinHandle<()>) {
 type Events = (Vec<Arc<Event>>, tokio::sync::broadcast::Receiver<Arc<Event>>);
 
 /// Tells what an agent learns of the others, until it ends.
-async fn report((past, mut news): Events, seat: Seat, out: Output) {
+async fn report((past, mut news): Events, seat: Seat, out: Printer) {
     use tokio::sync::broadcast::error::RecvError::{Closed, Lagged};
     let tell = |event: &Event| {
         if let Some(words) = words(event, seat) {
@@ -271,7 +271,7 @@ struct OwnRuntime(Option<Runtime>);
 
 impl OwnRuntime {
     fn new(seat: Seat) -> Result<Self> {
-        // Of the highest level, so that no filter that lets a line through leaves out whose it is.
+        // The span has the highest level, so that a filter that passes a line does not leave out the name of its agent.
         let span = error_span!("agent", node = seat.name());
         let (entered, left) = (span.clone(), span);
         let enter = |span: &Span| {
@@ -300,7 +300,7 @@ impl OwnRuntime {
 }
 
 impl Drop for OwnRuntime {
-    /// Without waiting, which is not allowed within another runtime.
+    /// The runtime is ended without waiting, which is not allowed within another runtime.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -331,7 +331,7 @@ mod tests {
         let text = "[node]\nname = \"x\"\nzone = \"eu1\"\n[api]\nlisten = \"0.0.0.0:6380\"\ninsecure = true";
         let config = Config::parse(text, "f").unwrap();
         let tls = vec![ClusterTls::default(); 3];
-        let fleet = Fleet::new(&config, Path::new("/d"), tls, Output::new(Format::Table));
+        let fleet = Fleet::new(&config, Path::new("/d"), tls, Printer::new(Format::Table));
         let member = &fleet.members[1];
         let (config, settings) = (&member.settings.config, &member.settings);
         assert_eq!(config.api.listen.to_string(), "127.0.0.2:6380");

@@ -1,4 +1,4 @@
-//! Lines from standard input, if somebody can type or send them there.
+//! Lines from standard input, if a person or a program can send them there.
 
 use std::fs::FileType;
 use std::future::pending;
@@ -11,30 +11,30 @@ use tracing::warn;
 
 use crate::machine;
 
-/// Octets of a line at most.
-const MOST_OCTETS: u64 = 1024;
+/// Octets of a line.
+const MAX_LINE_OCTETS: u64 = 1024;
 /// Lines that may wait; more stay in the pipe.
-const QUEUE: usize = 16;
-/// Time between looks at a terminal that another program has.
-const BACKGROUND_PAUSE: Duration = Duration::from_secs(1);
+const MAX_LINES: usize = 16;
+/// Time between two reads from a terminal that another program has.
+const BACKGROUND_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What came in.
+/// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Without its end.
+    /// A line, without its line break.
     Text(String),
-    /// Longer than any command; the rest of it was passed over.
+    /// A line longer than any command, of which the rest was passed over.
     TooLong,
 }
 
-/// Lines as they come. After the last one, none, for ever.
+/// Lines as they come. After the last one, none comes any more.
 #[derive(Debug)]
 pub(super) struct Lines(mpsc::Receiver<Line>);
 
 impl Lines {
     /// Reads standard input if it is a terminal, a pipe or a socket.
     pub(super) fn listen() -> Self {
-        let (send, lines) = mpsc::channel(QUEUE);
+        let (send, lines) = mpsc::channel(MAX_LINES);
         let stdin = io::stdin();
         let can_speak = |kind: FileType| kind.is_fifo() || kind.is_socket();
         let kind = std::fs::metadata("/dev/stdin").map(|found| found.file_type());
@@ -72,7 +72,7 @@ fn read_all(input: &mut impl BufRead, lines: &mpsc::Sender<Line>) {
             }
             Ok(None) => return,
             Err(error) if machine::is_background_read(&error) => {
-                std::thread::sleep(BACKGROUND_PAUSE);
+                std::thread::sleep(BACKGROUND_RETRY_INTERVAL);
             }
             Err(error) => {
                 warn!(%error, "standard input cannot be read any more");
@@ -85,11 +85,11 @@ fn read_all(input: &mut impl BufRead, lines: &mpsc::Sender<Line>) {
 /// The next line, or `None` at the end of the input.
 fn read(input: &mut impl BufRead) -> io::Result<Option<Line>> {
     let mut octets = Vec::new();
-    input.by_ref().take(MOST_OCTETS).read_until(b'\n', &mut octets)?;
+    input.by_ref().take(MAX_LINE_OCTETS).read_until(b'\n', &mut octets)?;
     if octets.is_empty() {
         return Ok(None);
     }
-    if octets.len() as u64 == MOST_OCTETS && !octets.ends_with(b"\n") {
+    if octets.len() as u64 == MAX_LINE_OCTETS && !octets.ends_with(b"\n") {
         input.skip_until(b'\n')?;
         return Ok(Some(Line::TooLong));
     }
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_the_last_line_nothing_comes_any_more() {
-        let (send, receive) = mpsc::channel(QUEUE);
+        let (send, receive) = mpsc::channel(MAX_LINES);
         std::thread::spawn(move || read_all(&mut &b"heal\n"[..], &send));
         let mut lines = Lines(receive);
         assert_eq!(lines.next().await, Line::Text("heal".to_owned()));

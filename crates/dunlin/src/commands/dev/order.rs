@@ -2,7 +2,7 @@
 
 use super::seat::Seat;
 
-/// What was asked for.
+/// A command of the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
     /// End an agent as a crash would.
@@ -43,7 +43,7 @@ quit                  stop all agents and end";
 const COMMANDS: &str =
     "commands: kill, stop, start, partition, cut, heal, nodes, services, help, quit";
 
-/// Reads a line; an empty one asks for nothing.
+/// Parses a line; an empty one is no command.
 ///
 /// # Errors
 /// A sentence that says what was wrong and what would be right.

@@ -3,20 +3,20 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The first is 1.
+/// The number of an agent; the first is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Seat(u8);
 
 impl Seat {
-    /// Agents in one process at most.
-    pub(super) const MOST: u8 = 9;
+    /// Agents in one process.
+    pub(super) const MAX_AGENTS: u8 = 9;
 
-    /// As many as asked for, in order.
+    /// This many agents, in order.
     pub(super) fn all(count: u8) -> impl Iterator<Item = Self> {
         (1..=count).map(Self)
     }
 
-    /// The one that is meant by `n2` or `z2`, if there is one.
+    /// The agent that is meant by `n2` or `z2`, if there is one.
     pub(super) fn find(word: &str, count: u8) -> Option<Self> {
         Self::all(count).find(|seat| word == seat.name() || word == seat.zone())
     }
@@ -31,12 +31,12 @@ impl Seat {
         format!("z{}", self.0)
     }
 
-    /// Where all of its listeners are, and its services by default.
+    /// The address of all its listeners, and by default of its services.
     pub(super) fn ip(self) -> IpAddr {
         Ipv4Addr::new(127, 0, 0, self.0).into()
     }
 
-    /// Its place among all.
+    /// The index of the agent among all.
     pub(super) fn index(self) -> usize {
         usize::from(self.0 - 1)
     }

@@ -14,7 +14,7 @@ use crate::access::Agent;
 use crate::settings;
 
 /// How long an answer on the same host may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn status(
     agent: &Agent,
@@ -90,7 +90,7 @@ pub(super) async fn dns(
     };
     let at = listen.parse().unwrap_or(config.dns.listen);
     let at = settings::reachable(at);
-    let found = match timeout(PATIENCE, ask_soa(at, &status.domain)).await {
+    let found = match timeout(AGENT_TIMEOUT, ask_soa(at, &status.domain)).await {
         Ok(Ok(())) => {
             findings.push(Finding::good(what, format!("{at} answers for {}", status.domain)));
             return;

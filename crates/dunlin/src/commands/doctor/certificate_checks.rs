@@ -10,8 +10,8 @@ use dunlin_core::model::{NodeName, Timestamp, ZoneName};
 use super::Finding;
 
 const WHAT: &str = "certificate";
-/// A new certificate should be there by then.
-const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long before the end of a certificate a new one should be there.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Reads the files as the agent does, and says how long they will do.
 pub(super) fn certificate(
@@ -37,7 +37,7 @@ pub(super) fn certificate(
     }
     let until = Timestamp::from_system(credentials.not_after());
     let found = format!("{}, valid until {until}", credentials.identity());
-    if credentials.expires_within(SOON, now) {
+    if credentials.expires_within(RENEW_BEFORE, now) {
         return Finding::doubtful(WHAT, found, renew);
     }
     if let Some(exposed) = credentials.exposed_key() {

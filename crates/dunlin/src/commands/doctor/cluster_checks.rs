@@ -12,15 +12,15 @@ use tokio::time::timeout;
 
 use super::Finding;
 use crate::access::Agent;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ResolvedConfig};
 
 const WHAT: &str = "cluster";
 /// How long another host may take to resolve, and to accept a connection.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Versions that a node may be behind; more are not made up for between two looks.
-const MOST_BEHIND: u64 = 1_000;
-/// Names that are shown; of more, the number.
-const MOST_NAMES: usize = 10;
+const HOST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Versions that a node may be behind; more are not caught up between two looks.
+const MAX_BEHIND: u64 = 1_000;
+/// Names that are shown; of the others only the number is.
+const MAX_NAMES: usize = 10;
 
 /// What matters here of a node; an older agent does not tell all of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -53,7 +53,7 @@ pub(super) fn mend(problem: &str, config: &Config) -> Option<String> {
 }
 
 /// Looks at the other nodes as the agent sees them; if it sees none, at those it is to join.
-pub(super) async fn cluster(agent: &Agent, settings: &Settings, findings: &mut Vec<Finding>) {
+pub(super) async fn cluster(agent: &Agent, settings: &ResolvedConfig, findings: &mut Vec<Finding>) {
     let nodes = match agent.get::<SeenList>("/api/nodes").await {
         Ok(list) => list.nodes,
         Err(error) => {
@@ -83,9 +83,9 @@ fn down(nodes: &[Seen]) -> Option<Finding> {
 }
 
 fn behind(nodes: &[Seen]) -> Option<Finding> {
-    let is_behind = |n: &&Seen| n.behind.is_some_and(|behind| behind > MOST_BEHIND);
+    let is_behind = |n: &&Seen| n.behind.is_some_and(|behind| behind > MAX_BEHIND);
     let behind: Vec<_> = nodes.iter().filter(is_behind).map(|n| &*n.name).collect();
-    let found = format!("more than {MOST_BEHIND} versions behind: {}", names(&behind)?);
+    let found = format!("more than {MAX_BEHIND} versions behind: {}", names(&behind)?);
     let mend = "Good if a node has just come back. If it lasts, see whether the network between is \
         overloaded, and the agents' logs on both sides.";
     Some(Finding::doubtful("nodes", found, mend))
@@ -93,8 +93,8 @@ fn behind(nodes: &[Seen]) -> Option<Finding> {
 
 /// `a, b and 3 more`; none of none.
 fn names(all: &[&str]) -> Option<String> {
-    let shown = all.iter().take(MOST_NAMES).copied().collect::<Vec<_>>().join(", ");
-    let rest = all.len().saturating_sub(MOST_NAMES);
+    let shown = all.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
+    let rest = all.len().saturating_sub(MAX_NAMES);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     (!all.is_empty()).then(|| shown + &more)
 }
@@ -104,7 +104,7 @@ fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
 }
 
 /// Why no other agent is seen, as far as it can be found out from here.
-async fn join_targets(settings: &Settings) -> Vec<Finding> {
+async fn join_targets(settings: &ResolvedConfig) -> Vec<Finding> {
     let cluster = &settings.config.cluster;
     let own = [cluster.listen.into(), cluster.advertise, own_address(settings).into()];
     let mut tries = JoinSet::new();
@@ -125,7 +125,7 @@ async fn join_targets(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-fn own_address(settings: &Settings) -> SocketAddr {
+fn own_address(settings: &ResolvedConfig) -> SocketAddr {
     SocketAddr::new(settings.address, settings.config.cluster.listen.port())
 }
 
@@ -144,7 +144,7 @@ enum Reached {
 
 async fn reach(host: &str, own: &[Option<SocketAddr>]) -> Reached {
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 1 s");
-    let found = timeout(PATIENCE, lookup_host(host)).await.unwrap_or_else(|_| Err(late()));
+    let found = timeout(HOST_TIMEOUT, lookup_host(host)).await.unwrap_or_else(|_| Err(late()));
     let addresses: Vec<_> = match found {
         Ok(addresses) => addresses.collect(),
         Err(error) => return Reached::Unresolved(error),
@@ -155,7 +155,7 @@ async fn reach(host: &str, own: &[Option<SocketAddr>]) -> Reached {
         if is_own {
             return Reached::Itself;
         }
-        match timeout(PATIENCE, TcpStream::connect(address)).await {
+        match timeout(HOST_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(_)) => return Reached::Open,
             Ok(Err(error)) => last = error,
             Err(_) => last = late(),
@@ -233,12 +233,12 @@ mod tests {
         assert_eq!(mend("database: was damaged", &config), None);
     }
 
-    fn settings(join: &[String]) -> Settings {
+    fn settings(join: &[String]) -> ResolvedConfig {
         let mut config = Config::default();
         config.node.address = "127.0.0.1".parse().ok();
         config.node.data_dir = Some("d".into());
         config.cluster.join = join.to_vec();
-        Settings::resolve(config).unwrap()
+        ResolvedConfig::resolve(config).unwrap()
     }
 
     #[tokio::test]

@@ -13,16 +13,16 @@ use dunlin_core::config::Config;
 use super::Finding;
 use crate::access::SOCKET_NAME;
 use crate::machine;
-use crate::settings::Settings;
+use crate::settings::ResolvedConfig;
 
 /// With less than this free, the agent may soon be unable to keep what it acknowledges.
-const ENOUGH_OCTETS: u64 = 200 * 1024 * 1024;
+const MIN_FREE_OCTETS: u64 = 200 * 1024 * 1024;
 /// Open files an agent needs with some hundred watches, checks and connections.
-const ENOUGH_FILES: u64 = 4096;
+const MIN_OPEN_FILES: u64 = 4096;
 /// Inotify watches that should be left for a user.
-const ENOUGH_WATCHES: u64 = 128;
-/// No correct clock shows a time before this program was written: 2026-01-01.
-const PROGRAM_WRITTEN: Duration = Duration::from_secs(1_767_225_600);
+const MIN_WATCHES: u64 = 128;
+/// The earliest time that a correct clock shows: this program was written after 2026-01-01.
+const MIN_TIME: Duration = Duration::from_secs(1_767_225_600);
 
 /// The folders an agent uses: the running one's, else those of the configuration.
 pub(super) struct Folders {
@@ -31,7 +31,7 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    pub(super) fn of(settings: &Settings, status: Option<&AgentStatus>) -> Self {
+    pub(super) fn of(settings: &ResolvedConfig, status: Option<&AgentStatus>) -> Self {
         let running = status.map(|s| (s.data_dir.clone().into(), s.services_dir.clone().into()));
         let configured = || (settings.data_dir.clone(), settings.config.providers.dir.clone());
         let (data_dir, services_dir) = running.unwrap_or_else(configured);
@@ -84,7 +84,7 @@ fn space(dir: &Path) -> Option<Finding> {
     let there = dir.ancestors().find(|d| d.exists())?;
     let free = machine::free_octets(there).ok()?;
     let found = format!("{} MiB free for {}", free / (1024 * 1024), dir.display());
-    if free < ENOUGH_OCTETS {
+    if free < MIN_FREE_OCTETS {
         let mend = "Make room: without it, registrations are refused.";
         return Some(Finding::wrong(what, found, mend));
     }
@@ -179,7 +179,7 @@ pub(super) fn limits(findings: &mut Vec<Finding>) {
 fn clock(now: SystemTime) -> Finding {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let shown = dunlin_core::model::Timestamp::from_system(now);
-    if since < PROGRAM_WRITTEN {
+    if since < MIN_TIME {
         let mend = "Set the clock, for instance with chrony: times in events and logs are wrong.";
         return Finding::doubtful("clock", format!("shows {shown}"), mend);
     }
@@ -188,8 +188,8 @@ fn clock(now: SystemTime) -> Finding {
 
 fn open_files(limit: u64) -> Finding {
     let found = format!("{limit} open files allowed");
-    if limit < ENOUGH_FILES {
-        let mend = format!("Raise it: `ulimit -n {ENOUGH_FILES}`, or LimitNOFILE= in the unit.");
+    if limit < MIN_OPEN_FILES {
+        let mend = format!("Raise it: `ulimit -n {MIN_OPEN_FILES}`, or LimitNOFILE= in the unit.");
         return Finding::doubtful("file limit", found, mend);
     }
     Finding::good("file limit", found)
@@ -197,7 +197,7 @@ fn open_files(limit: u64) -> Finding {
 
 fn inotify(watches: u64) -> Finding {
     let found = format!("{watches} inotify watches per user");
-    if watches < ENOUGH_WATCHES {
+    if watches < MIN_WATCHES {
         let mend = "Raise fs.inotify.max_user_watches; until then changed files are seen later, by polling.";
         return Finding::doubtful("file watches", found, mend);
     }
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(inotify(8).verdict, Verdict::Doubtful);
         assert_eq!(inotify(65_536).verdict, Verdict::Good);
         assert_eq!(clock(SystemTime::UNIX_EPOCH).verdict, Verdict::Doubtful);
-        let later = SystemTime::UNIX_EPOCH + PROGRAM_WRITTEN;
+        let later = SystemTime::UNIX_EPOCH + MIN_TIME;
         assert_eq!(clock(later).verdict, Verdict::Good);
     }
 }

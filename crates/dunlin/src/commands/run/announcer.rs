@@ -12,14 +12,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::access::Agent;
 use crate::commands::state::put_drain;
-use crate::output::Output;
+use crate::output::Printer;
 
-/// How often the instance is stated.
-const EVERY: Duration = Duration::from_secs(5);
-/// How long the agent believes a statement: two may be lost.
+/// Time between two statements of the instance.
+const STATE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the agent believes a statement, so that two may be lost.
 const TTL: &str = "15s";
-/// How long the way out may wait for the agent.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// How long draining, and taking the instance back, may wait for the agent.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Announcer {
     agent: Agent,
@@ -33,7 +33,7 @@ impl Announcer {
         agent: Agent,
         id: InstanceId,
         registration: Registration,
-        out: Output,
+        out: Printer,
     ) -> Self {
         let set = ProviderSet { instances: vec![registration], ttl: Some(TTL.to_owned()) };
         let path = provider_path(&id);
@@ -44,8 +44,8 @@ impl Announcer {
     }
 
     /// Takes the instance out of answers, before the command is told to end.
-    pub(super) async fn drain(&self, out: Output) {
-        match timeout(LAST_WORD, put_drain(&self.agent, &self.id)).await {
+    pub(super) async fn drain(&self, out: Printer) {
+        match timeout(GOODBYE_TIMEOUT, put_drain(&self.agent, &self.id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => out.note(format_args!("dunlin run: not drained: {error:#}")),
             Err(_) => out.note("dunlin run: not drained: the agent takes too long"),
@@ -59,7 +59,7 @@ impl Announcer {
         let _ = self.stop.send(());
         let _ = self.task.await;
         let path = provider_path(&self.id);
-        let _ = timeout(LAST_WORD, self.agent.delete::<Value>(&path)).await;
+        let _ = timeout(GOODBYE_TIMEOUT, self.agent.delete::<Value>(&path)).await;
     }
 }
 
@@ -71,15 +71,15 @@ async fn announce(
     agent: Agent,
     path: String,
     set: ProviderSet,
-    out: Output,
+    out: Printer,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(STATE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = Trouble::default();
     loop {
         tokio::select! {
-            // Whoever dropped the other end is not interested any more either.
+            // A sender that was dropped means the same as a message.
             _ = &mut stopped => return,
             _ = ticks.tick() => {}
         }
@@ -93,14 +93,15 @@ async fn announce(
     }
 }
 
-/// Says that something is wrong when it begins, changes, or has lasted another while; and when it ends.
+/// Reports that something is wrong when it begins, when it changes, when it has lasted for another
+/// [`Trouble::REMIND_INTERVAL`], and when it ends.
 #[derive(Default)]
 struct Trouble {
     last: Option<(String, Instant)>,
 }
 
 impl Trouble {
-    const REMIND_AFTER: Duration = Duration::from_secs(300);
+    const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 
     fn word_about(&mut self, error: Option<anyhow::Error>, now: Instant) -> Option<String> {
         let Some(error) = error else {
@@ -109,13 +110,15 @@ impl Trouble {
         };
         let error = format!("{error:#}");
         let is_old = self.last.as_ref().is_some_and(|(known, told)| {
-            *known == error && now.duration_since(*told) < Self::REMIND_AFTER
+            *known == error && now.duration_since(*told) < Self::REMIND_INTERVAL
         });
         if is_old {
             return None;
         }
-        let word =
-            format!("dunlin run: not announced, trying again every {}s: {error}", EVERY.as_secs());
+        let word = format!(
+            "dunlin run: not announced, trying again every {}s: {error}",
+            STATE_INTERVAL.as_secs()
+        );
         self.last = Some((error, now));
         Some(word)
     }
@@ -136,7 +139,7 @@ mod tests {
         assert!(word.contains("not announced, trying again every 5s: down"), "{word}");
         assert_eq!(trouble.word_about(Some(anyhow!("down")), start), None);
         assert!(trouble.word_about(Some(anyhow!("id is taken")), start).is_some());
-        let later = start + Trouble::REMIND_AFTER;
+        let later = start + Trouble::REMIND_INTERVAL;
         assert!(trouble.word_about(Some(anyhow!("id is taken")), later).is_some());
         assert!(trouble.word_about(None, later).is_some());
         assert_eq!(trouble.word_about(None, later), None);

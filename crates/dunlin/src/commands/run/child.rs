@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::announcer::Announcer;
 use crate::failure::Failure;
 use crate::machine;
-use crate::output::Output;
+use crate::output::Printer;
 
 /// The signals that are passed on.
 pub(super) struct Signals {
@@ -24,7 +24,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From here on these signals no longer end this process by themselves.
+    /// Listens to the signals, which no longer end this process by themselves from here on.
     pub(super) fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
         Ok(Self {
@@ -37,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => libc::SIGTERM,
@@ -70,7 +70,7 @@ pub(super) async fn attend(
     mut child: Child,
     mut signals: Signals,
     announcer: &Announcer,
-    out: Output,
+    out: Printer,
 ) -> Result<u8> {
     let mut is_drained = false;
     loop {
@@ -81,7 +81,7 @@ pub(super) async fn attend(
             signal = signals.next() => signal,
         };
         if matches!(signal, libc::SIGTERM | libc::SIGINT) && !is_drained {
-            // Once: whoever asks twice does not want to wait.
+            // The instance is drained once: a second signal means that its sender does not want to wait.
             is_drained = true;
             announcer.drain(out).await;
         }

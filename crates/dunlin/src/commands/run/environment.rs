@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::failure::{Failure, NOT_FOUND, exit_code, is_unreachable};
 use crate::render;
 
-/// How often to look again with `--wait-env`.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Time between two lookups with `--wait-env`.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A variable and the service whose address it is to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) async fn look_up(
         let address = loop {
             match address_of(agent, &injection.service, context).await {
                 Err(error) if is_worth_waiting(&error) && Instant::now() < deadline => {
-                    sleep(PAUSE).await;
+                    sleep(RETRY_INTERVAL).await;
                 }
                 answer => break answer?,
             }
