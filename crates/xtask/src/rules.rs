@@ -8,7 +8,6 @@ mod links;
 mod modules;
 mod paths;
 mod text;
-mod tokens;
 
 use std::fmt;
 use std::fs;

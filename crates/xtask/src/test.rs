@@ -27,7 +27,8 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
     }
     verify::run_steps(steps)?;
     steps.command("documentation tests", &Cmd::cargo("test --workspace --doc --locked"))?;
-    steps.command("release build", &Cmd::cargo("build --release --locked -p dunlin"))?;
+    let programs = "build --release --locked --workspace --bin dunlin --bin dunlin-sim";
+    steps.command("release build", &Cmd::cargo(programs))?;
     integration_tests(steps, &missing)?;
     tools::SIM.step(steps, SEEDS)?;
     storm(steps, &missing)?;
