@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use dunlin_bench::rig::finding::{Finding, grouped, megabytes, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, grouped, megabytes, time};
 use dunlin_bench::rig::program::output;
 use dunlin_bench::rig::release::Release;
 
@@ -17,7 +17,7 @@ const SIZES: [(u32, u32); 2] = [(10_000, 10), (100_000, 10)];
 const CHANGES: u32 = 50_000;
 const QUICK_CHANGES: u32 = 5_000;
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let program = release.example("catalog")?;
     let changes = if args.quick { QUICK_CHANGES } else { CHANGES };
     let mut findings = Vec::new();
@@ -25,8 +25,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
         let amounts = [services, copies, changes].map(|number| number.to_string());
         findings.extend(judge(&Figures::read(&output(&program, amounts)?)?)?);
     }
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 /// The figures that the program prints, by name.

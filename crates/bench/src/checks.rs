@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dunlin_bench::rig::agent::Agent;
-use dunlin_bench::rig::finding::{Finding, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::pace::pace;
 use dunlin_bench::rig::processors::{Processors, pin_own};
@@ -58,7 +58,7 @@ const LOADS: [Load; 2] = [
     },
 ];
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let rounds = if args.quick { 1 } else { 3 };
     let mut findings = Vec::new();
     for load in &LOADS {
@@ -67,8 +67,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
         pin_own(Processors::Second)?;
         findings.extend(measure(load, &fleet.agents[0], rounds)?);
     }
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 fn measure(load: &Load, agent: &Agent, rounds: u32) -> Result<Vec<Finding>> {

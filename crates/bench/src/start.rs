@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use dunlin_bench::rig::agent::Agent;
 use dunlin_bench::rig::dev_agent::DevAgent;
-use dunlin_bench::rig::finding::{Finding, megabytes, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, megabytes, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::pace::ask;
 use dunlin_bench::rig::questions::{HEADER_OCTETS, Questions};
@@ -29,7 +29,7 @@ const ASK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long an idle agent is watched.
 const IDLE_INTERVAL: Duration = Duration::from_secs(20);
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let mut findings = vec![ready(release, args.runs)?];
     let mut fleet = Fleet::prepare(release, 1)?;
     let agent = &mut fleet.agents[0];
@@ -51,8 +51,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
     ));
     agent.start()?;
     findings.extend(idle("idle agent, 100,000 instances stored", agent, false)?);
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 /// `dunlin dev`, with nothing stored.

@@ -14,7 +14,7 @@ use changes::Changes;
 use dunlin_bench::rig::agent::Agent;
 use dunlin_bench::rig::client::Client;
 use dunlin_bench::rig::crowd::allow_descriptors;
-use dunlin_bench::rig::finding::{Finding, grouped, render_alone, spread, time};
+use dunlin_bench::rig::finding::{Finding, grouped, spread, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::floor::floor;
 use dunlin_bench::rig::processors::{Processors, pin_own};
@@ -45,7 +45,7 @@ struct Amount {
     busy: Duration,
 }
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     allow_descriptors(DESCRIPTORS)?;
     let amount = if args.quick {
         Amount { single: 100, of_all: 5, busy: Duration::from_secs(3) }
@@ -57,8 +57,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
     for kind in [Kind::Stream, Kind::LongPoll] {
         findings.extend(measure(kind, release, &amount)?);
     }
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 /// Measures one of two agents that are started for it.

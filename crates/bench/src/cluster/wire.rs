@@ -44,22 +44,20 @@ fn in_namespace(setup: &Setup, row: &str) -> Result<Vec<Finding>> {
     Ok(output.lines().filter_map(Finding::read).collect())
 }
 
-/// Measures rows in the namespace that this program was started in, and prints nothing but findings.
+/// Measures rows in the namespace that this program was started in.
 pub(super) fn run_in_namespace<'a>(
     setup: &Setup,
     rows: impl Iterator<Item = &'a str>,
-) -> Result<()> {
+) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
     for row in rows {
-        let findings = match row {
+        findings.extend(match row {
             "wire" => measure_wire(setup)?,
             "idle" => measure_idle(setup)?,
             other => anyhow::bail!("{other} needs no namespace"),
-        };
-        for finding in findings {
-            println!("{}", finding.line());
-        }
+        });
     }
-    Ok(())
+    Ok(findings)
 }
 
 fn measure_idle(setup: &Setup) -> Result<Vec<Finding>> {

@@ -1,6 +1,7 @@
 //! Rows of the table, and how they are judged.
 
-use dunlin_bench::rig::finding::grouped;
+use dunlin_bench::rig::finding::{Finding, grouped};
+use dunlin_bench::rig::stats::middle;
 use dunlin_bench::rig::table;
 
 use super::kind::Kind;
@@ -47,11 +48,14 @@ impl Row {
 
     /// The median of a server's samples.
     pub(super) fn of(&self, kind: Kind) -> Option<f64> {
-        let mut sorted = self.samples[kind as usize].clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let upper = sorted.get(sorted.len() / 2)?;
-        let lower = sorted.get((sorted.len() - 1) / 2)?;
-        Some(f64::midpoint(*lower, *upper))
+        let samples = &self.samples[kind as usize];
+        (!samples.is_empty()).then(|| middle(samples))
+    }
+
+    /// Dunlin's figure alone.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let measured = self.text(self.of(Kind::Dunlin)?);
+        Some(Finding::alone(self.what.as_str(), "", measured, None))
     }
 
     /// The better of NSD and Knot.

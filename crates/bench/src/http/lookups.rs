@@ -1,12 +1,10 @@
 //! Lookups over HTTP: as fast as wrk asks, and at half of that pace how long each takes.
 //!
-//! The agent has the first processor, the load generator the second one. A bare server that has the same answer ready is
-//! asked in turns with the agent: where both take longer, it is the machine.
+//! A bare server that has the same answer ready is asked in turns with the agent: where both take longer, the machine is
+//! the reason.
 //!
 //! The pace is our own. h2load (`--rps`) sends what each connection owes every 10 ms in one burst and counts from the
 //! moment of sending, so a server that stands still delays few samples; here each counts from when it was due.
-
-pub(super) mod bare;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use dunlin_bench::rig::agent::Agent;
 use dunlin_bench::rig::client::read_head;
 use dunlin_bench::rig::crowd::Crowd;
-use dunlin_bench::rig::finding::{Finding, grouped, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, grouped, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::process::Process;
 use dunlin_bench::rig::processors::{Processors, pin_own};
@@ -27,9 +25,6 @@ use dunlin_bench::rig::usage::processor_time;
 use dunlin_bench::rig::wait::wait_for;
 
 use super::Args;
-
-pub(super) const ABOUT: &str =
-    "lookups of a service with three instances, with wrk and at half load (--runs N, --quick)";
 
 const INSTANCES: usize = 3;
 /// The last octet of the bare server's address.
@@ -45,7 +40,7 @@ const PARTS_PER_SECOND: usize = 10;
 /// Connections at half load: requests that may be under way at a time.
 const PACED_CONNECTIONS: usize = 64;
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn measure(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let version = command("wrk", ["-v"]).output();
     let Ok(version) = version else {
         bail!(
@@ -81,11 +76,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
             waits.add(samples, pace as usize / PARTS_PER_SECOND);
         }
     }
-    println!(
-        "{}",
-        render_alone(&[rows_at_full_load(&own, &bare), rows_at_half_load(pace, &waits)].concat())
-    );
-    Ok(())
+    Ok([rows_at_full_load(&own, &bare), rows_at_half_load(pace, &waits)].concat())
 }
 
 fn rows_at_full_load(own: &Flood, bare: &Flood) -> Vec<Finding> {
