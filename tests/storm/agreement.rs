@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::ledger::{CHECKED_PORT, Kind, Ledger};
+use super::ledger::{CHECKED_PORT, Ledger, SlotKind};
 use super::stage::{Post, Stage, pause};
 
 /// How long it may take from the end of the faults until all agents agree.
@@ -56,9 +56,9 @@ fn unlike(ledger: &Ledger, catalog: &Catalog) -> Option<String> {
     for slot in &ledger.slots {
         let address = slot.address.to_string();
         let ports = match slot.kind {
-            Kind::Single | Kind::File => slot.last_ports(),
+            SlotKind::Single | SlotKind::File => slot.last_ports(),
             // Registered all the time, healthy or not.
-            Kind::Tcp | Kind::Ttl | Kind::Wild => vec![Some(CHECKED_PORT)],
+            SlotKind::Tcp | SlotKind::Ttl | SlotKind::Wild => vec![Some(CHECKED_PORT)],
         };
         let known = catalog.get(&address);
         let service = &ledger.services[slot.service].name;

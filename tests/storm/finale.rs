@@ -7,7 +7,7 @@ use anyhow::Result;
 use dunlin_bench::rig::agent::Agent;
 use dunlin_bench::rig::client::Client;
 
-use super::ledger::Kind;
+use super::ledger::SlotKind;
 use super::stage::{Post, Stage};
 use super::watches::LAST_WEIGHT;
 use super::writers::registration;
@@ -20,7 +20,7 @@ pub(super) fn change_all(stage: &Stage) -> Result<()> {
     let mut clients: Vec<Client> = stage.posts.iter().map(Post::local).collect::<Result<_>>()?;
     for service in &stage.ledger.services {
         let slot = &stage.ledger.slots[service.slots[0]];
-        if slot.kind == Kind::Single {
+        if slot.kind == SlotKind::Single {
             let body = registration(slot, slot.begin(true), LAST_WEIGHT);
             let path = format!("/api/instances/{}", slot.id);
             clients[slot.node].expect("PUT", &path, body.as_bytes())?;

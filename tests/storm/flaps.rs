@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use dunlin_bench::rig::random::Random;
 
-use super::ledger::{CHECKED_PORT, Kind, Slot};
-use super::stage::{Line, Stage, add, is_set_within};
+use super::ledger::{CHECKED_PORT, Slot, SlotKind};
+use super::stage::{KeptClient, Stage, add, is_set_within};
 
 /// The time between two looks at the servers.
 const TICK: Duration = Duration::from_millis(20);
@@ -17,8 +17,8 @@ const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many milliseconds a state lasts at least, and how many more at most. Two of the slow states make one loss of health
 /// in 45 seconds or more, which damping forgives.
-fn lasting(kind: Kind) -> (u64, u64) {
-    if kind == Kind::Wild { (500, 2_500) } else { (22_500, 20_000) }
+fn lasting(kind: SlotKind) -> (u64, u64) {
+    if kind == SlotKind::Wild { (500, 2_500) } else { (22_500, 20_000) }
 }
 
 /// Something that is healthy or not.
@@ -31,7 +31,7 @@ struct Flapper<'a> {
 
 impl<'a> Flapper<'a> {
     /// The slots of some kinds on a node, all healthy.
-    fn all(stage: &'a Stage, agent: usize, kinds: &[Kind], random: &mut Random) -> Vec<Self> {
+    fn all(stage: &'a Stage, agent: usize, kinds: &[SlotKind], random: &mut Random) -> Vec<Self> {
         let slots = kinds.iter().flat_map(|kind| stage.ledger.of(agent, *kind));
         let mut flapper = |slot: usize| {
             let slot = &stage.ledger.slots[slot];
@@ -71,7 +71,7 @@ impl<'a> Flapper<'a> {
 /// Servers on one host. Must be called there.
 pub(super) fn serve(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     let mut random = Random(seed);
-    let mut flappers = Flapper::all(stage, agent, &[Kind::Tcp, Kind::Wild], &mut random);
+    let mut flappers = Flapper::all(stage, agent, &[SlotKind::Tcp, SlotKind::Wild], &mut random);
     for flapper in &mut flappers {
         flapper.slot.begin(true);
         flapper.serve()?;
@@ -95,8 +95,8 @@ pub(super) fn serve(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
 /// Pushes to TTL checks of one agent.
 pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     let mut random = Random(seed);
-    let mut flappers = Flapper::all(stage, agent, &[Kind::Ttl], &mut random);
-    let mut line = Line::default();
+    let mut flappers = Flapper::all(stage, agent, &[SlotKind::Ttl], &mut random);
+    let mut line = KeptClient::default();
     for flapper in &flappers {
         flapper.slot.begin(true);
     }
@@ -128,7 +128,12 @@ pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     }
 }
 
-fn push_once(stage: &Stage, agent: usize, line: &mut Line, flapper: &Flapper<'_>) -> Result<()> {
+fn push_once(
+    stage: &Stage,
+    agent: usize,
+    line: &mut KeptClient,
+    flapper: &Flapper<'_>,
+) -> Result<()> {
     let client = line.open(|| stage.posts[agent].local())?;
     let status = if flapper.is_healthy { "passing" } else { "critical" };
     let path = format!("/api/instances/{}/checks/ttl", flapper.slot.id);

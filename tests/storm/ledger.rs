@@ -25,21 +25,21 @@ const CHECK_LAG: Duration = Duration::from_secs(5);
 
 /// How states of a slot come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SlotKind {
     /// Its states come by requests, each of which is acknowledged.
     Single,
     /// Its states come by a provider file, and are acknowledged when its own agent shows them.
     File,
     /// Its states come by a TCP check of a server that comes and goes, seldom enough not to be held critical.
     Tcp,
-    /// Its states come by pushes to a TTL check, as seldom as with [`Kind::Tcp`].
+    /// Its states come by pushes to a TTL check, as seldom as with [`SlotKind::Tcp`].
     Ttl,
-    /// Its states come as with [`Kind::Tcp`], but so often that it is held critical: its address and port are known, but
+    /// Its states come as with [`SlotKind::Tcp`], but so often that it is held critical: its address and port are known, but
     /// not whether it is healthy.
     Wild,
 }
 
-impl Kind {
+impl SlotKind {
     /// Whether the own host shows a state from its acknowledgement on, and after any crash.
     fn is_stored(self) -> bool {
         matches!(self, Self::Single | Self::File)
@@ -54,7 +54,7 @@ impl Kind {
 pub(super) struct Slot {
     pub(super) node: usize,
     pub(super) service: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: SlotKind,
     pub(super) id: String,
     pub(super) address: Ipv4Addr,
     history: Mutex<History>,
@@ -84,7 +84,7 @@ pub(super) struct Service {
 
 /// What an answer says of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum Answered {
     Absent,
     /// Some answers do not tell the port.
     Present(Option<u16>),
@@ -108,7 +108,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Adds a service with slots on these nodes. Returns its number.
-    pub(super) fn add(&mut self, name: String, kind: Kind, nodes: &[usize]) -> usize {
+    pub(super) fn add(&mut self, name: String, kind: SlotKind, nodes: &[usize]) -> usize {
         let service = self.services.len();
         let mut slots = Vec::new();
         for (at, &node) in nodes.iter().enumerate() {
@@ -136,7 +136,7 @@ impl Ledger {
     }
 
     /// Numbers of the slots of a node that are of a kind.
-    pub(super) fn of(&self, node: usize, kind: Kind) -> Vec<usize> {
+    pub(super) fn of(&self, node: usize, kind: SlotKind) -> Vec<usize> {
         let is_it = |slot: &Slot| slot.node == node && slot.kind == kind;
         (0..self.slots.len()).filter(|at| is_it(&self.slots[*at])).collect()
     }
@@ -151,8 +151,8 @@ impl Slot {
     pub(super) fn begin(&self, is_present: bool) -> u16 {
         let mut history = self.history();
         let port = match self.kind {
-            Kind::Single | Kind::File => FIRST_PORT + (history.begun % PORTS) as u16,
-            Kind::Tcp | Kind::Ttl | Kind::Wild => CHECKED_PORT,
+            SlotKind::Single | SlotKind::File => FIRST_PORT + (history.begun % PORTS) as u16,
+            SlotKind::Tcp | SlotKind::Ttl | SlotKind::Wild => CHECKED_PORT,
         };
         history.begun += 1;
         let port_shown = is_present.then_some(port);
@@ -196,21 +196,21 @@ impl Slot {
         &self,
         chronicle: &Chronicle,
         asked: Asked,
-        shown: Shown,
+        shown: Answered,
     ) -> Result<Judged, String> {
         let history = self.history();
-        if let Shown::Present(Some(port)) = shown
+        if let Answered::Present(Some(port)) = shown
             && !history.had(self.kind, port)
         {
             return Err(self.evidence(&history, asked, shown, "it never had this port"));
         }
-        if self.kind == Kind::Wild {
+        if self.kind == SlotKind::Wild {
             return Ok(Judged::Loose);
         }
         if chronicle.is_long_dead(self.node, asked) {
             return match shown {
-                Shown::Absent => Ok(Judged::Firm),
-                Shown::Present(_) => {
+                Answered::Absent => Ok(Judged::Firm),
+                Answered::Present(_) => {
                     let what = "its node has been away for long";
                     Err(self.evidence(&history, asked, shown, what))
                 }
@@ -223,21 +223,21 @@ impl Slot {
         let is_calm = self.is_always_reachable(asked) || chronicle.is_calm(asked, self.node);
         let is_forgotten = settled.is_none();
         let may_be_absent = !is_calm || is_forgotten;
-        let mut is_shown = shown == Shown::Absent && may_be_absent
+        let mut is_shown = shown == Answered::Absent && may_be_absent
             || is_forgotten && history.begun as usize > history.states.len();
         let mut states = 0;
         for state in allowed {
             states += 1;
             is_shown |= match (shown, state.port) {
-                (Shown::Absent, None) | (Shown::Present(None), Some(_)) => true,
-                (Shown::Present(Some(shown)), Some(port)) => shown == port,
-                (Shown::Absent, Some(_)) | (Shown::Present(_), None) => false,
+                (Answered::Absent, None) | (Answered::Present(None), Some(_)) => true,
+                (Answered::Present(Some(shown)), Some(port)) => shown == port,
+                (Answered::Absent, Some(_)) | (Answered::Present(_), None) => false,
             };
         }
         if !is_shown {
             let what = match shown {
-                Shown::Absent => "it is missing",
-                Shown::Present(_) => "this is long over",
+                Answered::Absent => "it is missing",
+                Answered::Present(_) => "this is long over",
             };
             return Err(self.evidence(&history, asked, shown, what));
         }
@@ -263,7 +263,7 @@ impl Slot {
         })
     }
 
-    fn evidence(&self, history: &History, asked: Asked, shown: Shown, what: &str) -> String {
+    fn evidence(&self, history: &History, asked: Asked, shown: Answered, what: &str) -> String {
         let ago = |at: Instant| asked.at.saturating_duration_since(at).as_millis();
         let mut text = format!(
             "n{} said of {} ({}, on n{}) {shown:?}: {what}; answered after {} ms; states so far:",
@@ -285,13 +285,13 @@ impl Slot {
 
 impl History {
     /// Whether a slot of a kind has ever had a port.
-    fn had(&self, kind: Kind, port: u16) -> bool {
+    fn had(&self, kind: SlotKind, port: u16) -> bool {
         match kind {
-            Kind::Single | Kind::File => {
+            SlotKind::Single | SlotKind::File => {
                 let number = u32::from(port.saturating_sub(FIRST_PORT));
                 port >= FIRST_PORT && number < self.begun.min(PORTS)
             }
-            Kind::Tcp | Kind::Ttl | Kind::Wild => port == CHECKED_PORT,
+            SlotKind::Tcp | SlotKind::Ttl | SlotKind::Wild => port == CHECKED_PORT,
         }
     }
 }
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     /// A slot on the first of the nodes.
-    fn slot(kind: Kind) -> Ledger {
+    fn slot(kind: SlotKind) -> Ledger {
         let mut ledger = Ledger::default();
         ledger.add("web".to_owned(), kind, &[0]);
         ledger
@@ -314,56 +314,56 @@ mod tests {
 
     #[test]
     fn the_own_agent_shows_what_was_acknowledged_and_nothing_older() {
-        let (ledger, chronicle) = (slot(Kind::Single), Chronicle::new());
+        let (ledger, chronicle) = (slot(SlotKind::Single), Chronicle::new());
         let slot = &ledger.slots[0];
         let first = slot.begin(true);
         slot.acknowledge();
         let second = slot.begin(true);
         let judge = |agent, shown| slot.judge(&chronicle, asked(agent, Instant::now()), shown);
-        assert_eq!(judge(0, Shown::Present(Some(first))), Ok(Judged::Loose));
-        assert_eq!(judge(0, Shown::Present(Some(second))), Ok(Judged::Loose));
-        assert!(judge(0, Shown::Absent).is_err());
+        assert_eq!(judge(0, Answered::Present(Some(first))), Ok(Judged::Loose));
+        assert_eq!(judge(0, Answered::Present(Some(second))), Ok(Judged::Loose));
+        assert!(judge(0, Answered::Absent).is_err());
         slot.acknowledge();
-        assert!(judge(0, Shown::Present(Some(first))).is_err());
-        assert_eq!(judge(0, Shown::Present(Some(second))), Ok(Judged::Firm));
-        assert_eq!(judge(1, Shown::Present(Some(first))), Ok(Judged::Loose));
-        assert!(judge(1, Shown::Present(Some(second + 1))).is_err());
+        assert!(judge(0, Answered::Present(Some(first))).is_err());
+        assert_eq!(judge(0, Answered::Present(Some(second))), Ok(Judged::Firm));
+        assert_eq!(judge(1, Answered::Present(Some(first))), Ok(Judged::Loose));
+        assert!(judge(1, Answered::Present(Some(second + 1))).is_err());
     }
 
     #[test]
     fn other_agents_have_their_time_and_no_more() {
-        let (ledger, chronicle) = (slot(Kind::Single), Chronicle::new());
+        let (ledger, chronicle) = (slot(SlotKind::Single), Chronicle::new());
         let slot = &ledger.slots[0];
         let port = slot.begin(true);
         slot.acknowledge();
         slot.begin(false);
         slot.acknowledge();
         let late = asked(1, Instant::now() + SPREAD + Duration::from_secs(1));
-        assert_eq!(slot.judge(&chronicle, late, Shown::Absent), Ok(Judged::Firm));
-        assert!(slot.judge(&chronicle, late, Shown::Present(Some(port))).is_err());
+        assert_eq!(slot.judge(&chronicle, late, Answered::Absent), Ok(Judged::Firm));
+        assert!(slot.judge(&chronicle, late, Answered::Present(Some(port))).is_err());
         let soon = asked(1, Instant::now());
-        assert_eq!(slot.judge(&chronicle, soon, Shown::Present(Some(port))), Ok(Judged::Loose));
+        assert_eq!(slot.judge(&chronicle, soon, Answered::Present(Some(port))), Ok(Judged::Loose));
     }
 
     #[test]
     fn what_stays_registered_may_be_missing_only_while_a_fault_keeps_it_away() {
-        let (ledger, mut chronicle) = (slot(Kind::Single), Chronicle::new());
+        let (ledger, mut chronicle) = (slot(SlotKind::Single), Chronicle::new());
         let slot = &ledger.slots[0];
         slot.begin(true);
         slot.acknowledge();
         let late = asked(1, Instant::now() + SPREAD + Duration::from_secs(1));
-        assert!(slot.judge(&chronicle, late, Shown::Absent).is_err());
+        assert!(slot.judge(&chronicle, late, Answered::Absent).is_err());
         chronicle.begin(&Fault::Cut(0, 1));
-        assert_eq!(slot.judge(&chronicle, late, Shown::Absent), Ok(Judged::Loose));
+        assert_eq!(slot.judge(&chronicle, late, Answered::Absent), Ok(Judged::Loose));
         let other = Asked { agent: 2, ..late };
-        assert!(slot.judge(&chronicle, other, Shown::Absent).is_err());
+        assert!(slot.judge(&chronicle, other, Answered::Absent).is_err());
     }
 
     #[test]
     fn an_address_leads_to_its_slot() {
         let mut ledger = Ledger::default();
         for number in 0..300 {
-            ledger.add(format!("s{number}"), Kind::Single, &[0, 1, 2]);
+            ledger.add(format!("s{number}"), SlotKind::Single, &[0, 1, 2]);
         }
         for (number, slot) in ledger.slots.iter().enumerate() {
             assert_eq!(ledger.slot_at(slot.address), Some(number));

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::chronicle::Asked;
 use super::dns::{self, Found};
-use super::ledger::{Judged, Shown};
-use super::stage::{Line, Post, Stage, add, is_set_within};
+use super::ledger::{Answered, Judged};
+use super::stage::{KeptClient, Post, Stage, add, is_set_within};
 
 /// The time between two lookups at an agent.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(8);
@@ -31,7 +31,7 @@ pub(super) struct Lookups<'a> {
     post: &'a Post,
     agent: usize,
     random: Random,
-    line: Line,
+    line: KeptClient,
     dns: UdpSocket,
     lost: u32,
     next_id: u16,
@@ -45,7 +45,16 @@ impl<'a> Lookups<'a> {
         dns.connect(post.dns)?;
         dns.set_read_timeout(Some(DNS_TIMEOUT))?;
         let random = Random(seed);
-        Ok(Self { stage, post, agent, random, line: Line::default(), dns, lost: 0, next_id: 0 })
+        Ok(Self {
+            stage,
+            post,
+            agent,
+            random,
+            line: KeptClient::default(),
+            dns,
+            lost: 0,
+            next_id: 0,
+        })
     }
 
     /// Asks until it is told to end.
@@ -147,7 +156,7 @@ impl<'a> Lookups<'a> {
         let chronicle = self.stage.chronicle();
         let mut wrong = Vec::new();
         for slot in &ledger.services[service].slots {
-            let seen = shown.get(slot).map_or(Shown::Absent, |port| Shown::Present(*port));
+            let seen = shown.get(slot).map_or(Answered::Absent, |port| Answered::Present(*port));
             match ledger.slots[*slot].judge(&chronicle, asked, seen) {
                 Ok(Judged::Firm) => add(&self.stage.tally.firm, 1),
                 Ok(Judged::Loose) => add(&self.stage.tally.loose, 1),

@@ -52,7 +52,7 @@ use dunlin_bench::rig::release::Release;
 use faults::Faults;
 use files::Files;
 use flood::Flood;
-use ledger::{Kind, Ledger};
+use ledger::{Ledger, SlotKind};
 use lookups::Lookups;
 use network::Network;
 use progress::{Holding, Progress};
@@ -176,15 +176,17 @@ fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     let nodes: Vec<usize> = (0..NODES * COPIES).map(|copy| copy % NODES).collect();
     for number in 0..SERVICES {
-        ledger.add(format!("s{number}"), Kind::Single, &nodes);
+        ledger.add(format!("s{number}"), SlotKind::Single, &nodes);
     }
     for node in 0..NODES {
         for number in 0..FILES {
             let name = format!("file{number}-n{}", node + 1);
-            ledger.add(name, Kind::File, &[node; files::INSTANCES]);
+            ledger.add(name, SlotKind::File, &[node; files::INSTANCES]);
         }
         for number in 0..FLAPPERS {
-            for (word, kind) in [("tcp", Kind::Tcp), ("ttl", Kind::Ttl), ("wild", Kind::Wild)] {
+            for (word, kind) in
+                [("tcp", SlotKind::Tcp), ("ttl", SlotKind::Ttl), ("wild", SlotKind::Wild)]
+            {
                 ledger.add(format!("{word}{number}-n{}", node + 1), kind, &[node]);
             }
         }
@@ -252,7 +254,7 @@ fn populate(stage: &Arc<Stage>) -> Result<()> {
 fn files(stage: &Stage, agent: usize, seed: u64) -> Files<'_> {
     let is_file = |service: &usize| {
         let slot = &stage.ledger.slots[stage.ledger.services[*service].slots[0]];
-        slot.kind == Kind::File && slot.node == agent
+        slot.kind == SlotKind::File && slot.node == agent
     };
     let services: Vec<usize> = (0..stage.ledger.services.len()).filter(is_file).collect();
     Files::new(stage, agent, &services, seed)
@@ -292,7 +294,7 @@ fn load(
             Ok(())
         };
         crew.changes.push(on("files", Box::new(rewrite))?);
-        let slots = stage.ledger.of(agent, Kind::Single);
+        let slots = stage.ledger.of(agent, SlotKind::Single);
         for share in slots.chunks(slots.len().div_ceil(WRITERS)) {
             let (share, seed) = (share.to_vec(), random.draw());
             let write = move |stage: &Stage| {

@@ -38,9 +38,9 @@ impl Post {
 
 /// A connection that is kept from request to request and opened again when it has failed.
 #[derive(Default)]
-pub(super) struct Line(Option<(Client, Instant)>);
+pub(super) struct KeptClient(Option<(Client, Instant)>);
 
-impl Line {
+impl KeptClient {
     /// The open connection, or a new one of `connect`.
     pub(super) fn open(&mut self, connect: impl FnOnce() -> Result<Client>) -> Result<&mut Client> {
         if self.0.is_none() {

@@ -8,8 +8,8 @@ use anyhow::Result;
 use dunlin_bench::rig::client::Client;
 use dunlin_bench::rig::random::Random;
 
-use super::ledger::{CHECKED_PORT, Kind, Slot};
-use super::stage::{Line, Post, Stage, add, is_set_within};
+use super::ledger::{CHECKED_PORT, Slot, SlotKind};
+use super::stage::{KeptClient, Post, Stage, add, is_set_within};
 
 /// One change of this many takes an instance away if it is there.
 const REMOVAL_EVERY: u64 = 4;
@@ -31,12 +31,12 @@ pub(super) struct Writer<'a> {
     stage: &'a Stage,
     agent: usize,
     slots: Vec<usize>,
-    line: Line,
+    line: KeptClient,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(stage: &'a Stage, agent: usize, slots: Vec<usize>) -> Self {
-        Self { stage, agent, slots, line: Line::default() }
+        Self { stage, agent, slots, line: KeptClient::default() }
     }
 
     /// Makes one change after another at this interval, as far as the agent keeps up.
@@ -112,11 +112,11 @@ pub(super) fn change(client: &mut Client, slot: &Slot, is_present: bool) -> Resu
 /// The body that registers a slot's instance. Its service's name is what its id begins with.
 pub(super) fn registration(slot: &Slot, port: u16, weight: u32) -> String {
     let check = match slot.kind {
-        Kind::Single | Kind::File => String::new(),
-        Kind::Tcp | Kind::Wild => {
+        SlotKind::Single | SlotKind::File => String::new(),
+        SlotKind::Tcp | SlotKind::Wild => {
             ",\"check\":[{\"kind\":\"tcp\",\"interval\":\"500ms\"}]".to_owned()
         }
-        Kind::Ttl => ",\"check\":[{\"kind\":\"ttl\",\"ttl\":\"1m\"}]".to_owned(),
+        SlotKind::Ttl => ",\"check\":[{\"kind\":\"ttl\",\"ttl\":\"1m\"}]".to_owned(),
     };
     let service = slot.id.rsplit_once('.').map_or("", |(service, _)| service);
     format!(
@@ -130,15 +130,15 @@ pub(super) fn register_all(stage: &Stage, agent: usize, post: &Post) -> Result<(
     let mut client = post.local()?;
     for slot in stage.ledger.slots.iter().filter(|slot| slot.node == agent) {
         match slot.kind {
-            Kind::Single => {
+            SlotKind::Single => {
                 change(&mut client, slot, true)?;
             }
-            Kind::Tcp | Kind::Ttl | Kind::Wild => {
+            SlotKind::Tcp | SlotKind::Ttl | SlotKind::Wild => {
                 // Registered all the time; what changes is whether it is healthy.
                 let body = registration(slot, CHECKED_PORT, 100);
                 client.expect("PUT", &format!("/api/instances/{}", slot.id), body.as_bytes())?;
             }
-            Kind::File => {}
+            SlotKind::File => {}
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Two binaries side by side: `--against BINARY` measures the same rows with both in turns.
 //!
-//! A measurement is another run of this program with the same arguments, which prints its findings as lines. Whatever
-//! slows the machine for a while slows both binaries.
+//! A measurement is another run of this program with the same arguments, which prints its findings as lines. What slows
+//! the machine for a while slows both binaries.
 
 use std::env;
 use std::path::Path;
@@ -15,7 +15,7 @@ use dunlin_bench::rig::table;
 
 const ROUNDS: usize = 5;
 
-/// Prints for each figure the medians of both binaries, and that of the own one as a part of the other's.
+/// Prints the median of each figure for both binaries, and the ratio of the two medians.
 pub(super) fn run(other: &Path, release: &Release) -> Result<()> {
     let binaries = [absolute(other)?, release.binary()];
     println!("against {}", binaries[0].display());

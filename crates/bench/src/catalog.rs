@@ -1,4 +1,4 @@
-//! The catalog alone, in a process of its own: changes, lookups beside them, memory, loading.
+//! The catalog alone, in a process of its own: changes, lookups beside them, memory, and loading.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::Args;
 pub(super) const ABOUT: &str =
     "changes, lookups beside them, memory and loading of the catalog alone";
 
-/// Services, and instances of each.
+/// Pairs of a number of services and a number of instances of each.
 const SIZES: [(u32, u32); 2] = [(10_000, 10), (100_000, 10)];
 const CHANGES: u32 = 50_000;
 const QUICK_CHANGES: u32 = 5_000;

@@ -1,4 +1,4 @@
-//! Thousands of checks on one agent: what they cost, how evenly they come, and what DNS clients notice of them.
+//! Thousands of checks on one agent: what they cost, how evenly they are spread, and what DNS clients notice of them.
 //!
 //! The agent has the first processor; what is checked and the client of DNS have the second one.
 
@@ -80,7 +80,7 @@ fn measure(load: &Load, agent: &Agent, rounds: u32) -> Result<Vec<Finding>> {
     )?;
     let quiet = dns_latency(agent, time_of_dns)?;
     register(load, agent, target.address)?;
-    // All have run once and have their places in time.
+    // Every check has run once and has its place within the interval.
     thread::sleep(load.every + Duration::from_secs(2));
     wait_until_passing(load, agent)?;
     target.take();
@@ -159,7 +159,7 @@ fn wait_until_passing(load: &Load, agent: &Agent) -> Result<()> {
     })
 }
 
-/// How many arrivals there were in each part of a time, the fewest first.
+/// The number of arrivals in each part of a time, in ascending order.
 struct Spread {
     counts: Vec<usize>,
 }

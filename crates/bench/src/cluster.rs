@@ -1,4 +1,4 @@
-//! What a cluster of real agents can do, row by row beside what Corrosion 1.0 did on a machine like this.
+//! The performance of a cluster of real agents, row by row beside that of Corrosion 1.0 on a machine of the same kind.
 //!
 //! Each row starts agents of its own: separate processes of the release binary on loopback addresses, with TLS and
 //! a disk that is synced, as in production. The load generator runs beside them and shares their processors.
@@ -20,14 +20,14 @@ use dunlin_bench::rig::finding::{self, Finding};
 use dunlin_bench::rig::floor::floor;
 use dunlin_bench::rig::program::output;
 use dunlin_bench::rig::release::Release;
-use setup::Setup;
+use setup::ClusterSetup;
 
-use super::{Args, Row, chosen, load_average};
+use super::{Args, Part, chosen, load_average};
 
 pub(super) const ABOUT: &str =
     "agents in a cluster: news, writes, sync, memory, crashes (--only ROW, --agents N, --quick)";
 
-const ROWS: &[Row<fn(&Setup) -> Result<Vec<Finding>>>] = &[
+const ROWS: &[Part<fn(&ClusterSetup) -> Result<Vec<Finding>>>] = &[
     ("write-to-watch", latency::write_to_watch),
     ("durable-writes", throughput::durable_writes),
     ("bulk", throughput::bulk),
@@ -48,7 +48,7 @@ const ROWS: &[Row<fn(&Setup) -> Result<Vec<Finding>>>] = &[
 
 pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let rows = chosen(ROWS, &args.only)?;
-    let setup = Setup {
+    let setup = ClusterSetup {
         release: release.clone(),
         agents: args.agents.map_or(3, usize::from),
         is_size_given: args.agents.is_some(),
@@ -79,8 +79,8 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What else a reader needs to compare two results.
-fn conditions(setup: &Setup) -> String {
+/// The conditions of this bench that a reader needs to compare two results.
+fn conditions(setup: &ClusterSetup) -> String {
     let last_line = |program: &str, args: &[&str]| {
         let output = output(program, args).unwrap_or_default();
         output.lines().last().unwrap_or("unknown").trim().to_owned()

@@ -1,7 +1,7 @@
 //! Dunlin's DNS server beside NSD, Knot and unbound, and above a bare UDP echo.
 //!
-//! All serve the same names from memory on loopback at the same time and are asked in turns, so that a busy machine
-//! slows all alike. With one worker they share one processor, and the load generator has the other.
+//! All servers run at the same time, serve the same names from memory on loopback, and are asked in turns, so that a busy
+//! machine slows all alike. With one worker they share one processor, and the load generator has the other.
 
 mod changes;
 pub(super) mod echo;
@@ -26,14 +26,14 @@ use dunlin_bench::rig::stats::{median, percentile};
 use dunlin_bench::rig::usage::resident;
 use farm::Farm;
 use flood::Flood;
-use kind::Kind;
+use kind::ServerKind;
 use mix::{Mix, Spread};
 use row::{Goal, Row, Unit};
-use setup::{LARGE_PAYLOAD, Setup, USUAL_PAYLOAD};
+use setup::{DnsSetup, LARGE_PAYLOAD, USUAL_PAYLOAD};
 use store::Store;
 use workload::{Workload, flood_one};
 
-use super::{Args, chosen, load_average};
+use super::{Args, Part, chosen, load_average};
 
 pub(super) const ABOUT: &str =
     "DNS beside NSD, Knot, unbound: time per query, floods, latency, memory (--only PART, --quick)";
@@ -45,7 +45,7 @@ const MANY_COPIES: Store = Store { services: 10_000, copies: 30 };
 const MANY_NAMES: Store = Store { services: 100_000, copies: 3 };
 
 /// Each part has rows that need the same servers.
-const PARTS: &[super::Row<fn(&Setup) -> Result<Vec<Row>>>] = &[
+const PARTS: &[Part<fn(&DnsSetup) -> Result<Vec<Row>>>] = &[
     ("three", three),
     ("thirty", thirty),
     ("two-workers", two_workers),
@@ -55,7 +55,7 @@ const PARTS: &[super::Row<fn(&Setup) -> Result<Vec<Row>>>] = &[
 pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let parts = chosen(PARTS, &args.only)?;
     require_two()?;
-    let setup = Setup {
+    let setup = DnsSetup {
         release: release.clone(),
         rounds: if args.quick { 3 } else { args.runs },
         turn: Duration::from_millis(if args.quick { 250 } else { 500 }),
@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     Ok(Vec::new())
 }
 
-fn three(setup: &Setup) -> Result<Vec<Row>> {
+fn three(setup: &DnsSetup) -> Result<Vec<Row>> {
     let farm = setup.farm(FEW, 1)?;
     let mut rows = Vec::new();
     for (name, spread) in [("uniform", Spread::Uniform), ("Zipf", Spread::Zipf)] {
@@ -100,7 +100,7 @@ fn three(setup: &Setup) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn thirty(setup: &Setup) -> Result<Vec<Row>> {
+fn thirty(setup: &DnsSetup) -> Result<Vec<Row>> {
     let farm = setup.farm(MANY_COPIES, 1)?;
     let mut rows = Vec::new();
     for (name, spread) in [("uniform", Spread::Uniform), ("Zipf", Spread::Zipf)] {
@@ -119,13 +119,13 @@ fn thirty(setup: &Setup) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn two_workers(setup: &Setup) -> Result<Vec<Row>> {
+fn two_workers(setup: &DnsSetup) -> Result<Vec<Row>> {
     let farm = setup.farm(FEW, 2)?;
     let questions = Mix::Both(Spread::Uniform).questions(FEW.services, USUAL_PAYLOAD);
     flood(setup, &farm, "two workers, 3 instances, uniform", &questions, Workload::TWO_WORKERS)
 }
 
-fn many_names(setup: &Setup) -> Result<Vec<Row>> {
+fn many_names(setup: &DnsSetup) -> Result<Vec<Row>> {
     let mut farm = setup.farm(MANY_NAMES, 1)?;
     let mut rows = vec![memory(&farm, "resident, 100,000 × 3, at first", Goal::Below(120.0))?];
     let unknown = Mix::Unknown.questions(MANY_NAMES.services, USUAL_PAYLOAD);
@@ -140,7 +140,7 @@ fn many_names(setup: &Setup) -> Result<Vec<Row>> {
 
 /// Floods every server in turns.
 fn flood(
-    setup: &Setup,
+    setup: &DnsSetup,
     farm: &Farm,
     what: &str,
     questions: &Questions,
@@ -148,8 +148,8 @@ fn flood(
 ) -> Result<Vec<Row>> {
     let mut used = Row::new(format!("{what}: processor time"), Unit::Micros, load.goal);
     let mut rates = Row::new(format!("{what}: flood"), Unit::PerSecond, load.rate_goal);
-    let mut lost = [0; Kind::ALL.len()];
-    let mut last = [Flood::default(); Kind::ALL.len()];
+    let mut lost = [0; ServerKind::ALL.len()];
+    let mut last = [Flood::default(); ServerKind::ALL.len()];
     for _ in 0..setup.rounds {
         for server in &farm.servers {
             let found = flood_one(setup, server, questions, load)?;
@@ -170,7 +170,7 @@ fn flood(
     Ok(vec![used, rates])
 }
 
-fn latency(setup: &Setup, farm: &Farm, what: &str, questions: &Questions) -> Result<Vec<Row>> {
+fn latency(setup: &DnsSetup, farm: &Farm, what: &str, questions: &Questions) -> Result<Vec<Row>> {
     let per_second = grouped(f64::from(PACE_PER_SECOND));
     let row = |part: &str| {
         Row::new(format!("{what}: latency at {per_second}/s, {part}"), Unit::Micros, Goal::NoWorse)

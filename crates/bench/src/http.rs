@@ -10,11 +10,11 @@ use anyhow::Result;
 use dunlin_bench::rig::finding::Finding;
 use dunlin_bench::rig::release::Release;
 
-use super::{Args, Row, chosen};
+use super::{Args, Part, chosen};
 
 pub(super) const ABOUT: &str = "lookups of a service with three instances, with wrk and at half load; a large provider read beside changes (--only ROW, --runs N, --quick)";
 
-const ROWS: &[Row<fn(&Args, &Release) -> Result<Vec<Finding>>>] =
+const ROWS: &[Part<fn(&Args, &Release) -> Result<Vec<Finding>>>] =
     &[("lookups", lookups::measure), ("providers", providers::measure)];
 
 pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {

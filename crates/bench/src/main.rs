@@ -1,7 +1,8 @@
 //! `cargo xtask bench NAME`: one module per bench, and the registry of them.
 //!
-//! A bench runs the release binary, prints its conditions and a table, and leaves judging to the reader. Those that
-//! compare Dunlin with a peer run both in turns, so that a busy machine slows both alike.
+//! A bench runs the release binary, or the one that `DUNLIN_BIN` names, and returns its findings, which are printed here
+//! below the conditions under which they were taken. Benches that compare Dunlin with another server measure both in
+//! turns, so that a busy machine slows both alike.
 
 #![allow(
     clippy::print_stdout,
@@ -45,7 +46,7 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Args {
-    /// Which bench; without it, all are listed.
+    /// The bench to run; without a name, all benches are listed.
     name: Option<String>,
     /// How often to measure; the table shows medians.
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
@@ -59,7 +60,7 @@ struct Args {
     /// Fewer samples, for trying (not start).
     #[arg(long)]
     quick: bool,
-    /// Measure the release binary that is there, whatever it was built from.
+    /// Do not build the release binary, but measure the one that is there.
     #[arg(long)]
     no_build: bool,
     /// Measure in turns with another binary, and print how the medians of five rounds compare.
@@ -84,7 +85,7 @@ enum Server {
     Bare { listen: SocketAddr, answer: PathBuf },
 }
 
-/// An entry of the registry.
+/// A bench of the registry, with the line that describes it in the list.
 struct Bench {
     name: &'static str,
     about: &'static str,
@@ -161,20 +162,20 @@ fn conditions() -> String {
     format!("commit {commit} · {} · {kernel} · {cores} cores", said("rustc", &["--version"]))
 }
 
-/// A row of a bench, or several that need the same agents: its name, and how it is measured.
-type Row<F> = (&'static str, F);
+/// A part of a bench, which has one row or several that need the same agents: its name, and how it is measured.
+type Part<F> = (&'static str, F);
 
-/// All rows of a bench, or those of these names.
-fn chosen<'a, F>(all: &'a [Row<F>], only: &[String]) -> Result<Vec<&'a Row<F>>> {
+/// All parts of a bench, or those of these names.
+fn chosen<'a, F>(all: &'a [Part<F>], only: &[String]) -> Result<Vec<&'a Part<F>>> {
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     if let Some(unknown) = only.iter().find(|word| !names.contains(&word.as_str())) {
         bail!("there is no row {unknown}; these are: {}", names.join(", "));
     }
-    let is_chosen = |(name, _): &&Row<F>| only.is_empty() || only.iter().any(|word| word == name);
+    let is_chosen = |(name, _): &&Part<F>| only.is_empty() || only.iter().any(|word| word == name);
     Ok(all.iter().filter(is_chosen).collect())
 }
 
-/// The processor load of the last minute, which a busy machine is known by.
+/// The load of the processors in the last minute, which tells how busy the machine is.
 fn load_average() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or_default().to_owned()

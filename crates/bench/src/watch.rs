@@ -1,4 +1,5 @@
-//! Ten thousand watches and long polls on one agent: memory, how soon one and all are told, what changes cost.
+//! Ten thousand watches and long polls on one agent: their memory, how soon one of them and all of them are told of a
+//! change, and what changes cost.
 //!
 //! The measured agent has the first processor alone. The clients have the second one, together with another agent,
 //! on which the thousand changes a second are made.
@@ -22,23 +23,23 @@ use dunlin_bench::rig::release::Release;
 use dunlin_bench::rig::stats::{median, percentile};
 use dunlin_bench::rig::usage::resident;
 use dunlin_bench::rig::wait::wait_for;
-use watchers::{Kind, Watchers};
+use watchers::{WatchKind, Watchers};
 
 use super::Args;
 
 pub(super) const ABOUT: &str =
     "10,000 watches and long polls on one agent: memory, delays, what changes cost (--quick)";
 
-/// How many watches there are, and how many services: each watch is of another one.
+/// The number of watches, and of services: each watch is of a service of its own.
 const WATCHES: usize = 10_000;
-/// One for each watch, and some for whatever else a process has open.
+/// One descriptor for each watch, and some for what else a process has open.
 const DESCRIPTORS: u64 = WATCHES as u64 + 500;
 /// How long an agent is left alone before its memory is looked at.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Between two changes that are timed.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The time between two changes that are timed.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How much is measured.
+/// The number of samples, and how long agents are observed.
 struct Amount {
     single: usize,
     of_all: usize,
@@ -54,14 +55,14 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     };
     println!("{}", floor(release.target())?);
     let mut findings = Vec::new();
-    for kind in [Kind::Stream, Kind::LongPoll] {
+    for kind in [WatchKind::Stream, WatchKind::LongPoll] {
         findings.extend(measure(kind, release, &amount)?);
     }
     Ok(findings)
 }
 
-/// Measures one of two agents that are started for it.
-fn measure(kind: Kind, release: &Release, amount: &Amount) -> Result<Vec<Finding>> {
+/// Starts two agents and measures the first one.
+fn measure(kind: WatchKind, release: &Release, amount: &Amount) -> Result<Vec<Finding>> {
     pin_own(Processors::Both)?;
     let mut fleet = Fleet::prepare(release, 2)?;
     for (agent, processor) in fleet.agents.iter_mut().zip([Processors::First, Processors::Second]) {
@@ -108,13 +109,13 @@ fn change(
     writer.send("PUT", path, body.as_bytes())?;
     let told = watchers.wait_for(sign, count)?;
     writer.good_answer()?;
-    watchers.serve_for(PAUSE)?;
+    watchers.serve_for(CHANGE_INTERVAL)?;
     Ok(told - begun)
 }
 
 /// Measures watches each of which is of a service of its own.
 fn each(
-    kind: Kind,
+    kind: WatchKind,
     agent: &Agent,
     writer: &mut Client,
     changes: Changes,
@@ -182,14 +183,19 @@ fn each(
     ])
 }
 
-/// The share of a processor that an agent has used since.
+/// The share of a processor that an agent has used since a moment at which it had used `used`.
 fn share(agent: &Agent, used: Duration, since: Instant) -> Result<f64> {
     let used = agent.processor_time()? - used;
     Ok(used.as_secs_f64() / since.elapsed().as_secs_f64())
 }
 
 /// Measures watches all of which are of the same service.
-fn all(kind: Kind, agent: &Agent, writer: &mut Client, amount: &Amount) -> Result<Vec<Finding>> {
+fn all(
+    kind: WatchKind,
+    agent: &Agent,
+    writer: &mut Client,
+    amount: &Amount,
+) -> Result<Vec<Finding>> {
     let mut poll = agent.client()?;
     wait_for("former watches to end", || {
         thread::sleep(Duration::from_millis(50));
@@ -203,7 +209,7 @@ fn all(kind: Kind, agent: &Agent, writer: &mut Client, amount: &Amount) -> Resul
         let (path, body) = registration(0, 20_000 + sample);
         let sign = format!("\"weight\":{},", 20_000 + sample);
         samples.push(change(writer, &mut watchers, (&path, &body), &sign, WATCHES)?);
-        // All poll again, and have to be waiting before the next change.
+        // All clients poll again, and have to be waiting before the next change.
         watchers.serve_for(Duration::from_secs(1))?;
     }
     let slowest = percentile(&samples, 100.0);

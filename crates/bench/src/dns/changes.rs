@@ -1,4 +1,4 @@
-//! Answers while instances change: what it costs, and how soon a change is in them.
+//! What answers cost while instances change, and how soon a change is in them.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -18,10 +18,10 @@ use dunlin_bench::rig::usage::{resident, wait_until_idle};
 use dunlin_bench::rig::wait::wait_for;
 
 use super::farm::Farm;
-use super::kind::Kind;
+use super::kind::ServerKind;
 use super::mix::{Mix, Spread};
 use super::row::{Goal, Row, Unit};
-use super::setup::{LARGE_PAYLOAD, Setup, USUAL_PAYLOAD};
+use super::setup::{DnsSetup, LARGE_PAYLOAD, USUAL_PAYLOAD};
 use super::store;
 use super::workload::{Workload, flood_one};
 
@@ -36,7 +36,7 @@ const PROBE: &str = "probe.api.prod.shop";
 
 /// Lets the second agent join with instances of services of the first, and measures the first one in turns without any
 /// change and with a thousand a second.
-pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
+pub(super) fn measure(setup: &DnsSetup, farm: &mut Farm) -> Result<Vec<Row>> {
     farm.fleet.agents[1].start()?;
     farm.fleet.wait_until_joined()?;
     pin(farm.fleet.agents[1].pid()?, Processors::Second)?;
@@ -45,7 +45,7 @@ pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
     for _ in 0..SETS {
         changer.change()?;
     }
-    // The two are busy until they agree.
+    // The two agents are busy until both have all instances.
     let wanted = farm.rows + SERVICES;
     for agent in [measured, changing] {
         let mut client = agent.client()?;
@@ -66,19 +66,19 @@ pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
     for _ in 0..setup.rounds {
         wait_until_idle(farm.dunlin().pid)?;
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
-        quiet.add(Kind::Dunlin, found.micros_per_answer());
-        quiet_memory.add(Kind::Dunlin, megabytes(farm)?);
+        quiet.add(ServerKind::Dunlin, found.micros_per_answer());
+        quiet_memory.add(ServerKind::Dunlin, megabytes(farm)?);
         let running = changer.start();
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         used.push(found.micros_per_answer());
         memory.push(megabytes(farm)?);
         changer = running.stop()?;
     }
-    let ceiling = |quiet: &Row| Goal::Below(1.1 * quiet.of(Kind::Dunlin).unwrap_or_default());
+    let ceiling = |quiet: &Row| Goal::Below(1.1 * quiet.of(ServerKind::Dunlin).unwrap_or_default());
     let mut busy = row("1,000 changes/s: processor time", Unit::Micros, ceiling(&quiet));
-    used.into_iter().for_each(|sample| busy.add(Kind::Dunlin, sample));
+    used.into_iter().for_each(|sample| busy.add(ServerKind::Dunlin, sample));
     let mut busy_memory = row("1,000 changes/s: resident", Unit::Megabytes, ceiling(&quiet_memory));
-    memory.into_iter().for_each(|sample| busy_memory.add(Kind::Dunlin, sample));
+    memory.into_iter().for_each(|sample| busy_memory.add(ServerKind::Dunlin, sample));
     let running = changer.start();
     let delays = delays(measured, farm)?;
     running.stop()?;
@@ -124,7 +124,7 @@ fn delays(agent: &Agent, farm: &Farm) -> Result<Vec<Row>> {
     let row = |what: &str, time: Duration, goal| {
         let mut row =
             Row::new(format!("a change until it is in answers, {what}"), Unit::Micros, goal);
-        row.add(Kind::Dunlin, time.as_secs_f64() * 1e6);
+        row.add(ServerKind::Dunlin, time.as_secs_f64() * 1e6);
         row
     };
     let goal = Goal::Below(5000.0);
@@ -175,7 +175,7 @@ impl Changer {
         Ok(())
     }
 
-    /// Goes on with it on a thread.
+    /// Continues on a thread of its own.
     fn start(self) -> Repeating<Self> {
         Repeating::start(self, SET_INTERVAL, |changer| changer.change().context("a change"))
     }

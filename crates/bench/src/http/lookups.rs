@@ -1,9 +1,9 @@
-//! Lookups over HTTP: as fast as wrk asks, and at half of that pace how long each takes.
+//! Lookups over HTTP: as many as wrk can ask, and the time of each at half of that rate.
 //!
 //! A bare server that has the same answer ready is asked in turns with the agent: where both take longer, the machine is
 //! the reason.
 //!
-//! The pace is our own. h2load (`--rps`) sends what each connection owes every 10 ms in one burst and counts from the
+//! The paced requests are our own. h2load (`--rps`) sends what each connection owes every 10 ms in one burst and counts from the
 //! moment of sending, so a server that stands still delays few samples; here each counts from when it was due.
 
 use std::fs;
@@ -30,15 +30,15 @@ const INSTANCES: usize = 3;
 /// The last octet of the bare server's address.
 const BARE: u8 = 200;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is asked for.
+/// The path that is asked for.
 const PATH: &str = "/api/services/http.api.prod.shop";
 const TARGET_PER_SECOND: f64 = 60_000.0;
-/// How many connections wrk opens.
+/// The number of connections that wrk opens.
 const CONNECTIONS: usize = 32;
-/// Parts of a second at half load, each of which has a p99 of its own.
+/// The parts of a second at half load, each of which has a p99 of its own.
 const PARTS_PER_SECOND: usize = 10;
-/// Connections at half load: requests that may be under way at a time.
-const PACED_CONNECTIONS: usize = 64;
+/// The connections at half load, which is the most requests that may be under way at a time.
+const MAX_PACED_CONNECTIONS: usize = 64;
 
 pub(super) fn measure(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let version = command("wrk", ["-v"]).output();
@@ -79,10 +79,10 @@ pub(super) fn measure(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     Ok([rows_at_full_load(&own, &bare), rows_at_half_load(pace, &waits)].concat())
 }
 
-fn rows_at_full_load(own: &Flood, bare: &Flood) -> Vec<Finding> {
+fn rows_at_full_load(own: &WrkRun, bare: &WrkRun) -> Vec<Finding> {
     let row = "lookups with keep-alive, 3 instances, 32 connections: answers";
     let per_second = own.per_second;
-    let latency = |flood: &Flood| flood.latency.clone();
+    let latency = |flood: &WrkRun| flood.latency.clone();
     vec![
         Finding::alone(
             row,
@@ -115,7 +115,7 @@ fn rows_at_half_load(pace: u32, [own, bare]: &[Waits; 2]) -> Vec<Finding> {
     ]
 }
 
-/// A bare server with an answer of the agent's.
+/// A bare server that sends an answer of the agent.
 struct Bare {
     address: SocketAddr,
     process: Process,
@@ -150,8 +150,8 @@ impl Bare {
     }
 }
 
-/// How long answers took. A machine that stands still for some milliseconds now and then decides the p99 of the whole, so
-/// the p99 of each tenth of a second is taken, too, and the middle one of those is printed beside it.
+/// How long answers took. Where a machine stands still for some milliseconds now and then, these decide the p99 of the
+/// whole. Therefore the median of the p99s of all tenths of a second is printed beside it.
 #[derive(Default)]
 struct Waits {
     all: Vec<Duration>,
@@ -175,19 +175,19 @@ impl Waits {
     }
 }
 
-fn middle(mut floods: Vec<Flood>) -> Flood {
+fn middle(mut floods: Vec<WrkRun>) -> WrkRun {
     floods.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     floods.swap_remove(floods.len() / 2)
 }
 
-struct Flood {
+struct WrkRun {
     per_second: f64,
     /// The server's processor time per answer.
     micros: f64,
     latency: String,
 }
 
-impl Flood {
+impl WrkRun {
     fn per_core(&self) -> f64 {
         1e6 / self.micros
     }
@@ -197,7 +197,7 @@ impl Flood {
     }
 }
 
-fn flood(server: SocketAddr, pid: u32, seconds: u32) -> Result<Flood> {
+fn flood(server: SocketAddr, pid: u32, seconds: u32) -> Result<WrkRun> {
     let url = format!("http://{server}{PATH}");
     let (connections, time) = (CONNECTIONS.to_string(), format!("{seconds}s"));
     let used = processor_time(pid)?;
@@ -206,7 +206,7 @@ fn flood(server: SocketAddr, pid: u32, seconds: u32) -> Result<Flood> {
     let used = processor_time(pid)? - used;
     let (answers, per_second, latency) =
         read(&said).with_context(|| format!("wrk says:\n{said}"))?;
-    Ok(Flood { per_second, micros: used.as_secs_f64() * 1e6 / answers, latency })
+    Ok(WrkRun { per_second, micros: used.as_secs_f64() * 1e6 / answers, latency })
 }
 
 /// Answers, answers per second and latencies, unless an answer was bad.
@@ -239,9 +239,9 @@ fn require_ok(octets: &[u8]) -> Result<()> {
 /// question was due.
 fn paced(server: SocketAddr, per_second: u32, time: Duration) -> Result<Vec<Duration>> {
     let request = request();
-    let mut crowd = Crowd::open(server, PACED_CONNECTIONS, |_| request.clone())?;
+    let mut crowd = Crowd::open(server, MAX_PACED_CONNECTIONS, |_| request.clone())?;
     let mut free: Vec<usize> = Vec::new();
-    while free.len() < PACED_CONNECTIONS {
+    while free.len() < MAX_PACED_CONNECTIONS {
         crowd.take(Duration::from_secs(1), &mut |number, octets| {
             require_ok(octets)?;
             free.push(number);
@@ -249,7 +249,7 @@ fn paced(server: SocketAddr, per_second: u32, time: Duration) -> Result<Vec<Dura
         })?;
     }
     let interval = Duration::from_secs(1) / per_second;
-    let mut due_at = vec![Instant::now(); PACED_CONNECTIONS];
+    let mut due_at = vec![Instant::now(); MAX_PACED_CONNECTIONS];
     let start = Instant::now();
     let (mut due, mut samples) = (start, Vec::new());
     while start.elapsed() < time {

@@ -23,8 +23,8 @@ const INSTANCES: usize = 9_990;
 const READERS: usize = 4;
 const PATH: &str = "/api/providers/large";
 const TARGET_PER_SECOND: f64 = 2_000.0;
-/// The time between two changes, so that none finds the traces of the one before.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The time between two changes, after which the work of the one before is over.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(5);
 
 pub(super) fn measure(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     pin_own(Processors::First)?;
@@ -76,7 +76,7 @@ fn changes(client: &mut Client, time: Duration) -> Result<Vec<Duration>> {
         let begun = Instant::now();
         client.expect("PUT", "/api/instances/changing", body.as_bytes())?;
         samples.push(begun.elapsed());
-        thread::sleep(PAUSE);
+        thread::sleep(CHANGE_INTERVAL);
     }
     Ok(samples)
 }

@@ -12,12 +12,12 @@ pub struct Finding {
     reference: String,
     target: String,
     measured: String,
-    /// None where nothing is wanted.
+    /// Whether the target is met; none if there is no target.
     is_met: Option<bool>,
 }
 
 impl Finding {
-    /// A figure with what Corrosion reached, and whether it is what is wanted.
+    /// A figure, the one that Corrosion reached, the target, and whether the figure meets it.
     pub fn new(
         what: impl Into<String>,
         reference: &str,
@@ -34,7 +34,7 @@ impl Finding {
         }
     }
 
-    /// A figure that has no reference.
+    /// A figure without a reference.
     pub fn alone(
         what: impl Into<String>,
         target: &str,

@@ -1,4 +1,4 @@
-//! Numbers that stand for many samples.
+//! Medians and percentiles of samples.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Goes on with it on a thread.
+    /// Continues on a thread of its own.
     pub(super) fn start(self) -> Repeating<Self> {
         Repeating::start(self, SET_INTERVAL, |changes| changes.state().context("a change"))
     }
