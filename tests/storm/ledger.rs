@@ -1,7 +1,7 @@
-//! What was registered and when, and what each agent may therefore say of it.
+//! What was registered and when, and what each agent may therefore answer about it.
 //!
-//! Every instance that is ever registered has a slot with an address of its own, and a new port with each change, so
-//! an answer tells which state of which instance it shows. A slot has one writer, so its states have an order.
+//! Every instance that is ever registered has a slot with an address of its own and, with each change, a new port.
+//! Therefore an answer tells which state of which instance it shows. A slot has one writer, so its states have an order.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -13,34 +13,34 @@ use super::chronicle::{Asked, Chronicle, RECOVERY, SPREAD};
 
 /// States of a slot that are remembered; the oldest is forgotten.
 const MAX_STATES: usize = 64;
-/// Ports are used in turn from this one on.
+/// The first of the ports that are used in turn.
 const FIRST_PORT: u16 = 1024;
-/// How many ports are used before the first one comes again.
+/// The number of ports that are used before the first one is used again.
 const PORTS: u32 = 60_000;
 /// The port of slots that are checked, which stays.
 pub(super) const CHECKED_PORT: u16 = 7000;
-/// From a server's end or a push until the agent on the same host shows it: an interval, the failures in a row that
-/// it takes, and what waiting for a processor adds.
+/// The time from a server's end, or from a push, until the agent on the same host shows it: an interval, the failures in a
+/// row that are required, and waiting for a processor.
 const CHECK_LAG: Duration = Duration::from_secs(5);
 
-/// How states of a slot come about.
+/// How the states of a slot change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotKind {
-    /// Its states come by requests, each of which is acknowledged.
+    /// Requests change its state, and each of them is acknowledged.
     Single,
-    /// Its states come by a provider file, and are acknowledged when its own agent shows them.
+    /// A provider file changes its state, which is acknowledged when its own agent shows it.
     File,
-    /// Its states come by a TCP check of a server that comes and goes, seldom enough not to be held critical.
+    /// A TCP check of a server that comes and goes changes its state, seldom enough for damping not to hold it critical.
     Tcp,
-    /// Its states come by pushes to a TTL check, as seldom as with [`SlotKind::Tcp`].
+    /// Pushes to a TTL check change its state, as seldom as with [`SlotKind::Tcp`].
     Ttl,
-    /// Its states come as with [`SlotKind::Tcp`], but so often that it is held critical: its address and port are known, but
-    /// not whether it is healthy.
+    /// As [`SlotKind::Tcp`], but its state changes often, and damping may hold it critical: its address and port are known,
+    /// but not whether it is healthy.
     Wild,
 }
 
 impl SlotKind {
-    /// Whether the own host shows a state from its acknowledgement on, and after any crash.
+    /// Whether the agent of the same host shows a state from its acknowledgement on, even after a crash.
     fn is_stored(self) -> bool {
         matches!(self, Self::Single | Self::File)
     }
@@ -62,7 +62,7 @@ pub(super) struct Slot {
 
 #[derive(Default)]
 struct History {
-    /// How many states there were so far, including those that are forgotten.
+    /// The number of states so far, including those that are forgotten.
     begun: u32,
     states: VecDeque<State>,
 }
@@ -72,30 +72,30 @@ struct State {
     /// None if it is not registered, or not healthy.
     port: Option<u16>,
     sent: Instant,
-    /// None also if nobody knows whether the state came about.
+    /// When the state was acknowledged; none also if it is not known whether the change was made.
     acknowledged: Option<Instant>,
 }
 
-/// A name with its slots.
+/// A service with its slots.
 pub(super) struct Service {
     pub(super) name: String,
     pub(super) slots: Vec<usize>,
 }
 
-/// What an answer says of a slot.
+/// What an answer says about a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
     Absent,
-    /// Some answers do not tell the port.
+    /// It is present, with its port if the answer holds ports.
     Present(Option<u16>),
 }
 
 /// How much an answer proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judged {
-    /// Only this answer was right.
+    /// Only this answer would have been right.
     Firm,
-    /// Faults or news under way would have allowed others.
+    /// Other answers would have been right as well, because of faults or of news under way.
     Loose,
 }
 
@@ -147,7 +147,7 @@ impl Slot {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a next state is about to be asked for. Returns the port that it has if it is there.
+    /// Notes that the next state is about to be requested. Returns the port that the instance then has if it is present.
     pub(super) fn begin(&self, is_present: bool) -> u16 {
         let mut history = self.history();
         let port = match self.kind {
@@ -167,19 +167,19 @@ impl Slot {
         port
     }
 
-    /// Notes that the newest state has come about.
+    /// Notes that the newest state was acknowledged.
     pub(super) fn acknowledge(&self) {
         if let Some(state) = self.history().states.back_mut() {
             state.acknowledged = Some(Instant::now());
         }
     }
 
-    /// Whether it is there in its newest state, come about or not.
+    /// Whether it is present in its newest state, acknowledged or not.
     pub(super) fn is_present(&self) -> bool {
         self.history().states.back().is_some_and(|state| state.port.is_some())
     }
 
-    /// The ports that it may have when all is quiet: those of the last state that was acknowledged and later ones.
+    /// The ports that it may have when nothing changes any more: that of the last acknowledged state, and those of later states.
     pub(super) fn last_ports(&self) -> Vec<Option<u16>> {
         let history = self.history();
         let last = history.states.iter().rposition(|state| state.acknowledged.is_some());
@@ -191,7 +191,7 @@ impl Slot {
         ports
     }
 
-    /// Whether an agent may say this of it.
+    /// Whether an agent may give this answer about it.
     pub(super) fn judge(
         &self,
         chronicle: &Chronicle,
@@ -245,12 +245,12 @@ impl Slot {
         Ok(if is_firm { Judged::Firm } else { Judged::Loose })
     }
 
-    /// Whether no fault can keep the agent from knowing it.
+    /// Whether the agent knows it in spite of any fault.
     fn is_always_reachable(&self, asked: Asked) -> bool {
         asked.agent == self.node && self.kind.is_stored()
     }
 
-    /// Whether the agent must have known a state when it was asked, or a later one.
+    /// Whether the agent must have known this state, or a later one, when it was asked.
     fn is_settled(&self, state: &State, chronicle: &Chronicle, asked: Asked) -> bool {
         let Some(acknowledged) = state.acknowledged else { return false };
         if self.is_always_reachable(asked) {

@@ -1,4 +1,4 @@
-//! The oracle's own lookups: a sample of answers of each agent, over HTTP and DNS, judged by the ledger.
+//! The oracle's own lookups: a sample of each agent's answers over HTTP and DNS, which the ledger judges.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -18,9 +18,9 @@ use super::stage::{KeptClient, Post, Stage, add, is_set_within};
 
 /// The time between two lookups at an agent.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(8);
-/// A datagram that takes longer counts as lost.
+/// A reply that takes longer counts as lost.
 const DNS_TIMEOUT: Duration = Duration::from_secs(2);
-/// More lost questions in a row than this, with nothing done to the agent, are no accident.
+/// The most questions in a row that may be lost while no fault touches the agent.
 const MAX_LOST: u32 = 10;
 /// The time that an agent may take from being ready until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ impl<'a> Lookups<'a> {
                 }
                 return Ok(());
             };
-            // This answers a question that was given up.
+            // This reply answers a question that was given up.
             if !reply.starts_with(&self.next_id.to_be_bytes()) {
                 continue;
             }
