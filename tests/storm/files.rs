@@ -105,7 +105,7 @@ impl<'a> Files<'a> {
     fn wait_until_taken(&self, slots: &[&Slot], ports: &[Option<u16>]) -> Result<()> {
         let service = &self.stage.ledger.services[slots[0].service].name;
         let mut patience = Instant::now() + TAKE_TIMEOUT;
-        // Faults in the meantime give it more time, but not for ever.
+        // Faults in the meantime extend the time, which has a limit all the same.
         let end = Instant::now() + 10 * TAKE_TIMEOUT;
         let mut client = None;
         loop {

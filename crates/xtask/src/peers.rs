@@ -24,7 +24,7 @@ const PEERS: &[Peer] = &[
     peer("dig", "dnsutils", "DNS answers as BIND's client reads them"),
     peer("kdig", "knot-dnsutils", "DNS answers as Knot's client reads them"),
     peer("delv", "bind9-dnsutils", "DNS answers as a validating resolver reads them"),
-    // This is no command but a module of Python's, which this file is a part of.
+    // This is no command: dnspython is a module of Python, and this is one of its files.
     peer(
         "/usr/lib/python3/dist-packages/dns/message.py",
         "python3-dnspython",

@@ -25,7 +25,7 @@ pub(crate) struct File {
     text: String,
 }
 
-/// Where a rule is broken, and which.
+/// A place where a rule is broken, and how.
 #[derive(Debug, PartialEq)]
 struct Violation {
     place: String,

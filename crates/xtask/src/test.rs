@@ -1,4 +1,4 @@
-//! `test`: every check there is, and what has to be installed first.
+//! `test`: every check, and the installation of what the checks need.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::run::{Cmd, Steps};
 use crate::workspace::Workspace;
 use crate::{peers, tools, verify};
 
-/// The simulated clusters of a whole test.
+/// The number of simulated clusters of a whole test.
 const SEEDS: &str = "--seeds 200";
 /// A short storm with the release binary that the end-to-end tests have used.
 const STORM: &str = "--no-build --minutes 0.7 --seed 7";
