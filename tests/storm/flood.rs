@@ -15,9 +15,9 @@ use super::stage::Stage;
 /// How long dnsperf may take to end and to print its figures.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
 /// The questions that are open at a time: fewer than the agent's sockets hold, so that none is dropped.
-const MAX_OPEN: &str = "200";
+const MAX_OPEN: u32 = 200;
 /// The limit in seconds, which is longer than any storm. Without a limit dnsperf would end with its list of questions.
-const MAX_SECONDS: &str = "1000000";
+const MAX_SECONDS: u32 = 1_000_000;
 
 /// A running dnsperf, which is started again when it ends by itself.
 pub(super) struct Flood {
@@ -53,22 +53,9 @@ impl Flood {
         let address = stage.posts[agent].dns;
         let command = move || {
             let mut command = command("dnsperf");
-            let (ip, port) = (address.ip().to_string(), address.port().to_string());
-            command.args([
-                "-s",
-                &ip,
-                "-p",
-                &port,
-                "-c",
-                "4",
-                "-q",
-                MAX_OPEN,
-                "-t",
-                "2",
-                "-e",
-                "-l",
-                MAX_SECONDS,
-            ]);
+            let (ip, port) = (address.ip(), address.port());
+            let args = format!("-s {ip} -p {port} -c 4 -q {MAX_OPEN} -t 2 -e -l {MAX_SECONDS}");
+            command.args(args.split(' '));
             command.stdin(Stdio::null());
             command
         };

@@ -78,24 +78,13 @@ fn judge(figures: &Figures) -> Result<Vec<Finding>> {
         ),
     ];
     let own = grouped(figures.of("own_instances")? as f64);
-    findings.push(Finding::alone(
-        format!("{size} instances: one node with its number of instances"),
-        "",
-        figures.nanos("node")?,
-        None,
-    ));
-    findings.push(Finding::alone(
-        format!("{size} instances: one of the {own} own"),
-        "",
-        figures.nanos("own_one")?,
-        None,
-    ));
-    findings.push(Finding::alone(
-        format!("{size} instances: all {own} own"),
-        "",
-        figures.micros("own_all")?,
-        None,
-    ));
+    for (what, measured) in [
+        ("one node with its number of instances".to_owned(), figures.nanos("node")?),
+        (format!("one of the {own} own"), figures.nanos("own_one")?),
+        (format!("all {own} own"), figures.micros("own_all")?),
+    ] {
+        findings.push(Finding::alone(format!("{size} instances: {what}"), "", measured, None));
+    }
     for (name, how) in [("paced", "1,000 changes/s"), ("fast", "changes without a pause")] {
         let (apply, lookup) = (format!("apply_{name}"), format!("lookup_{name}"));
         let is_soon = figures.of(&format!("{lookup}_p50"))? < 200

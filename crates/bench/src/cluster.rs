@@ -27,7 +27,9 @@ use super::{Args, Part, chosen, load_average};
 pub(super) const ABOUT: &str =
     "agents in a cluster: news, writes, sync, memory, crashes (--only ROW, --agents N, --quick)";
 
-const ROWS: &[Part<fn(&ClusterSetup) -> Result<Vec<Finding>>>] = &[
+type Measure = fn(&ClusterSetup) -> Result<Vec<Finding>>;
+
+const ROWS: &[Part<Measure>] = &[
     ("write-to-watch", latency::write_to_watch),
     ("durable-writes", throughput::durable_writes),
     ("bulk", throughput::bulk),

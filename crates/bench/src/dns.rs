@@ -44,8 +44,10 @@ const FEW: Store = Store { services: 10_000, copies: 3 };
 const MANY_COPIES: Store = Store { services: 10_000, copies: 30 };
 const MANY_NAMES: Store = Store { services: 100_000, copies: 3 };
 
-/// Each part has rows that need the same servers.
-const PARTS: &[Part<fn(&DnsSetup) -> Result<Vec<Row>>>] = &[
+/// Measures rows that need the same servers.
+type Measure = fn(&DnsSetup) -> Result<Vec<Row>>;
+
+const PARTS: &[Part<Measure>] = &[
     ("three", three),
     ("thirty", thirty),
     ("two-workers", two_workers),

@@ -14,8 +14,9 @@ use super::{Args, Part, chosen};
 
 pub(super) const ABOUT: &str = "lookups of a service with three instances, with wrk and at half load; a large provider read beside changes (--only ROW, --runs N, --quick)";
 
-const ROWS: &[Part<fn(&Args, &Release) -> Result<Vec<Finding>>>] =
-    &[("lookups", lookups::measure), ("providers", providers::measure)];
+type Measure = fn(&Args, &Release) -> Result<Vec<Finding>>;
+
+const ROWS: &[Part<Measure>] = &[("lookups", lookups::measure), ("providers", providers::measure)];
 
 pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();

@@ -4,15 +4,14 @@
 //! The measured agent has the first processor alone. The clients have the second one, together with another agent,
 //! on which the thousand changes a second are made.
 
-mod changes;
 mod watchers;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use changes::Changes;
 use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::changer::Changer;
 use dunlin_bench::rig::client::Client;
 use dunlin_bench::rig::crowd::allow_descriptors;
 use dunlin_bench::rig::finding::{Finding, grouped, spread, time};
@@ -32,6 +31,9 @@ pub(super) const ABOUT: &str =
 
 /// The number of watches, and of services: each watch is of a service of its own.
 const WATCHES: usize = 10_000;
+/// The sets of instances, each of which is changed as a whole.
+const SETS: usize = 1_000;
+const CHANGES_PER_SECOND: u32 = 1_000;
 /// One descriptor for each watch, and some for what else a process has open.
 const DESCRIPTORS: u64 = WATCHES as u64 + 500;
 /// How long an agent is left alone before its memory is looked at.
@@ -71,8 +73,9 @@ fn measure(kind: WatchKind, release: &Release, amount: &Amount) -> Result<Vec<Fi
     }
     fleet.wait_until_joined()?;
     let [measured, other] = &fleet.agents[..] else { unreachable!("two were started") };
-    let mut changes = Changes::new(other.client()?);
-    changes.state_all()?;
+    let services = (0..WATCHES).map(|number| format!("w{number}")).collect();
+    let mut changes = Changer::new(other.client()?, services, SETS);
+    changes.change_all()?;
     measured.wait_for_head(&other.name, other.head_of(&other.name)?)?;
     // The first request makes the measured agent take the memory that requests of its own need.
     let mut writer = measured.client()?;
@@ -118,7 +121,7 @@ fn each(
     kind: WatchKind,
     agent: &Agent,
     writer: &mut Client,
-    changes: Changes,
+    changes: Changer,
     amount: &Amount,
 ) -> Result<Vec<Finding>> {
     let before = resident(agent.pid()?)?;
@@ -140,7 +143,7 @@ fn each(
         let sign = format!("\"output\":\"push {sample}\"");
         shown.push(change(writer, &mut watchers, (&path, &body), &sign, 1)?);
     }
-    let running = changes.start();
+    let running = changes.start(CHANGES_PER_SECOND);
     watchers.serve_for(Duration::from_secs(1))?;
     let (used, start) = (agent.processor_time()?, Instant::now());
     let told = watchers.serve_for(amount.busy)?;

@@ -4,15 +4,13 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use dunlin_bench::rig::agent::Agent;
-use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::changer::Changer;
 use dunlin_bench::rig::events::Events;
 use dunlin_bench::rig::pace::ask;
 use dunlin_bench::rig::processors::{Processors, pin};
 use dunlin_bench::rig::questions::{OPT_OCTETS, Questions};
-use dunlin_bench::rig::repeating::Repeating;
-use dunlin_bench::rig::statement::statement;
 use dunlin_bench::rig::stats::{median, percentile};
 use dunlin_bench::rig::usage::{resident, wait_until_idle};
 use dunlin_bench::rig::wait::wait_for;
@@ -27,9 +25,9 @@ use super::workload::{Workload, flood_one};
 
 /// Services of which the changing agent has an instance: as many as one node may have instances.
 const SERVICES: u64 = 10_000;
-/// Sets of a hundred instances, each of which is changed as a whole; ten of them a second.
-const SETS: u64 = 100;
-const SET_INTERVAL: Duration = Duration::from_millis(100);
+/// The sets of instances, each of which is changed as a whole.
+const SETS: usize = 100;
+const CHANGES_PER_SECOND: u32 = 1_000;
 const SAMPLES: usize = 100;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const PROBE: &str = "probe.api.prod.shop";
@@ -41,10 +39,9 @@ pub(super) fn measure(setup: &DnsSetup, farm: &mut Farm) -> Result<Vec<Row>> {
     farm.fleet.wait_until_joined()?;
     pin(farm.fleet.agents[1].pid()?, Processors::Second)?;
     let [measured, changing] = &farm.fleet.agents[..] else { return Ok(Vec::new()) };
-    let mut changer = Changer::new(changing.client()?);
-    for _ in 0..SETS {
-        changer.change()?;
-    }
+    let services = (0..SERVICES).map(|number| format!("{}.api.prod.shop", store::service(number)));
+    let mut changer = Changer::new(changing.client()?, services.collect(), SETS);
+    changer.change_all()?;
     // The two agents are busy until both have all instances.
     let wanted = farm.rows + SERVICES;
     for agent in [measured, changing] {
@@ -68,7 +65,7 @@ pub(super) fn measure(setup: &DnsSetup, farm: &mut Farm) -> Result<Vec<Row>> {
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         quiet.add(ServerKind::Dunlin, found.micros_per_answer());
         quiet_memory.add(ServerKind::Dunlin, megabytes(farm)?);
-        let running = changer.start();
+        let running = changer.start(CHANGES_PER_SECOND);
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         used.push(found.micros_per_answer());
         memory.push(megabytes(farm)?);
@@ -79,7 +76,7 @@ pub(super) fn measure(setup: &DnsSetup, farm: &mut Farm) -> Result<Vec<Row>> {
     used.into_iter().for_each(|sample| busy.add(ServerKind::Dunlin, sample));
     let mut busy_memory = row("1,000 changes/s: resident", Unit::Megabytes, ceiling(&quiet_memory));
     memory.into_iter().for_each(|sample| busy_memory.add(ServerKind::Dunlin, sample));
-    let running = changer.start();
+    let running = changer.start(CHANGES_PER_SECOND);
     let delays = delays(measured, farm)?;
     running.stop()?;
     Ok([vec![quiet, busy, quiet_memory, busy_memory], delays].concat())
@@ -146,37 +143,4 @@ fn weight_of(socket: &UdpSocket, question: &Questions) -> Option<u16> {
     let weight = packet.len() - OPT_OCTETS + 12 + 2;
     let octets = answer[..length].get(weight..weight + 2);
     octets.and_then(|octets| octets.first_chunk()).map(|octets| u16::from_be_bytes(*octets))
-}
-
-/// States sets of instances, one after another, each time with other weights than the last time.
-struct Changer {
-    client: Client,
-    stated: u64,
-}
-
-impl Changer {
-    fn new(client: Client) -> Self {
-        Self { client, stated: 0 }
-    }
-
-    /// Changes a hundredth of all instances.
-    fn change(&mut self) -> Result<()> {
-        let (set, weight) = (self.stated % SETS, self.stated / SETS % 2 + 1);
-        let instance = |number: u64| {
-            let service = store::service(number);
-            format!(
-                "{{\"id\":\"c{number}\",\"service\":\"{service}.api.prod.shop\",\"port\":80,\"weight\":{weight}}}"
-            )
-        };
-        let numbers = (0..SERVICES).skip(set as usize).step_by(SETS as usize);
-        let body = statement(numbers.map(instance));
-        self.client.expect("PUT", &format!("/api/providers/set{set}"), body.as_bytes())?;
-        self.stated += 1;
-        Ok(())
-    }
-
-    /// Continues on a thread of its own.
-    fn start(self) -> Repeating<Self> {
-        Repeating::start(self, SET_INTERVAL, |changer| changer.change().context("a change"))
-    }
 }
