@@ -40,12 +40,17 @@ pub(super) fn run(other: &Path, release: &Release) -> Result<()> {
     ensure!(samples[0].len() == samples[1].len(), "the binaries have different figures");
     let row = |(at, name): (usize, String)| {
         let [old, new] = [0, 1].map(|binary: usize| middle(&samples[binary][at]));
-        vec![name, format!("{old:.2}"), format!("{new:.2}"), format!("{:.3}", new / old)]
+        vec![name, digits(old), digits(new), format!("{:.3}", new / old)]
     };
     let rows: Vec<_> = names.into_iter().enumerate().map(row).collect();
     let header = ["median of five rounds, times in ms", "other", "own", "own / other"];
     println!("{}", table::render(&header, &rows));
     Ok(())
+}
+
+/// A figure with as many digits as its size needs.
+fn digits(figure: f64) -> String {
+    if figure < 10.0 { format!("{figure:.4}") } else { format!("{figure:.1}") }
 }
 
 /// The figures of one run with a binary.
