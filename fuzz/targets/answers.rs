@@ -1,4 +1,4 @@
-//! What every answer must be, whatever the question was; judged by another implementation of DNS.
+//! The properties of every answer to any question, which another implementation of DNS judges.
 
 #[path = "catalog.rs"]
 mod catalog;
@@ -10,7 +10,7 @@ use domain::rdata::AllRecordData;
 use dunlin_core::catalog::CatalogView;
 use dunlin_core::dns::{Domain, Outcome, Settings, Shuffler, Transport, respond};
 
-/// What is asked.
+/// The catalog and the settings of the server that is asked.
 static KNOWN: LazyLock<(CatalogView, Settings)> =
     LazyLock::new(|| (catalog::catalog(), catalog::settings()));
 
@@ -33,7 +33,7 @@ pub(crate) fn ask(packet: &[u8]) -> Option<u8> {
     rcode
 }
 
-/// The domain of all that is known.
+/// The domain of all names of the catalog.
 #[allow(dead_code, reason = "not every target needs it")]
 pub(crate) fn domain() -> &'static Domain {
     &KNOWN.1.domain
@@ -57,7 +57,7 @@ fn judge(packet: &[u8], reply: &[u8], transport: Transport) -> u8 {
     let echoed = answer.sole_question().expect("the answer holds the question");
     assert_eq!(asked.qname().to_string(), echoed.qname().to_string(), "letter for letter");
     assert_eq!((asked.qtype(), asked.qclass()), (echoed.qtype(), echoed.qclass()));
-    // Octets behind the last record could hide what a client's parser takes for more.
+    // A client's parser could take octets behind the last record for another one.
     assert_eq!(records(&answer), reply.len(), "octets behind the message");
     let announced = question.opt().map_or(512, |opt| opt.udp_payload_size().clamp(512, 1232));
     let limit = if transport == Transport::Tcp { 65_535 } else { usize::from(announced) };

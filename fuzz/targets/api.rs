@@ -1,4 +1,4 @@
-//! The HTTP API with a stand-in for the driver: it judges what it is asked to do, and agrees.
+//! The HTTP API with a stand-in for the driver, which judges every command and accepts it.
 
 #![allow(dead_code, reason = "not every target needs all of it")]
 
@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Octets between client and API; more than any input here.
+/// The octets that the pipe between client and API holds, which is more than any input.
 const PIPE_OCTETS: usize = 1 << 20;
 
 /// What a client does when it has sent everything.
@@ -77,8 +77,8 @@ thread_local! {
     static HOST: Host = Host::new();
 }
 
-/// What a client gets that sends this. If it then closes its side at once, it may get nothing: who does not
-/// wait for an answer is thought to be gone.
+/// What a client receives that sends these octets. If it then closes its side at once, it may receive nothing, since the API
+/// considers a client that does not wait for its answer to be gone.
 pub(crate) fn send(octets: &[u8], then: Then) -> Vec<u8> {
     HOST.with(|host| host.send(octets, then))
 }

@@ -1,4 +1,4 @@
-//! Frames as a peer sends them: read, written again, and taken in by an agent that has that peer's link.
+//! Frames as a peer sends them: they are read, written again, and handled by an agent that has a link to that peer.
 #![cfg_attr(fuzzing, no_main)]
 
 #[path = "deltas.rs"]

@@ -1,4 +1,4 @@
-//! A configuration file and variables: what is taken is written out and read as the same again.
+//! A configuration file and variables: a configuration that is accepted is written and read again as the same.
 #![cfg_attr(fuzzing, no_main)]
 
 use dunlin_core::config::Config;
@@ -6,7 +6,7 @@ use dunlin_core::config::Config;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-/// The file; behind an octet of zero, one variable a line.
+/// The input is the file and, behind an octet of zero, one variable a line.
 pub(crate) fn run(octets: &[u8]) {
     let Ok(text) = std::str::from_utf8(octets) else { return };
     let (file, variables) = text.split_once('\0').unwrap_or((text, ""));

@@ -1,4 +1,4 @@
-//! What every commit that could be read must be, and what a replica that took it in must be.
+//! The properties of every commit that can be read, and of a replica that has merged it.
 
 use dunlin_core::model::NodeId;
 use dunlin_core::replica::{Delta, DeltaRequest, Replica, Version};
@@ -6,7 +6,7 @@ use dunlin_core::replica::{Delta, DeltaRequest, Replica, Version};
 pub(crate) const OWN: NodeId = NodeId::from_bytes([0; 16]);
 pub(crate) const PEER: NodeId = NodeId::from_bytes([1; 16]);
 
-/// It is written as it was read, and can be merged twice.
+/// A commit is written as it was read, and can be merged twice.
 pub(crate) fn judge(delta: &Delta) {
     let mut octets = Vec::new();
     delta.encode(&mut octets);
@@ -23,7 +23,7 @@ pub(crate) fn judge(delta: &Delta) {
     judge_replica(&replica);
 }
 
-/// A second replica that asks for everything comes to the same.
+/// A second replica that asks for everything has the same rows in the end.
 pub(crate) fn judge_replica(replica: &Replica) {
     for (origin, head) in replica.heads() {
         let Some((extent, digest)) = replica.told(origin) else { continue };

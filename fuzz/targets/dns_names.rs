@@ -1,5 +1,5 @@
-//! Any name below the domain, of any type: it has an answer, its case does not matter, and below what does
-//! not exist nothing exists (RFC 8020).
+//! Any name below the domain, of any type: it has an answer, its case does not matter, and below a name that does not
+//! exist no name exists (RFC 8020).
 #![cfg_attr(fuzzing, no_main)]
 
 #[path = "answers.rs"]
@@ -15,7 +15,7 @@ pub(crate) fn run(octets: &[u8]) {
     let Some((qtype, name)) = octets.split_first_chunk::<2>() else { return };
     let labels: Vec<&[u8]> = name.split(|octet| *octet == b'.').filter(|l| !l.is_empty()).collect();
     let is_long = labels.iter().any(|label| label.len() > 63) || name.len() > 200;
-    // These types are not questions of this kind: OPT is none, and transfers are refused whatever the name.
+    // These types are left out: OPT is no type of questions, and transfers are refused for any name.
     if is_long || matches!(u16::from_be_bytes(*qtype), 41 | 251 | 252) {
         return;
     }

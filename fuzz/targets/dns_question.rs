@@ -1,4 +1,4 @@
-//! Any octets as a DNS message: what is replied is a message that answers it, and not too long.
+//! Any octets as a DNS message: a reply is a message that answers it and is not too long.
 #![cfg_attr(fuzzing, no_main)]
 
 #[path = "answers.rs"]

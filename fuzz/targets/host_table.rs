@@ -10,7 +10,7 @@ use dunlin_table::{
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-/// Whatever is read lies within the octets, and a table that is whole can be found through and written again.
+/// All that is read lies within the octets. In a whole table every service is found, and the table can be written again.
 pub(crate) fn run(octets: &[u8]) {
     let Ok(table) = Table::read(octets) else { return };
     let is_whole = table.verify().is_ok();
@@ -41,7 +41,7 @@ fn is_within(octets: &[u8], part: &[u8]) -> bool {
     part.is_empty() || (all.start <= part.start && part.end <= all.end)
 }
 
-/// What the writer makes of it is read as the same services, or the writer says what it does not like.
+/// The table that the writer makes of these services is read as the same services, or the writer returns an error.
 fn write_again(table: &Table<'_>) {
     let services: Option<Vec<_>> = table.services().map(draft).collect();
     let Some(services) = services else { return };
@@ -50,7 +50,7 @@ fn write_again(table: &Table<'_>) {
         Err(error) => return assert_eq!(error, WriteError::TooLarge),
     };
     if size.octets() > 1 << 20 {
-        // Endpoints may belong to several services there, so that little becomes much.
+        // In the input several services may share endpoints, so that a small table becomes a large one.
         return;
     }
     let mut buffer = vec![0; size.octets()];

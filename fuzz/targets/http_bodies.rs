@@ -1,5 +1,5 @@
-//! Bodies of the calls that write, as JSON: what is taken holds what the model promises, what is refused
-//! gets a reason.
+//! Bodies of the calls that write, as JSON: what is accepted keeps the promises of the model, and what is refused has a
+//! reason.
 #![cfg_attr(fuzzing, no_main)]
 
 #[path = "api.rs"]
@@ -17,7 +17,7 @@ const CALLS: [&str; 6] = [
     "PUT /api/instances/api-1/drain",
 ];
 
-/// One octet that chooses the call, then the body.
+/// The input is one octet that chooses the call, then the body.
 pub(crate) fn run(octets: &[u8]) {
     let Some((choice, body)) = octets.split_first() else { return };
     let call = CALLS[usize::from(*choice) % CALLS.len()];

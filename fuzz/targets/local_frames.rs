@@ -1,4 +1,4 @@
-//! Whatever is written to the local socket: HTTP/1.1 or HTTP/2, whole requests or none.
+//! Any octets on the local socket: HTTP/1.1 or HTTP/2, whole requests or parts of them.
 #![cfg_attr(fuzzing, no_main)]
 
 #[path = "api.rs"]

@@ -1,4 +1,4 @@
-//! Names and ids: whatever text they are made from, what is shown of them is read as the same again.
+//! Names and ids: the text that shows one is read as the same name or id again.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::fmt::{Debug, Display};
@@ -25,7 +25,7 @@ pub(crate) fn run(octets: &[u8]) {
     same_again(text, 7, StatusRange::parse);
 }
 
-/// What is parsed, shown and parsed again is equal, shown equally, and at most so long.
+/// A value that is parsed, shown and parsed again is equal, is shown as the same text, and has at most this many octets.
 fn same_again<T: Display + PartialEq + Debug, E: Debug + Display>(
     text: &str,
     most_octets: usize,

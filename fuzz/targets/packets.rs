@@ -1,4 +1,4 @@
-//! Datagrams of a member, behind their seal: read, written again, and taken in.
+//! Datagrams of a member after their seal is opened: they are read, written again, and handled.
 #![cfg_attr(fuzzing, no_main)]
 
 #[path = "deltas.rs"]
@@ -15,7 +15,7 @@ use dunlin_core::replica::Replica;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| run(octets));
 
-/// Packets in a row, each with two octets of length in front.
+/// The input is packets in a row, each with two octets of length in front.
 pub(crate) fn run(mut octets: &[u8]) {
     let now = Instant::now();
     let mut replica = Replica::new(deltas::OWN);
@@ -35,7 +35,7 @@ pub(crate) fn run(mut octets: &[u8]) {
         passed += 1;
         let now = now + Duration::from_millis(100 * passed);
         match packet {
-            // What is malformed is an error, never more.
+            // A malformed packet is an error and has no other effect.
             Packet::Membership { packet, .. } => {
                 drop(membership.handle_packet(now, deltas::PEER, &packet));
             }

@@ -1,4 +1,4 @@
-//! What every registration that was taken must be.
+//! The properties of every registration that is accepted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use dunlin_core::model::limits::{ID_OCTETS, META_PAIRS, NAME_OCTETS, TAGS};
 use dunlin_core::model::{ProviderId, Registration, Timestamp};
 use dunlin_core::replica::{Row, RowDecoder, RowKey, RowState};
 
-/// It keeps the limits, and is the same again after the disk and after the wire.
+/// It keeps the limits, and is the same after it was written to the disk and to the wire and read again.
 pub(crate) fn judge(registration: &Registration) {
     let instance = &registration.instance;
     assert!(instance.id.as_str().len() <= ID_OCTETS);
@@ -33,7 +33,7 @@ pub(crate) fn judge(registration: &Registration) {
     assert_eq!(read, Ok((key, state)), "sent and read again");
 }
 
-/// As one provider's whole statement.
+/// Judges the registrations as the whole statement of one provider.
 pub(crate) fn judge_set(provider: &ProviderId, registrations: Vec<Registration>) {
     registrations.iter().for_each(judge);
     let mut registry = Registry::default();

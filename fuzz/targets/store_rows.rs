@@ -1,4 +1,4 @@
-//! A database whose rows somebody changed: it is read and shown, or taken for damaged.
+//! A database with changed rows: it is read and shown, or considered damaged.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(crate) fn run(octets: &[u8]) {
             let places = vec!["?"; columns].join(", ");
             let sql = format!("INSERT OR REPLACE INTO {table} VALUES ({places})");
             let mut insert = database.prepare_cached(&sql).expect("the table is there");
-            // What SQLite itself does not let in cannot lie there.
+            // Values that SQLite itself rejects cannot be in a database.
             drop(insert.execute(rusqlite::params_from_iter(values)));
         }
         start(database);
@@ -79,7 +79,7 @@ fn settings() -> HostSettings {
     HostSettings::new(node)
 }
 
-/// Values of SQLite's types out of octets.
+/// Makes values of SQLite's types from octets.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

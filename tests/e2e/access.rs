@@ -1,4 +1,4 @@
-//! Who may use the API: tokens, TLS, users of the local socket, and what is refused at the start.
+//! Access to the API: tokens, TLS, users of the local socket, and configurations that are refused at the start.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::agent::{Agent, error_text, has, text};
 use crate::wait::until;
 
-/// Makes a token and adds it to a file; the token.
+/// Creates a token and adds it to a file. Returns the token.
 fn add_token(agent: &Agent, file: &Path, name: &str, scope: &str) -> String {
     let out = agent.cli(&["token", "create", "--name", name, "--scope", scope, "-o", "json"]);
     let made: serde_json::Value = serde_json::from_str(&text(&out)).unwrap();

@@ -15,12 +15,12 @@ pub(crate) fn binary() -> PathBuf {
     std::env::var_os("DUNLIN_BIN").map_or_else(debug_binary, PathBuf::from)
 }
 
-/// The binary that cargo built with this test, so that what is compiled for tests alone is in it.
+/// The binary that cargo built with this test, which holds the code that is compiled for tests alone.
 pub(crate) fn debug_binary() -> PathBuf {
     env!("CARGO_BIN_EXE_dunlin").into()
 }
 
-/// Whether a tool is there. Without it: a failure in CI, a loud word elsewhere.
+/// Whether a tool is installed. If it is not, the test fails in CI; elsewhere a line is printed.
 pub(crate) fn has(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -58,7 +58,7 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody has at the moment, for UDP and TCP.
+/// A port that is free at the moment, for UDP and TCP.
 pub(crate) fn free_port() -> u16 {
     until_some("a port free for UDP and TCP", || {
         let tcp = TcpListener::bind("127.0.0.1:0").ok()?;
@@ -79,7 +79,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// A place for an agent that is not started yet.
+    /// The place of an agent that is not started yet.
     pub(crate) fn place() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("services.d")).unwrap();
@@ -184,7 +184,7 @@ impl Agent {
         text(&self.cli(&["lookup", name])).lines().map(str::to_owned).collect()
     }
 
-    /// What dig says in short.
+    /// The output of `dig +short`.
     pub(crate) fn dig(&self, arguments: &[&str]) -> String {
         let port = self.dns.port().to_string();
         let out = Command::new("dig")

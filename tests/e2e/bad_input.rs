@@ -1,4 +1,4 @@
-//! Input that must not hurt: a clear error, and nothing lost.
+//! Invalid input: it must give a clear error and lose nothing.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};

@@ -1,4 +1,4 @@
-//! The real clients see an instance come, go and return.
+//! Real clients of DNS and HTTP see an instance appear, disappear and return.
 
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,7 @@
-//! Agents on hosts of their own: what a cluster does when hosts die, networks break and strangers knock.
+//! Agents on hosts of their own: how a cluster behaves when hosts fail, networks break and unauthenticated peers connect.
 //!
 //! A [`lab`](lab::Lab) is five network namespaces, joined in a sixth, so that no packet leaves the machine. It
-//! needs root, and fails where it cannot be built. What a step took is printed.
+//! needs root, and fails where it cannot be built. The time that each step took is printed.
 
 mod bad_peers;
 mod clocks;

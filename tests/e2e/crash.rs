@@ -1,4 +1,4 @@
-//! kill -9 at any moment, and what must be there afterwards.
+//! kill -9 at any moment, and what the agent must still have afterwards.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

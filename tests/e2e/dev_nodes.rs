@@ -1,4 +1,4 @@
-//! `dunlin dev --nodes 3`: several agents in one process, and the console that breaks and mends them.
+//! `dunlin dev --nodes 3`: several agents in one process, and the console that makes faults and undoes them.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ fn address(node: u8, port: u16) -> SocketAddr {
     ([127, 0, 0, node], port).into()
 }
 
-/// A port that nobody has on any of the addresses, for UDP and TCP.
+/// A port that is free on all of the addresses, for UDP and TCP.
 fn free_port() -> u16 {
     until_some("a port free on all addresses", || {
         let first = TcpListener::bind(address(1, 0)).ok()?;
@@ -85,7 +85,7 @@ impl Dev {
         format!("http://{}{path}", address(node, self.api))
     }
 
-    /// What an agent answers; null when it does not.
+    /// The answer of an agent; null if there is none.
     fn get(&self, node: u8, path: &str) -> Value {
         let out = Command::new("curl")
             .args(["-sS", "--max-time", "30", &self.url(node, path)])
@@ -101,7 +101,7 @@ impl Dev {
         assert!(out.unwrap().status.success());
     }
 
-    /// The addresses at which an agent says that `web` is, in any zone.
+    /// The addresses of `web` in an agent's answer, in any zone.
     fn lookup(&self, node: u8) -> Vec<String> {
         let answer = self.get(node, "/api/services/web");
         let instances = answer["instances"].as_array().cloned().unwrap_or_default();
@@ -221,7 +221,7 @@ fn both_sides_of_a_partition_answer_with_their_own_until_it_heals() {
     });
 }
 
-/// The README's tour of several agents: what is for the shell, and what is for the console.
+/// The README's tour of several agents: the lines for the shell, and those for the console.
 fn tour() -> Vec<(bool, String)> {
     let mut steps = Vec::new();
     for block in README.split("\n```").skip(1) {

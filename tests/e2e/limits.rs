@@ -10,7 +10,7 @@ use crate::wait::until;
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    /// `None` without the right to mount, which is said loudly and is a failure in CI.
+    /// `None` without the right to mount, which is printed, and is a failure in CI.
     pub(crate) fn new(at: &Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
@@ -49,7 +49,7 @@ fn a_full_disk_refuses_registrations_and_still_shows_what_dies() {
     agent.register("web-1", &format!(r#"{{"service":"web","port":{},{check}}}"#, server.port));
     until("it is answered", || agent.lookup("web").len() == 1);
     let filler = agent.data_dir().join("filler");
-    // Written until the disk says no, so that not one octet is left.
+    // The file is written until the disk is full to its last octet.
     let _ = std::fs::write(&filler, vec![0; 8 << 20]);
     let big = format!(r#"{{"service":"db","port":1,"meta":{{"k":"{}"}}}}"#, "v".repeat(4000));
     let refused = (0..500).map(|n| agent.put(&format!("/api/instances/d{n}"), &big));

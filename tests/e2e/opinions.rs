@@ -1,4 +1,4 @@
-//! What others make of the same answers: Knot's client, BIND's, and dnspython each read them in their own way.
+//! The same answers, read by other implementations: Knot's client, BIND's clients, and dnspython.
 
 use std::process::{Command, Stdio};
 
@@ -8,12 +8,12 @@ use crate::agent::{Agent, has, text};
 
 /// Debian's own Python, which has Debian's modules.
 const PYTHON: &str = "/usr/bin/python3";
-/// A part of dnspython that shows that it is installed.
+/// A file of dnspython, which exists if dnspython is installed.
 const DNSPYTHON: &str = "/usr/lib/python3/dist-packages/dns/message.py";
 const SOA: &str = "authority dunlin.internal. 1 SOA n1.node.z1.dunlin.internal. \
                    hostmaster.dunlin.internal. SERIAL 3600 600 86400 1";
 
-/// A question, and what everybody should understand of its answer: code, flags, records in order.
+/// A question, and what every client should read in its answer: code, flags, records in order.
 type Case = (&'static str, &'static str, &'static [&'static str]);
 
 const CASES: &[Case] = &[
@@ -84,19 +84,19 @@ fn agent() -> Agent {
     agent
 }
 
-/// Asks every question in every way, and compares what was understood.
+/// Asks every question with every client, and compares what the clients read.
 fn compare(ways: &[&str], understood: impl Fn(&str, &Case) -> Vec<String>) {
     for case in CASES {
         for way in ways {
             let mut lines = understood(way, case);
-            // The code stays in front; records come in any order.
+            // The code stays in front; the order of records does not matter.
             lines[1..].sort();
             assert_eq!(lines, case.2, "{} {} {way}", case.0, case.1);
         }
     }
 }
 
-/// The SOA's serial is a count of changes, which nobody here knows.
+/// Replaces the SOA's serial, which counts changes and is not known here.
 fn without_serial(data: &str) -> String {
     let mut words: Vec<&str> = data.split(' ').collect();
     if words.len() == 7 && words[1].starts_with("hostmaster.") {
@@ -177,15 +177,15 @@ fn record_without_serial(line: &str) -> String {
     }
 }
 
-/// delv asks as a validating resolver does: with DO and CD, and it believes no answer that is not sound. It shows
-/// the answer section alone, and why there is none.
+/// delv asks as a validating resolver does, with DO and CD, and rejects malformed answers. It shows the answer section
+/// alone, or the reason why there is none.
 #[test]
 fn delv_understands_every_answer() {
     if !has("delv") {
         return;
     }
     let agent = agent();
-    // Meta types are none that it resolves.
+    // delv does not resolve meta types.
     for (name, rtype, expected) in CASES.iter().filter(|case| case.1 != "ANY") {
         for way in ["+notcp", "+tcp"] {
             let out = Command::new("delv")
@@ -204,7 +204,7 @@ fn delv_understands_every_answer() {
     }
 }
 
-/// What delv prints of an answer that is understood as these lines.
+/// The lines that delv prints of an answer that other clients show as `lines`.
 fn wanted_of_delv(expected: &[&str]) -> Vec<String> {
     let records = expected.iter().filter_map(|line| line.strip_prefix("answer "));
     let with_class = |record: &str| {

@@ -13,13 +13,13 @@ use dunlin_core::config::Config;
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{WAIT_TIMEOUT, until};
 
 /// One key, a configuration that sets it differently from [`BASE`], and how that shows.
 struct Observation {
     key: &'static str,
     config: &'static str,
-    /// Tries the agent once. Whether it behaves as the changed key says.
+    /// Observes the agent once. Returns whether it behaves as the changed key says.
     is_changed: fn(&Lab) -> bool,
 }
 
@@ -129,7 +129,7 @@ impl Lab {
     fn start() -> Self {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let server_port = server.local_addr().unwrap().port();
-        // Ends with the process.
+        // The thread ends with the process.
         std::thread::spawn(move || server.incoming().for_each(drop));
         let mut agent = Agent::place();
         let config = agent.dir.path().join("dunlin.toml");
@@ -140,7 +140,7 @@ impl Lab {
         lab
     }
 
-    /// Gives the agent another configuration. It is in force a little later.
+    /// Gives the agent another configuration, which takes effect a little later.
     fn reload(&mut self, config: &str) {
         let base = if config.contains("[log]") { "" } else { BASE };
         std::fs::write(&self.config, format!("{base}{config}")).unwrap();
@@ -152,7 +152,7 @@ impl Lab {
         format!("s{}", self.services.get())
     }
 
-    /// Waits some seconds for something that may never come.
+    /// Waits some seconds for a condition that may never hold.
     fn is_soon(&self, is_so: impl Fn() -> bool) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
@@ -191,7 +191,7 @@ impl Lab {
         let (id, port) = (format!("{service}-0"), self.server_port);
         let check = json!([{"kind": "ttl", "ttl": "1h"}]);
         let instance = json!({"service": service, "port": port, "check": check});
-        // Nothing is left of an earlier try.
+        // What an earlier observation left behind is removed.
         self.agent.curl(&["-X", "DELETE", &format!("/api/providers/{service}")]);
         self.agent.register(&id, &instance.to_string());
         for status in ["passing", "critical"] {
@@ -212,7 +212,7 @@ impl Lab {
         let question = b"\x03dns\x06dunlin\x08internal\x00\x00\x01\x00\x01";
         let header = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         socket.send_to(&[&header[..], question].concat(), self.agent.dns).unwrap();
         let mut reply = [0; 512];
         let octets = socket.recv(&mut reply).unwrap();

@@ -1,4 +1,4 @@
-//! `dunlin run`: announced while the command runs, and not a moment longer.
+//! `dunlin run`: the service is announced while the command runs, and no longer.
 
 use std::process::Stdio;
 

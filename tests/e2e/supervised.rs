@@ -3,21 +3,21 @@
 use std::os::unix::net::UnixDatagram;
 
 use crate::agent::{Agent, debug_binary};
-use crate::wait::{PATIENCE, until};
+use crate::wait::{WAIT_TIMEOUT, until};
 
-/// The words that the agent tells its supervisor.
+/// The socket on which the agent sends messages to its supervisor.
 struct Supervisor(UnixDatagram);
 
 impl Supervisor {
     fn of(agent: &mut Agent) -> Self {
         let path = agent.dir.path().join("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         agent.environment.push(("NOTIFY_SOCKET".into(), path.display().to_string()));
         Self(socket)
     }
 
-    /// Waits until the agent says this.
+    /// Waits until the agent sends this message.
     fn expect(&self, word: &str) {
         let mut buffer = [0; 4096];
         loop {
@@ -108,7 +108,7 @@ os.execv(sys.argv[1], [sys.argv[1], "agent"])
         api = agent.api.port(),
         dns = agent.dns.port(),
     );
-    // The configured addresses are others: what was handed over wins.
+    // The configured addresses are different ones: the sockets that were handed over take precedence.
     let (api, dns) = (agent.api, agent.dns);
     let elsewhere = Agent::place();
     (agent.api, agent.dns) = (elsewhere.api, elsewhere.dns);

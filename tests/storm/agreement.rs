@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::ledger::{CHECKED_PORT, Kind, Ledger};
+use super::ledger::{CHECKED_PORT, Ledger, SlotKind};
 use super::stage::{Post, Stage, pause};
 
 /// How long it may take from the end of the faults until all agents agree.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time between two comparisons.
 const COMPARE_INTERVAL: Duration = Duration::from_millis(500);
-/// All that an agent knows: by the address of an instance, its service, id and port, and its health.
+/// All instances that an agent knows: by address, the service, id and port, and the health.
 type Catalog = BTreeMap<String, (String, String)>;
 
-/// Waits until all agents know the same, which is what was acknowledged. Returns how long that took.
+/// Waits until all agents know the same instances, which are those that were acknowledged. Returns how long that took.
 pub(super) fn wait_for(stage: &Stage) -> Result<Duration> {
     let begun = Instant::now();
     loop {
@@ -32,7 +32,7 @@ pub(super) fn wait_for(stage: &Stage) -> Result<Duration> {
     }
 }
 
-/// What differs, if anything does.
+/// The first difference that is found, if there is one.
 fn compare(stage: &Stage) -> Result<Option<String>> {
     let catalogs: Vec<Catalog> = stage.posts.iter().map(catalog).collect::<Result<_>>()?;
     for (post, catalog) in stage.posts.iter().zip(&catalogs) {
@@ -50,15 +50,15 @@ fn compare(stage: &Stage) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Where a catalog is not what the ledger says.
+/// The first difference between a catalog and the ledger.
 fn unlike(ledger: &Ledger, catalog: &Catalog) -> Option<String> {
     let mut expected = BTreeSet::new();
     for slot in &ledger.slots {
         let address = slot.address.to_string();
         let ports = match slot.kind {
-            Kind::Single | Kind::File => slot.last_ports(),
-            // Registered all the time, healthy or not.
-            Kind::Tcp | Kind::Ttl | Kind::Wild => vec![Some(CHECKED_PORT)],
+            SlotKind::Single | SlotKind::File => slot.last_ports(),
+            // These are registered all the time, healthy or not.
+            SlotKind::Tcp | SlotKind::Ttl | SlotKind::Wild => vec![Some(CHECKED_PORT)],
         };
         let known = catalog.get(&address);
         let service = &ledger.services[slot.service].name;

@@ -1,17 +1,17 @@
-//! Which faults there were, and between which agents there was none.
+//! The faults so far, and the times without faults between each two agents.
 
 use std::time::{Duration, Instant};
 
 /// Agents in a storm.
 pub(super) const NODES: usize = 3;
-/// From the end of a fault until all that it held up is under way again: an agent that was cut off looks for the
-/// others at growing intervals, and is thought down until it has been heard.
+/// The time from the end of a fault until its effects are over: an agent that was cut off looks for the others at growing
+/// intervals, and the others consider it down until they have heard it.
 pub(super) const RECOVERY: Duration = Duration::from_secs(20);
-/// From an acknowledgement until others show it, while a third agent may die at that moment: news that is lost with a
-/// link is found by comparing, every few seconds with one of two peers.
+/// The time from an acknowledgement until others show the change, even if a third agent dies in between: news that is lost
+/// with a link is found by comparing digests, every few seconds with one of two peers.
 pub(super) const SPREAD: Duration = Duration::from_secs(10);
-/// Until a node that fell silent is in no answer of the others: probes of half a second that are longer where
-/// processors are scarce, a suspicion, and the guard's probes.
+/// The time until a node that fell silent is in no answer of the others. It is made of probes of half a second, which take
+/// longer where processors are scarce, of a suspicion, and of the guard's probes.
 pub(super) const DOWN: Duration = Duration::from_secs(20);
 
 /// When an agent was asked, and when it had answered.
@@ -22,12 +22,12 @@ pub(super) struct Asked {
     pub(super) heard: Instant,
 }
 
-/// Something that is done to agents, which have numbers.
+/// A fault of agents, which are given by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Killed, and started again after a while.
     Kill(usize),
-    /// Stopped in good order, and started again at once.
+    /// Stopped gracefully, and started again at once.
     Restart(usize),
     /// Stopped by a signal, and continued after a while.
     Stop(usize),
@@ -67,12 +67,12 @@ impl Fault {
     fn takes_down(self) -> Option<usize> {
         match self {
             Self::Kill(node) | Self::Stop(node) | Self::Isolate(node) => Some(node),
-            // It comes back at once.
+            // A restarted agent comes back at once.
             Self::Restart(_) | Self::Cut(..) | Self::Deafen(..) => None,
         }
     }
 
-    /// Whether it concerns what one agent knows of another's rows, or of its own.
+    /// Whether the fault affects what one agent knows about another's rows, or about its own.
     fn concerns(self, agent: usize, other: usize) -> bool {
         match self {
             Self::Kill(node) | Self::Restart(node) | Self::Stop(node) => {
@@ -102,7 +102,7 @@ pub(super) struct Chronicle {
 }
 
 impl Chronicle {
-    /// A chronicle in which there has been no fault for long.
+    /// A chronicle that begins after a long time without faults.
     pub(super) fn new() -> Self {
         let from = Instant::now().checked_sub(RECOVERY).unwrap_or_else(Instant::now);
         let always = || vec![Calm { from, until: None }];
@@ -156,24 +156,24 @@ impl Chronicle {
         self.calm[agent][other].iter().rev().any(|calm| is_it(calm.from, calm.until))
     }
 
-    /// Whether nothing has kept the asked agent and a node apart for long.
+    /// Whether there has long been no fault between the agent that was asked and a node.
     pub(super) fn is_calm(&self, asked: Asked, node: usize) -> bool {
         let calm = self.calm[asked.agent][node].last();
         calm.is_some_and(|c| c.until.is_none() && c.from + RECOVERY + SPREAD <= asked.at)
     }
 
-    /// Whether nothing has been done to an agent's process since, nor has only just been undone.
+    /// Whether no fault has touched an agent's process since a moment, nor has ended since then.
     pub(super) fn is_untouched(&self, agent: usize, since: Instant) -> bool {
         let calm = self.calm[agent][agent].last();
         calm.is_some_and(|calm| calm.until.is_none() && calm.from <= since)
     }
 
-    /// Whether an agent's process is there and runs.
+    /// Whether an agent's process exists and runs.
     pub(super) fn is_up(&self, agent: usize) -> bool {
         self.present.is_none_or(|(fault, ..)| fault.silences() != Some(agent))
     }
 
-    /// Whether a node has been away for so long that the asked agent must have noticed.
+    /// Whether a node has been away long enough for the agent that was asked to have noticed.
     pub(super) fn is_long_dead(&self, node: usize, asked: Asked) -> bool {
         self.present.is_some_and(|(fault, since, is_mended)| {
             !is_mended
@@ -183,7 +183,7 @@ impl Chronicle {
         })
     }
 
-    /// What is going on, for a line of text.
+    /// The present fault, as text for one line.
     pub(super) fn describe(&self) -> String {
         self.present.map_or("no fault".to_owned(), |(fault, since, is_mended)| {
             let state = if is_mended { ", being undone" } else { "" };

@@ -1,10 +1,10 @@
-//! Questions for a service, and what replies say, as far as the oracle needs it.
+//! Questions for a service, and a reader of as much of their replies as the oracle needs.
 
 use std::net::Ipv4Addr;
 
 use dunlin_bench::rig::questions::{A, HEADER_OCTETS, Questions, SRV};
 
-/// Octets that fit into a datagram on any network.
+/// The octets that fit into a datagram on any network.
 const PAYLOAD: u16 = 1232;
 /// No name has more labels.
 const MAX_LABELS: usize = 128;
@@ -14,9 +14,9 @@ const MAX_LABELS: usize = 128;
 pub(super) enum Found {
     /// Addresses, with their ports where the reply holds them.
     Instances(Vec<(Ipv4Addr, Option<u16>)>),
-    /// The answer does not fit.
+    /// The answer does not fit into the reply.
     Cut,
-    /// A code that says neither that there is an answer nor that there is none.
+    /// A code other than those of an answer and of a name that does not exist.
     Error(u8),
 }
 
@@ -28,7 +28,7 @@ pub(super) fn question(id: u16, service: &str, kind: u16) -> Vec<u8> {
     packet
 }
 
-/// Reads a reply to such a question; none if its octets end too early.
+/// Reads a reply to a question of [`question`]; none if its octets end too early.
 pub(super) fn read(packet: &[u8]) -> Option<Found> {
     let header: &[u8; HEADER_OCTETS] = packet.first_chunk()?;
     let code = header[3] & 15;

@@ -1,4 +1,4 @@
-//! Faults in a loop, one at a time, as a seed says.
+//! Faults, one after the other, in an order that follows from a seed.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use super::network::Network;
 use super::progress::Progress;
 use super::stage::{Stage, add, pause};
 
-/// The agent that is stopped and cut off, but never killed: what it has gathered in the end is all that leaked.
+/// The agent that is stopped and cut off, but never killed: what leaks, it still holds at the end.
 pub(super) const WITNESS: usize = NODES - 1;
-/// Longer than others need to find an agent down, for a look at what they say then.
-const LONG: Duration = DOWN.saturating_add(Duration::from_secs(6));
-/// As long as it takes until the oracle expects everything of every agent again.
+/// The duration of a long fault: the others find the agent down, and are asked for some seconds after that.
+const LONG_FAULT: Duration = DOWN.saturating_add(Duration::from_secs(6));
+/// The time until the oracle expects every agent to know everything again.
 const REST: Duration = RECOVERY.saturating_add(SPREAD).saturating_add(Duration::from_secs(5));
-/// The time between two looks at what else there is to do.
-const TICK: Duration = Duration::from_millis(100);
+/// The time between two rounds of what has to be done during a wait.
+const TEND_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The agents, and what is done to them.
+/// The agents, and what is needed to make faults and to undo them.
 pub(super) struct Faults<'a> {
     pub(super) stage: &'a Stage,
     pub(super) network: &'a Network,
@@ -36,7 +36,7 @@ pub(super) struct Faults<'a> {
 }
 
 impl Faults<'_> {
-    /// Makes one fault after another until `end`, when none is left.
+    /// Makes one fault after another until `end`, when all are undone.
     pub(super) fn run(&mut self, end: Instant) -> Result<()> {
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -90,9 +90,9 @@ impl Faults<'_> {
         }
         match fault {
             Fault::Restart(_) => Duration::ZERO,
-            Fault::Kill(_) | Fault::Isolate(_) if is_long => LONG,
+            Fault::Kill(_) | Fault::Isolate(_) if is_long => LONG_FAULT,
             Fault::Kill(_) => self.millis(200, 8_000),
-            // Clients wait for an answer as long as for any other.
+            // Clients wait for an answer of a stopped agent as long as for any other.
             Fault::Stop(_) => self.millis(2_000, 12_000),
             Fault::Isolate(_) | Fault::Cut(..) | Fault::Deafen(..) => self.millis(3_000, 12_000),
         }
@@ -138,11 +138,11 @@ impl Faults<'_> {
         }
     }
 
-    /// Waits, and looks after everything else meanwhile.
+    /// Waits. Meanwhile restarts dnsperf if it has ended, fails if an agent has ended, and prints the progress.
     fn wait(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         loop {
-            pause(TICK.min(end.saturating_duration_since(Instant::now())))?;
+            pause(TEND_INTERVAL.min(end.saturating_duration_since(Instant::now())))?;
             self.flood.tend()?;
             for agent in &mut self.fleet.agents {
                 if let Some(status) = agent.ended()? {

@@ -1,4 +1,4 @@
-//! Provider files that are rewritten all the time, and now and then spoiled: the last good truth must stay.
+//! Provider files that are rewritten all the time, and sometimes spoiled: the last good statement must stay in force.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,13 +15,13 @@ use super::chronicle::RECOVERY;
 use super::ledger::Slot;
 use super::stage::{Post, Stage, add, is_set_within};
 
-/// Instances of a file.
+/// The instances that a file states.
 pub(super) const INSTANCES: usize = 4;
 /// The time between two changes of files on a host.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(200);
-/// The time between two looks whether a file is taken.
+/// The time between two requests that show whether a file is taken.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// An agent that runs takes a file within this time: it looks every ten seconds even where inotify is silent.
+/// A running agent takes a file within this time: it reads the folder every ten seconds even where inotify reports nothing.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A provider file. The service that it states begins with `file`, and the file has its name.
@@ -59,7 +59,7 @@ impl<'a> Files<'a> {
         (0..self.files.len()).try_for_each(|file| self.restate(file, true))
     }
 
-    /// Rewrites and spoils files until the end, and leaves good ones behind.
+    /// Rewrites and spoils files until the end of changes, and leaves good ones behind.
     pub(super) fn run(&mut self) {
         let result = loop {
             if is_set_within(&self.stage.orders.end_changes, CHANGE_INTERVAL) {
@@ -81,8 +81,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Writes a file with new ports, without its last instance unless it is to be whole, and waits until its
-    /// agent shows that.
+    /// Writes a file with new ports, and without its last instance unless `is_whole`. Waits until its agent shows that.
     fn restate(&mut self, file: usize, is_whole: bool) -> Result<()> {
         let stage = self.stage;
         let file = &self.files[file];
@@ -106,7 +105,7 @@ impl<'a> Files<'a> {
     fn wait_until_taken(&self, slots: &[&Slot], ports: &[Option<u16>]) -> Result<()> {
         let service = &self.stage.ledger.services[slots[0].service].name;
         let mut patience = Instant::now() + TAKE_TIMEOUT;
-        // Faults in the meantime give it more time, but not for ever.
+        // Faults in the meantime extend the time, which has a limit all the same.
         let end = Instant::now() + 10 * TAKE_TIMEOUT;
         let mut client = None;
         loop {
@@ -152,7 +151,7 @@ impl<'a> Files<'a> {
         Ok(slots.iter().map(port).collect())
     }
 
-    /// Puts something that is no statement into a file's place.
+    /// Replaces a file by something that is no statement.
     fn spoil(&mut self, file: usize) -> Result<()> {
         let kind = self.random.below(4);
         let file = &self.files[file];
@@ -161,11 +160,11 @@ impl<'a> Files<'a> {
             0 => Vec::new(),
             1 => vec![0xff; 300],
             2 => b"instance = [{ id = \"x\", service = 7 }]".to_vec(),
-            // Within the first string, so that no parser can take it for the whole.
+            // The cut is within the first string, so that no parser can take the beginning for a whole file.
             _ => good.iter().copied().take(good.len().min(24)).collect(),
         };
         if self.random.below(2) == 0 {
-            // In place, as careless programs do.
+            // The file is written in place, as careless programs do.
             fs::write(&file.path, content)?;
         } else {
             let draft = file.path.with_file_name(".draft");

@@ -1,5 +1,5 @@
-//! What is done when the faults are over and all agents agree: a last change that every watch must be told of, and a stop
-//! in good order without errors in the logs.
+//! The end of a storm, when the faults are over and all agents agree: a last change that every watch must be told of, and a
+//! graceful stop without errors in the logs.
 
 use std::sync::atomic::Ordering;
 
@@ -7,12 +7,12 @@ use anyhow::Result;
 use dunlin_bench::rig::agent::Agent;
 use dunlin_bench::rig::client::Client;
 
-use super::ledger::Kind;
+use super::ledger::SlotKind;
 use super::stage::{Post, Stage};
 use super::watches::LAST_WEIGHT;
 use super::writers::registration;
 
-/// Lines of a log that a violation shows.
+/// The most lines of a log that a violation shows.
 const MAX_LINES: usize = 5;
 
 /// Makes a last change in each service that is watched.
@@ -20,7 +20,7 @@ pub(super) fn change_all(stage: &Stage) -> Result<()> {
     let mut clients: Vec<Client> = stage.posts.iter().map(Post::local).collect::<Result<_>>()?;
     for service in &stage.ledger.services {
         let slot = &stage.ledger.slots[service.slots[0]];
-        if slot.kind == Kind::Single {
+        if slot.kind == SlotKind::Single {
             let body = registration(slot, slot.begin(true), LAST_WEIGHT);
             let path = format!("/api/instances/{}", slot.id);
             clients[slot.node].expect("PUT", &path, body.as_bytes())?;
@@ -31,7 +31,7 @@ pub(super) fn change_all(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Looks for errors and panics in the agents' logs.
+/// Searches the agents' logs for errors and panics.
 fn read_logs(stage: &Stage, agents: &[Agent]) {
     for agent in agents {
         let log = agent.log();
@@ -45,7 +45,7 @@ fn read_logs(stage: &Stage, agents: &[Agent]) {
     }
 }
 
-/// Stops all agents in good order, and reads what they logged.
+/// Stops all agents gracefully, and reads what they logged.
 pub(super) fn end(stage: &Stage, agents: &mut [Agent]) -> Result<()> {
     for agent in agents.iter_mut() {
         let status = agent.stop()?;

@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use dunlin_bench::rig::random::Random;
 
-use super::ledger::{CHECKED_PORT, Kind, Slot};
-use super::stage::{Line, Stage, add, is_set_within};
+use super::ledger::{CHECKED_PORT, Slot, SlotKind};
+use super::stage::{KeptClient, Stage, add, is_set_within};
 
-/// The time between two looks at the servers.
-const TICK: Duration = Duration::from_millis(20);
+/// The time between two rounds over the servers.
+const SERVE_INTERVAL: Duration = Duration::from_millis(20);
 /// The time between two pushes.
 const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many milliseconds a state lasts at least, and how many more at most. Two of the slow states make one loss of health
-/// in 45 seconds or more, which damping forgives.
-fn lasting(kind: Kind) -> (u64, u64) {
-    if kind == Kind::Wild { (500, 2_500) } else { (22_500, 20_000) }
+/// The milliseconds that a state lasts at least, and how many more it may last. With the slow states an instance loses its
+/// health once in 45 seconds or more, which damping tolerates.
+fn lasting(kind: SlotKind) -> (u64, u64) {
+    if kind == SlotKind::Wild { (500, 2_500) } else { (22_500, 20_000) }
 }
 
-/// Something that is healthy or not.
+/// A checked instance that is healthy or not, in turns.
 struct Flapper<'a> {
     slot: &'a Slot,
     is_healthy: bool,
@@ -31,7 +31,7 @@ struct Flapper<'a> {
 
 impl<'a> Flapper<'a> {
     /// The slots of some kinds on a node, all healthy.
-    fn all(stage: &'a Stage, agent: usize, kinds: &[Kind], random: &mut Random) -> Vec<Self> {
+    fn all(stage: &'a Stage, agent: usize, kinds: &[SlotKind], random: &mut Random) -> Vec<Self> {
         let slots = kinds.iter().flat_map(|kind| stage.ledger.of(agent, *kind));
         let mut flapper = |slot: usize| {
             let slot = &stage.ledger.slots[slot];
@@ -43,7 +43,7 @@ impl<'a> Flapper<'a> {
         slots.map(&mut flapper).collect()
     }
 
-    /// Makes its server what its state says.
+    /// Opens or closes its server, as its state says.
     fn serve(&mut self) -> Result<()> {
         self.server = None;
         if self.is_healthy {
@@ -55,7 +55,7 @@ impl<'a> Flapper<'a> {
         Ok(())
     }
 
-    /// Changes its state if it is time, or makes it healthy at the end. Returns whether it has changed.
+    /// Changes the state if it is due, or to healthy at the end. Returns whether it has changed.
     fn turn(&mut self, random: &mut Random, is_end: bool) -> bool {
         let now = Instant::now();
         let is_due = if is_end { !self.is_healthy } else { now >= self.until };
@@ -68,16 +68,16 @@ impl<'a> Flapper<'a> {
     }
 }
 
-/// Servers on one host. Must be called there.
+/// Runs the servers of one host. Must be called on that host.
 pub(super) fn serve(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     let mut random = Random(seed);
-    let mut flappers = Flapper::all(stage, agent, &[Kind::Tcp, Kind::Wild], &mut random);
+    let mut flappers = Flapper::all(stage, agent, &[SlotKind::Tcp, SlotKind::Wild], &mut random);
     for flapper in &mut flappers {
         flapper.slot.begin(true);
         flapper.serve()?;
         flapper.slot.acknowledge();
     }
-    while !is_set_within(&stage.orders.end_lookups, TICK) {
+    while !is_set_within(&stage.orders.end_lookups, SERVE_INTERVAL) {
         let is_end = stage.orders.end_changes.load(Ordering::Relaxed);
         for flapper in &mut flappers {
             while flapper.server.as_ref().is_some_and(|server| server.accept().is_ok()) {}
@@ -92,11 +92,11 @@ pub(super) fn serve(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Pushes to TTL checks of one agent.
+/// Sends pushes to the TTL checks of one agent.
 pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     let mut random = Random(seed);
-    let mut flappers = Flapper::all(stage, agent, &[Kind::Ttl], &mut random);
-    let mut line = Line::default();
+    let mut flappers = Flapper::all(stage, agent, &[SlotKind::Ttl], &mut random);
+    let mut line = KeptClient::default();
     for flapper in &flappers {
         flapper.slot.begin(true);
     }
@@ -128,7 +128,12 @@ pub(super) fn push(stage: &Stage, agent: usize, seed: u64) -> Result<()> {
     }
 }
 
-fn push_once(stage: &Stage, agent: usize, line: &mut Line, flapper: &Flapper<'_>) -> Result<()> {
+fn push_once(
+    stage: &Stage,
+    agent: usize,
+    line: &mut KeptClient,
+    flapper: &Flapper<'_>,
+) -> Result<()> {
     let client = line.open(|| stage.posts[agent].local())?;
     let status = if flapper.is_healthy { "passing" } else { "critical" };
     let path = format!("/api/instances/{}/checks/ttl", flapper.slot.id);

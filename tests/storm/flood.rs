@@ -12,14 +12,14 @@ use rustix::process::Signal;
 
 use super::stage::Stage;
 
-/// How long dnsperf may take to end and to say what it did.
+/// How long dnsperf may take to end and to print its figures.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many questions are open at a time: fewer than the agent's sockets hold, so that it never has to drop any.
-const OUTSTANDING: &str = "200";
-/// More seconds than any storm lasts. Without a limit dnsperf would end with its list of questions.
-const ENDLESS: &str = "1000000";
+/// The questions that are open at a time: fewer than the agent's sockets hold, so that none is dropped.
+const MAX_OPEN: u32 = 200;
+/// The limit in seconds, which is longer than any storm. Without a limit dnsperf would end with its list of questions.
+const MAX_SECONDS: u32 = 1_000_000;
 
-/// A running dnsperf, which is started again when it gives up.
+/// A running dnsperf, which is started again when it ends by itself.
 pub(super) struct Flood {
     command: Box<dyn Fn() -> Command>,
     questions: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    /// Says how to get dnsperf where it is missing.
+    /// Fails where dnsperf is missing; the error says how to install it.
     pub(super) fn is_possible() -> Result<()> {
         if command("dnsperf", ["-h"]).output().is_err() {
             bail!("dnsperf is missing; to install it, as root: apt-get install dnsperf");
@@ -53,22 +53,9 @@ impl Flood {
         let address = stage.posts[agent].dns;
         let command = move || {
             let mut command = command("dnsperf");
-            let (ip, port) = (address.ip().to_string(), address.port().to_string());
-            command.args([
-                "-s",
-                &ip,
-                "-p",
-                &port,
-                "-c",
-                "4",
-                "-q",
-                OUTSTANDING,
-                "-t",
-                "2",
-                "-e",
-                "-l",
-                ENDLESS,
-            ]);
+            let (ip, port) = (address.ip(), address.port());
+            let args = format!("-s {ip} -p {port} -c 4 -q {MAX_OPEN} -t 2 -e -l {MAX_SECONDS}");
+            command.args(args.split(' '));
             command.stdin(Stdio::null());
             command
         };

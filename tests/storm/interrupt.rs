@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, noted so that whatever waits can end in good order.
+//! SIGINT and SIGTERM, which are noted so that threads that wait can end gracefully.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 static IS_WANTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on signals are noted instead of ending this process.
+/// Notes signals from now on, instead of letting them end this process.
 pub(super) fn listen() -> Result<()> {
     for signal in [SIGINT, SIGTERM] {
         let noted = Arc::clone(&IS_WANTED);
@@ -17,7 +17,7 @@ pub(super) fn listen() -> Result<()> {
     Ok(())
 }
 
-/// Whether somebody wants this process to end.
+/// Whether a signal to end has come.
 pub(super) fn is_wanted() -> bool {
     IS_WANTED.load(Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! The oracle's own lookups: a sample of answers of each agent, over HTTP and DNS, judged by the ledger.
+//! The oracle's own lookups: a sample of each agent's answers over HTTP and DNS, which the ledger judges.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -13,14 +13,14 @@ use serde_json::Value;
 
 use super::chronicle::Asked;
 use super::dns::{self, Found};
-use super::ledger::{Judged, Shown};
-use super::stage::{Line, Post, Stage, add, is_set_within};
+use super::ledger::{Answered, Judged};
+use super::stage::{KeptClient, Post, Stage, add, is_set_within};
 
 /// The time between two lookups at an agent.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(8);
-/// A datagram that takes longer counts as lost.
+/// A reply that takes longer counts as lost.
 const DNS_TIMEOUT: Duration = Duration::from_secs(2);
-/// More lost questions in a row than this, with nothing done to the agent, are no accident.
+/// The most questions in a row that may be lost while no fault touches the agent.
 const MAX_LOST: u32 = 10;
 /// The time that an agent may take from being ready until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub(super) struct Lookups<'a> {
     post: &'a Post,
     agent: usize,
     random: Random,
-    line: Line,
+    line: KeptClient,
     dns: UdpSocket,
     lost: u32,
     next_id: u16,
@@ -45,7 +45,16 @@ impl<'a> Lookups<'a> {
         dns.connect(post.dns)?;
         dns.set_read_timeout(Some(DNS_TIMEOUT))?;
         let random = Random(seed);
-        Ok(Self { stage, post, agent, random, line: Line::default(), dns, lost: 0, next_id: 0 })
+        Ok(Self {
+            stage,
+            post,
+            agent,
+            random,
+            line: KeptClient::default(),
+            dns,
+            lost: 0,
+            next_id: 0,
+        })
     }
 
     /// Asks until it is told to end.
@@ -110,7 +119,7 @@ impl<'a> Lookups<'a> {
                 }
                 return Ok(());
             };
-            // This answers a question that was given up.
+            // This reply answers a question that was given up.
             if !reply.starts_with(&self.next_id.to_be_bytes()) {
                 continue;
             }
@@ -147,7 +156,7 @@ impl<'a> Lookups<'a> {
         let chronicle = self.stage.chronicle();
         let mut wrong = Vec::new();
         for slot in &ledger.services[service].slots {
-            let seen = shown.get(slot).map_or(Shown::Absent, |port| Shown::Present(*port));
+            let seen = shown.get(slot).map_or(Answered::Absent, |port| Answered::Present(*port));
             match ledger.slots[*slot].judge(&chronicle, asked, seen) {
                 Ok(Judged::Firm) => add(&self.stage.tally.firm, 1),
                 Ok(Judged::Loose) => add(&self.stage.tally.loose, 1),

@@ -3,7 +3,7 @@
 //! The agents run in network namespaces of their own, with TLS and a disk that is synced, as in production. At the
 //! same time dnsperf asks one of them as fast as it can, thousands of watches are open, a thousand changes a second
 //! are made, provider files are rewritten and spoiled, checks flap, and agents are killed, stopped, cut off and
-//! restarted, one after the other. All along a sample of answers is held against what was acknowledged. No packet
+//! restarted, one after the other. All the time a sample of answers is compared with what was acknowledged. No packet
 //! leaves the machine.
 //!
 //! The storm is a target of the benches' package, whose rig it shares.
@@ -52,7 +52,7 @@ use dunlin_bench::rig::release::Release;
 use faults::Faults;
 use files::Files;
 use flood::Flood;
-use ledger::{Kind, Ledger};
+use ledger::{Ledger, SlotKind};
 use lookups::Lookups;
 use network::Network;
 use progress::{Holding, Progress};
@@ -74,11 +74,11 @@ const WRITERS: usize = 8;
 const FLOODED: usize = 0;
 /// Descriptors that this process needs beyond those of watches.
 const SPARE_DESCRIPTORS: u64 = 1_000;
-/// How long agents are left alone before it is looked at what they hold.
+/// How long agents are left alone before the resources that they hold are measured.
 const REST: Duration = Duration::from_secs(15);
-/// As [`REST`], in the end: agents give memory back twice a minute.
+/// As [`REST`], at the end of the storm: agents give memory back twice a minute.
 const LONG_REST: Duration = Duration::from_secs(40);
-/// A storm that takes less has many short faults.
+/// A storm that takes fewer minutes than this has many short faults.
 const SHORT_MINUTES: f64 = 2.0;
 /// How long it may take until all watches are open for the first time.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -95,7 +95,7 @@ struct Args {
     /// How long faults happen.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// What is done, and when, follows from this number; without it, another one each time.
+    /// The number from which follows what is done, and when; without it, another one each time.
     #[arg(long)]
     seed: Option<u64>,
     /// How many watches are open.
@@ -104,7 +104,7 @@ struct Args {
     /// How many changes are made each second.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     changes: u32,
-    /// Take the release binary that is there, whatever it was built from.
+    /// Do not build the release binary, but take the one that is there.
     #[arg(long)]
     no_build: bool,
 }
@@ -130,7 +130,7 @@ fn run(args: &Args) -> Result<()> {
     interrupt::listen()?;
     allow_descriptors(args.watches as u64 + SPARE_DESCRIPTORS)?;
     let network = Arc::new(Network::new(NODES)?);
-    // Dropped first, whatever happens, so that nothing runs in a namespace that is removed.
+    // The fleet is always dropped before the network, so that nothing runs in a namespace that is removed.
     let mut fleet = start(&network, &release)?;
     let result = storm(args, seed, &network, &mut fleet);
     keep_logs(&fleet, &release.target().join(LOGS))?;
@@ -176,15 +176,17 @@ fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     let nodes: Vec<usize> = (0..NODES * COPIES).map(|copy| copy % NODES).collect();
     for number in 0..SERVICES {
-        ledger.add(format!("s{number}"), Kind::Single, &nodes);
+        ledger.add(format!("s{number}"), SlotKind::Single, &nodes);
     }
     for node in 0..NODES {
         for number in 0..FILES {
             let name = format!("file{number}-n{}", node + 1);
-            ledger.add(name, Kind::File, &[node; files::INSTANCES]);
+            ledger.add(name, SlotKind::File, &[node; files::INSTANCES]);
         }
         for number in 0..FLAPPERS {
-            for (word, kind) in [("tcp", Kind::Tcp), ("ttl", Kind::Ttl), ("wild", Kind::Wild)] {
+            for (word, kind) in
+                [("tcp", SlotKind::Tcp), ("ttl", SlotKind::Ttl), ("wild", SlotKind::Wild)]
+            {
                 ledger.add(format!("{word}{number}-n{}", node + 1), kind, &[node]);
             }
         }
@@ -192,7 +194,7 @@ fn ledger() -> Ledger {
     ledger
 }
 
-/// The work of a thread.
+/// The function that a thread runs.
 type Act = Box<dyn FnOnce(&Stage) -> Result<()> + Send>;
 
 /// A name, and the thread that has it.
@@ -209,7 +211,7 @@ fn on_host(
     let (weak, stage) = (Arc::downgrade(network), Arc::clone(stage));
     let (entered, is_there) = mpsc::sync_channel(1);
     let handle = thread::spawn(move || {
-        // The network is not held any longer than that, so that its namespaces are removed whatever becomes of this thread.
+        // The network is not held any longer than that, so that its namespaces are removed even if this thread goes on.
         let result = weak.upgrade().context("there is no network").and_then(|n| n.enter(agent + 1));
         let is_in = result.is_ok();
         let _ = entered.send(result);
@@ -236,7 +238,7 @@ fn join(stage: &Stage, workers: Vec<Worker>) -> Result<()> {
     Ok(())
 }
 
-/// Registers all instances that are there at the beginning.
+/// Registers all instances that are present at the beginning.
 fn populate(stage: &Arc<Stage>) -> Result<()> {
     let populate_one = |agent: usize| {
         let stage = Arc::clone(stage);
@@ -252,13 +254,13 @@ fn populate(stage: &Arc<Stage>) -> Result<()> {
 fn files(stage: &Stage, agent: usize, seed: u64) -> Files<'_> {
     let is_file = |service: &usize| {
         let slot = &stage.ledger.slots[stage.ledger.services[*service].slots[0]];
-        slot.kind == Kind::File && slot.node == agent
+        slot.kind == SlotKind::File && slot.node == agent
     };
     let services: Vec<usize> = (0..stage.ledger.services.len()).filter(is_file).collect();
     Files::new(stage, agent, &services, seed)
 }
 
-/// Threads by what ends them.
+/// Threads, grouped by the order that ends them.
 #[derive(Default)]
 struct Crew {
     changes: Vec<Worker>,
@@ -292,7 +294,7 @@ fn load(
             Ok(())
         };
         crew.changes.push(on("files", Box::new(rewrite))?);
-        let slots = stage.ledger.of(agent, Kind::Single);
+        let slots = stage.ledger.of(agent, SlotKind::Single);
         for share in slots.chunks(slots.len().div_ceil(WRITERS)) {
             let (share, seed) = (share.to_vec(), random.draw());
             let write = move |stage: &Stage| {

@@ -1,4 +1,4 @@
-//! A line every ten seconds, and what agents hold meanwhile.
+//! A line about the storm every ten seconds, and the resources that agents hold meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl Holding {
     }
 }
 
-/// Prints a line about the storm now and then.
+/// Prints a line about the storm at an interval.
 pub(super) struct Progress {
     next: Instant,
     changes: u64,
@@ -47,14 +47,14 @@ impl Progress {
         Self { next: now + TELL_INTERVAL, changes: 0, told_at: now, most: Default::default() }
     }
 
-    /// Prints a line if it is time.
+    /// Prints a line if it is due.
     pub(super) fn tell(&mut self, stage: &Stage, agents: &[Agent]) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
         self.next = now + TELL_INTERVAL;
-        // An agent that does not run holds nothing.
+        // An agent that does not run holds no resources.
         let held: Vec<Option<Holding>> = agents.iter().map(|a| Holding::of(a).ok()).collect();
         for (most, held) in self.most.iter_mut().zip(&held) {
             let held = held.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The table in the end, and the verdict.
+//! The table at the end of a storm, and the verdict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::faults::WITNESS;
 use super::progress::Holding;
 use super::stage::{Stage, count};
 
-/// What an agent may hold at rest beyond what it held before: caches of DNS workers (32 MiB each) and encodings (64 MiB),
-/// which stay and are far from full here, and memory that the allocator keeps (32 MiB, see `release_memory`).
+/// The memory that an agent may hold at rest beyond what it held before: caches of DNS workers (32 MiB each) and of encodings
+/// (64 MiB), which stay and are far from full here, and memory that the allocator keeps (32 MiB, see `release_memory`).
 const MAX_MORE_MEMORY: u64 = 96 << 20;
-/// Descriptors of links that are about to end, and of files of the database that were not open yet.
+/// As [`MAX_MORE_MEMORY`], of descriptors: those of links that are about to end, and of database files opened later.
 const MAX_MORE_DESCRIPTORS: usize = 16;
-/// Threads that wait a while for more blocking work.
+/// As [`MAX_MORE_MEMORY`], of threads: those that wait for more blocking work for a while.
 const MAX_MORE_THREADS: usize = 8;
 
 /// The result of a storm.
@@ -44,7 +44,7 @@ impl Report {
         table::render(&["what", "Dunlin"], &rows)
     }
 
-    /// Fails if anything was wrong.
+    /// Prints that all is well, or fails with the violations.
     pub(super) fn verdict(&self, seed: u64) -> Result<()> {
         for (node, (before, after)) in self.before.iter().zip(&self.after).enumerate() {
             let is_more = after.memory > before.memory + MAX_MORE_MEMORY

@@ -1,4 +1,4 @@
-//! What all threads of a storm share: where the agents are, what may be said, what was done, what was wrong.
+//! The state that all threads of a storm share: the agents' addresses, the ledger, counters, orders and violations.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use super::chronicle::{Chronicle, Fault};
 use super::interrupt;
 use super::ledger::Ledger;
 
-/// Violations that are kept word by word; of more, only the number is.
+/// The most violations whose text is kept; further ones are only counted.
 const MAX_VIOLATIONS: usize = 40;
-/// The time between two looks at a flag.
-const TICK: Duration = Duration::from_millis(50);
+/// The time between two reads of a flag.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How to reach an agent.
+/// The addresses and folders of an agent.
 pub(super) struct Post {
     pub(super) name: String,
     pub(super) api: SocketAddr,
@@ -38,9 +38,9 @@ impl Post {
 
 /// A connection that is kept from request to request and opened again when it has failed.
 #[derive(Default)]
-pub(super) struct Line(Option<(Client, Instant)>);
+pub(super) struct KeptClient(Option<(Client, Instant)>);
 
-impl Line {
+impl KeptClient {
     /// The open connection, or a new one of `connect`.
     pub(super) fn open(&mut self, connect: impl FnOnce() -> Result<Client>) -> Result<&mut Client> {
         if self.0.is_none() {
@@ -50,24 +50,24 @@ impl Line {
         self.0.as_mut().map(|(client, _)| client).context("it was just made")
     }
 
-    /// Closes it. Returns when it was opened, since anything that happened to the agent since then may have ended it.
+    /// Closes it. Returns when it was opened, since any fault of the agent since then may have ended it.
     pub(super) fn close(&mut self) -> Instant {
         self.0.take().map_or_else(Instant::now, |(_, since)| since)
     }
 }
 
-/// What was done and seen so far.
+/// Counters of what was done and observed.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) answers_http: AtomicU64,
     pub(super) answers_dns: AtomicU64,
-    /// How much was said of single instances where only one thing was right, and where several were.
+    /// Answers about single instances: those where one answer was right, and those where several were.
     pub(super) firm: AtomicU64,
     pub(super) loose: AtomicU64,
     pub(super) dns_lost: AtomicU64,
     pub(super) acknowledged: AtomicU64,
     pub(super) refused: AtomicU64,
-    /// Requests of which nobody knows whether they were carried out.
+    /// Requests that failed, so that it is not known whether they were carried out.
     pub(super) unknown: AtomicU64,
     pub(super) files_written: AtomicU64,
     pub(super) files_spoiled: AtomicU64,
@@ -89,7 +89,7 @@ pub(super) fn count(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// What threads are told to do.
+/// Orders to the threads.
 #[derive(Default)]
 pub(super) struct Orders {
     pub(super) end_changes: AtomicBool,
@@ -97,7 +97,7 @@ pub(super) struct Orders {
     pub(super) end_watches: AtomicBool,
 }
 
-/// Shared by all threads.
+/// The state that all threads share.
 pub(super) struct Stage {
     pub(super) ledger: Ledger,
     pub(super) posts: Vec<Post>,
@@ -132,7 +132,7 @@ impl Stage {
         self.chronicle.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the product did what it must not, and says so at once.
+    /// Notes and prints a violation: the product did what it must not do.
     pub(super) fn violation(&self, what: impl Display) {
         let at = self.begun.elapsed().as_secs_f64();
         let now = self.chronicle().describe();
@@ -160,13 +160,16 @@ impl Stage {
         self.chronicle().is_up(agent)
     }
 
-    /// Whether nothing has been done to an agent's process since.
+    /// Whether no fault has touched an agent's process since a moment.
     pub(super) fn is_untouched(&self, agent: usize, since: Instant) -> bool {
         self.chronicle().is_untouched(agent, since)
     }
 }
 
-/// Waits, unless somebody wants us to end.
+/// Waits.
+///
+/// # Errors
+/// If a signal to end comes meanwhile.
 pub(super) fn pause(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     loop {
@@ -175,8 +178,8 @@ pub(super) fn pause(time: Duration) -> Result<()> {
         if left.is_zero() {
             return Ok(());
         }
-        // pause: between two looks at what ends it.
-        thread::sleep(left.min(TICK));
+        // pause: between two reads of what ends the wait.
+        thread::sleep(left.min(POLL_INTERVAL));
     }
 }
 
@@ -191,7 +194,7 @@ pub(super) fn is_set_within(flag: &AtomicBool, time: Duration) -> bool {
         if left.is_zero() {
             return false;
         }
-        // pause: between two looks at what ends it.
-        thread::sleep(left.min(TICK));
+        // pause: between two reads of what ends the wait.
+        thread::sleep(left.min(POLL_INTERVAL));
     }
 }

@@ -1,4 +1,4 @@
-//! Thousands of watches on one agent, opened again whenever it ends them by dying.
+//! Thousands of watches on one agent, which are opened again when the agent's end has ended them.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,37 +9,37 @@ use dunlin_bench::rig::crowd::Crowd;
 
 use super::stage::{Post, Stage, add};
 
-/// How long a look for news waits.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(50);
-/// How many connections that ended are opened again between two looks for news.
+/// How long one read waits for news.
+const READ_TIMEOUT: Duration = Duration::from_millis(50);
+/// The most connections that are opened again between two reads.
 const MAX_REOPENED: usize = 50;
-/// What every event begins with.
+/// The beginning of every event.
 const EVENT: &[u8] = b"event: ";
 /// The weight of the last change of each service, by which watches recognise it.
 pub(super) const LAST_WEIGHT: u32 = 64_999;
 /// How long it may take until watches are told of that.
 const TELL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Octets in which a sign may be that two reads share.
-const TAIL: usize = 24;
+/// The octets of a connection that are kept for the next read, so that a text is found that two reads share.
+const MAX_TAIL: usize = 24;
 
 /// Watches of services, on one agent.
 pub(super) struct Watches<'a> {
     stage: &'a Stage,
     post: &'a Post,
     agent: usize,
-    /// The service that each is of.
+    /// The service of each watch.
     services: Vec<usize>,
     crowd: Crowd,
-    /// Those that are not open.
+    /// The numbers of the watches that are not open.
     lost: Vec<usize>,
-    /// The end of what each has received.
+    /// The last octets that each watch has received.
     tails: Vec<Vec<u8>>,
-    /// Which have been told of the last change.
+    /// Whether each watch has been told of the last change.
     told: Vec<bool>,
 }
 
 impl<'a> Watches<'a> {
-    /// Must be called on the agent's host, as all else here.
+    /// Must be called on the agent's host, as all other methods.
     pub(super) fn new(stage: &'a Stage, agent: usize, services: Vec<usize>) -> Result<Self> {
         let count = services.len();
         Ok(Self {
@@ -74,7 +74,7 @@ impl<'a> Watches<'a> {
         Ok(())
     }
 
-    /// Takes what has come.
+    /// Receives what has come.
     fn look(&mut self) -> Result<()> {
         let begun = Instant::now();
         let Self { stage, crowd, tails, told, .. } = self;
@@ -88,10 +88,10 @@ impl<'a> Watches<'a> {
             let events = tail[from..].windows(EVENT.len()).filter(|found| *found == EVENT).count();
             add(&stage.tally.events, events as u64);
             told[number] |= holds(tail, sign.as_bytes());
-            tail.drain(..tail.len().saturating_sub(TAIL));
+            tail.drain(..tail.len().saturating_sub(MAX_TAIL));
             Ok(())
         };
-        crowd.take_or_lose(LOOK_TIMEOUT, &mut take, &mut lost)?;
+        crowd.take_or_lose(READ_TIMEOUT, &mut take, &mut lost)?;
         if lost.is_empty() {
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl<'a> Watches<'a> {
         Ok(())
     }
 
-    /// Opens some of those that are not open, if the agent is there.
+    /// Opens some of the watches that are not open, if the agent runs.
     fn open_some(&mut self, is_again: bool) {
         for _ in 0..MAX_REOPENED {
             if self.lost.is_empty() || !self.stage.is_up(self.agent) {

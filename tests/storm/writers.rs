@@ -8,21 +8,21 @@ use anyhow::Result;
 use dunlin_bench::rig::client::Client;
 use dunlin_bench::rig::random::Random;
 
-use super::ledger::{CHECKED_PORT, Kind, Slot};
-use super::stage::{Line, Post, Stage, add, is_set_within};
+use super::ledger::{CHECKED_PORT, Slot, SlotKind};
+use super::stage::{KeptClient, Post, Stage, add, is_set_within};
 
-/// One change of this many takes an instance away if it is there.
+/// One change of this many removes an instance that is present.
 const REMOVAL_EVERY: u64 = 4;
-/// How much time is made up for at most when answers were slow.
+/// The most time that is made up for when answers were slow.
 const MAX_MADE_UP: Duration = Duration::from_secs(1);
-/// How long nothing is asked after a request that failed.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The time after a request that failed until the next one.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Acknowledged,
-    /// It may have been carried out, or not.
+    /// The request may have been carried out, or not.
     Unknown,
 }
 
@@ -31,12 +31,12 @@ pub(super) struct Writer<'a> {
     stage: &'a Stage,
     agent: usize,
     slots: Vec<usize>,
-    line: Line,
+    line: KeptClient,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(stage: &'a Stage, agent: usize, slots: Vec<usize>) -> Self {
-        Self { stage, agent, slots, line: Line::default() }
+        Self { stage, agent, slots, line: KeptClient::default() }
     }
 
     /// Makes one change after another at this interval, as far as the agent keeps up.
@@ -52,7 +52,7 @@ impl<'a> Writer<'a> {
             thread::sleep(due.saturating_duration_since(now));
             if !self.stage.is_up(self.agent) {
                 self.line.close();
-                is_set_within(&self.stage.orders.end_changes, PAUSE);
+                is_set_within(&self.stage.orders.end_changes, RETRY_INTERVAL);
                 continue;
             }
             let slot = &self.stage.ledger.slots
@@ -62,7 +62,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Registers or deregisters one instance, and notes what became of it.
+    /// Registers or deregisters one instance, and counts the result.
     fn change(&mut self, slot: &Slot, is_present: bool) {
         let post = &self.stage.posts[self.agent];
         let outcome = match self.line.open(|| Client::tcp(post.api)) {
@@ -80,13 +80,13 @@ impl<'a> Writer<'a> {
                     let name = &stage.posts[self.agent].name;
                     stage.violation(format!("{name} on a change of {}: {error:#}", slot.id));
                 }
-                is_set_within(&stage.orders.end_changes, PAUSE);
+                is_set_within(&stage.orders.end_changes, RETRY_INTERVAL);
             }
         }
     }
 }
 
-/// Asks for a state of a slot, and notes it in the slot.
+/// Requests a state of a slot, and notes it in the slot.
 pub(super) fn change(client: &mut Client, slot: &Slot, is_present: bool) -> Result<Outcome> {
     let path = format!("/api/instances/{}", slot.id);
     let answer = if is_present {
@@ -98,7 +98,7 @@ pub(super) fn change(client: &mut Client, slot: &Slot, is_present: bool) -> Resu
     };
     match answer.status {
         200 | 201 | 204 => {}
-        // It is not there, which is what was wanted.
+        // The instance was absent already.
         404 if !is_present => {}
         503 => return Ok(Outcome::Unknown),
         other => {
@@ -109,14 +109,14 @@ pub(super) fn change(client: &mut Client, slot: &Slot, is_present: bool) -> Resu
     Ok(Outcome::Acknowledged)
 }
 
-/// The body that registers a slot's instance. Its service's name is what its id begins with.
+/// The body that registers a slot's instance. The id begins with the name of the service.
 pub(super) fn registration(slot: &Slot, port: u16, weight: u32) -> String {
     let check = match slot.kind {
-        Kind::Single | Kind::File => String::new(),
-        Kind::Tcp | Kind::Wild => {
+        SlotKind::Single | SlotKind::File => String::new(),
+        SlotKind::Tcp | SlotKind::Wild => {
             ",\"check\":[{\"kind\":\"tcp\",\"interval\":\"500ms\"}]".to_owned()
         }
-        Kind::Ttl => ",\"check\":[{\"kind\":\"ttl\",\"ttl\":\"1m\"}]".to_owned(),
+        SlotKind::Ttl => ",\"check\":[{\"kind\":\"ttl\",\"ttl\":\"1m\"}]".to_owned(),
     };
     let service = slot.id.rsplit_once('.').map_or("", |(service, _)| service);
     format!(
@@ -125,20 +125,20 @@ pub(super) fn registration(slot: &Slot, port: u16, weight: u32) -> String {
     )
 }
 
-/// Registers all slots that are changed by requests, as the state to begin with.
+/// Registers all slots of a node that requests register, which is the state to begin with.
 pub(super) fn register_all(stage: &Stage, agent: usize, post: &Post) -> Result<()> {
     let mut client = post.local()?;
     for slot in stage.ledger.slots.iter().filter(|slot| slot.node == agent) {
         match slot.kind {
-            Kind::Single => {
+            SlotKind::Single => {
                 change(&mut client, slot, true)?;
             }
-            Kind::Tcp | Kind::Ttl | Kind::Wild => {
-                // Registered all the time; what changes is whether it is healthy.
+            SlotKind::Tcp | SlotKind::Ttl | SlotKind::Wild => {
+                // These are registered all the time; only their health changes.
                 let body = registration(slot, CHECKED_PORT, 100);
                 client.expect("PUT", &format!("/api/instances/{}", slot.id), body.as_bytes())?;
             }
-            Kind::File => {}
+            SlotKind::File => {}
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
-//! The catalog alone, in a process of its own: changes, lookups beside them, memory, loading.
+//! The catalog alone, in a process of its own: changes, lookups beside them, memory, and loading.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use dunlin_bench::rig::finding::{Finding, grouped, megabytes, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, grouped, megabytes, time};
 use dunlin_bench::rig::program::output;
 use dunlin_bench::rig::release::Release;
 
@@ -12,12 +12,12 @@ use super::Args;
 pub(super) const ABOUT: &str =
     "changes, lookups beside them, memory and loading of the catalog alone";
 
-/// Services, and instances of each.
+/// Pairs of a number of services and a number of instances of each.
 const SIZES: [(u32, u32); 2] = [(10_000, 10), (100_000, 10)];
 const CHANGES: u32 = 50_000;
 const QUICK_CHANGES: u32 = 5_000;
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let program = release.example("catalog")?;
     let changes = if args.quick { QUICK_CHANGES } else { CHANGES };
     let mut findings = Vec::new();
@@ -25,8 +25,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
         let amounts = [services, copies, changes].map(|number| number.to_string());
         findings.extend(judge(&Figures::read(&output(&program, amounts)?)?)?);
     }
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 /// The figures that the program prints, by name.
@@ -79,24 +78,13 @@ fn judge(figures: &Figures) -> Result<Vec<Finding>> {
         ),
     ];
     let own = grouped(figures.of("own_instances")? as f64);
-    findings.push(Finding::alone(
-        format!("{size} instances: one node with its number of instances"),
-        "",
-        figures.nanos("node")?,
-        None,
-    ));
-    findings.push(Finding::alone(
-        format!("{size} instances: one of the {own} own"),
-        "",
-        figures.nanos("own_one")?,
-        None,
-    ));
-    findings.push(Finding::alone(
-        format!("{size} instances: all {own} own"),
-        "",
-        figures.micros("own_all")?,
-        None,
-    ));
+    for (what, measured) in [
+        ("one node with its number of instances".to_owned(), figures.nanos("node")?),
+        (format!("one of the {own} own"), figures.nanos("own_one")?),
+        (format!("all {own} own"), figures.micros("own_all")?),
+    ] {
+        findings.push(Finding::alone(format!("{size} instances: {what}"), "", measured, None));
+    }
     for (name, how) in [("paced", "1,000 changes/s"), ("fast", "changes without a pause")] {
         let (apply, lookup) = (format!("apply_{name}"), format!("lookup_{name}"));
         let is_soon = figures.of(&format!("{lookup}_p50"))? < 200

@@ -1,4 +1,4 @@
-//! Thousands of checks on one agent: what they cost, how evenly they come, and what DNS clients notice of them.
+//! Thousands of checks on one agent: what they cost, how evenly they are spread, and what DNS clients notice of them.
 //!
 //! The agent has the first processor; what is checked and the client of DNS have the second one.
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dunlin_bench::rig::agent::Agent;
-use dunlin_bench::rig::finding::{Finding, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::pace::pace;
 use dunlin_bench::rig::processors::{Processors, pin_own};
@@ -58,7 +58,7 @@ const LOADS: [Load; 2] = [
     },
 ];
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let rounds = if args.quick { 1 } else { 3 };
     let mut findings = Vec::new();
     for load in &LOADS {
@@ -67,8 +67,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
         pin_own(Processors::Second)?;
         findings.extend(measure(load, &fleet.agents[0], rounds)?);
     }
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 fn measure(load: &Load, agent: &Agent, rounds: u32) -> Result<Vec<Finding>> {
@@ -81,7 +80,7 @@ fn measure(load: &Load, agent: &Agent, rounds: u32) -> Result<Vec<Finding>> {
     )?;
     let quiet = dns_latency(agent, time_of_dns)?;
     register(load, agent, target.address)?;
-    // All have run once and have their places in time.
+    // Every check has run once and has its place within the interval.
     thread::sleep(load.every + Duration::from_secs(2));
     wait_until_passing(load, agent)?;
     target.take();
@@ -160,7 +159,7 @@ fn wait_until_passing(load: &Load, agent: &Agent) -> Result<()> {
     })
 }
 
-/// How many arrivals there were in each part of a time, the fewest first.
+/// The number of arrivals in each part of a time, in ascending order.
 struct Spread {
     counts: Vec<usize>,
 }

@@ -1,7 +1,7 @@
 //! Dunlin's DNS server beside NSD, Knot and unbound, and above a bare UDP echo.
 //!
-//! All serve the same names from memory on loopback at the same time and are asked in turns, so that a busy machine
-//! slows all alike. With one worker they share one processor, and the load generator has the other.
+//! All servers run at the same time, serve the same names from memory on loopback, and are asked in turns, so that a busy
+//! machine slows all alike. With one worker they share one processor, and the load generator has the other.
 
 mod changes;
 pub(super) mod echo;
@@ -17,7 +17,7 @@ mod workload;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use dunlin_bench::rig::finding::grouped;
+use dunlin_bench::rig::finding::{Finding, grouped};
 use dunlin_bench::rig::pace::pace;
 use dunlin_bench::rig::processors::require_two;
 use dunlin_bench::rig::questions::Questions;
@@ -26,14 +26,14 @@ use dunlin_bench::rig::stats::{median, percentile};
 use dunlin_bench::rig::usage::resident;
 use farm::Farm;
 use flood::Flood;
-use kind::Kind;
+use kind::ServerKind;
 use mix::{Mix, Spread};
 use row::{Goal, Row, Unit};
-use setup::{LARGE_PAYLOAD, Setup, USUAL_PAYLOAD};
+use setup::{DnsSetup, LARGE_PAYLOAD, USUAL_PAYLOAD};
 use store::Store;
 use workload::{Workload, flood_one};
 
-use super::{Args, chosen, load_average};
+use super::{Args, Part, chosen, load_average};
 
 pub(super) const ABOUT: &str =
     "DNS beside NSD, Knot, unbound: time per query, floods, latency, memory (--only PART, --quick)";
@@ -44,23 +44,20 @@ const FEW: Store = Store { services: 10_000, copies: 3 };
 const MANY_COPIES: Store = Store { services: 10_000, copies: 30 };
 const MANY_NAMES: Store = Store { services: 100_000, copies: 3 };
 
-/// Rows that need the same servers.
-struct Part {
-    name: &'static str,
-    run: fn(&Setup) -> Result<Vec<Row>>,
-}
+/// Measures rows that need the same servers.
+type Measure = fn(&DnsSetup) -> Result<Vec<Row>>;
 
-const PARTS: &[Part] = &[
-    Part { name: "three", run: three },
-    Part { name: "thirty", run: thirty },
-    Part { name: "two-workers", run: two_workers },
-    Part { name: "many-names", run: many_names },
+const PARTS: &[Part<Measure>] = &[
+    ("three", three),
+    ("thirty", thirty),
+    ("two-workers", two_workers),
+    ("many-names", many_names),
 ];
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
-    let parts = chosen(PARTS, |part| part.name, &args.only)?;
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
+    let parts = chosen(PARTS, &args.only)?;
     require_two()?;
-    let setup = Setup {
+    let setup = DnsSetup {
         release: release.clone(),
         rounds: if args.quick { 3 } else { args.runs },
         turn: Duration::from_millis(if args.quick { 250 } else { 500 }),
@@ -73,18 +70,22 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
         load_average(),
     );
     let mut rows = Vec::new();
-    for part in parts {
+    for (name, run) in parts {
         let start = Instant::now();
-        let found = (part.run)(&setup)?;
-        println!("── {} took {:.1} s", part.name, start.elapsed().as_secs_f64());
+        let found = run(&setup)?;
+        println!("── {name} took {:.1} s", start.elapsed().as_secs_f64());
         println!("{}", row::render(&found));
         rows.extend(found);
     }
+    if args.lines {
+        return Ok(rows.iter().filter_map(Row::finding).collect());
+    }
     println!("\n{}", row::render(&rows));
-    Ok(())
+    // The table with all servers says more than one with Dunlin alone.
+    Ok(Vec::new())
 }
 
-fn three(setup: &Setup) -> Result<Vec<Row>> {
+fn three(setup: &DnsSetup) -> Result<Vec<Row>> {
     let farm = setup.farm(FEW, 1)?;
     let mut rows = Vec::new();
     for (name, spread) in [("uniform", Spread::Uniform), ("Zipf", Spread::Zipf)] {
@@ -101,7 +102,7 @@ fn three(setup: &Setup) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn thirty(setup: &Setup) -> Result<Vec<Row>> {
+fn thirty(setup: &DnsSetup) -> Result<Vec<Row>> {
     let farm = setup.farm(MANY_COPIES, 1)?;
     let mut rows = Vec::new();
     for (name, spread) in [("uniform", Spread::Uniform), ("Zipf", Spread::Zipf)] {
@@ -120,13 +121,13 @@ fn thirty(setup: &Setup) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn two_workers(setup: &Setup) -> Result<Vec<Row>> {
+fn two_workers(setup: &DnsSetup) -> Result<Vec<Row>> {
     let farm = setup.farm(FEW, 2)?;
     let questions = Mix::Both(Spread::Uniform).questions(FEW.services, USUAL_PAYLOAD);
     flood(setup, &farm, "two workers, 3 instances, uniform", &questions, Workload::TWO_WORKERS)
 }
 
-fn many_names(setup: &Setup) -> Result<Vec<Row>> {
+fn many_names(setup: &DnsSetup) -> Result<Vec<Row>> {
     let mut farm = setup.farm(MANY_NAMES, 1)?;
     let mut rows = vec![memory(&farm, "resident, 100,000 × 3, at first", Goal::Below(120.0))?];
     let unknown = Mix::Unknown.questions(MANY_NAMES.services, USUAL_PAYLOAD);
@@ -141,7 +142,7 @@ fn many_names(setup: &Setup) -> Result<Vec<Row>> {
 
 /// Floods every server in turns.
 fn flood(
-    setup: &Setup,
+    setup: &DnsSetup,
     farm: &Farm,
     what: &str,
     questions: &Questions,
@@ -149,8 +150,8 @@ fn flood(
 ) -> Result<Vec<Row>> {
     let mut used = Row::new(format!("{what}: processor time"), Unit::Micros, load.goal);
     let mut rates = Row::new(format!("{what}: flood"), Unit::PerSecond, load.rate_goal);
-    let mut lost = [0; Kind::ALL.len()];
-    let mut last = [Flood::default(); Kind::ALL.len()];
+    let mut lost = [0; ServerKind::ALL.len()];
+    let mut last = [Flood::default(); ServerKind::ALL.len()];
     for _ in 0..setup.rounds {
         for server in &farm.servers {
             let found = flood_one(setup, server, questions, load)?;
@@ -171,7 +172,7 @@ fn flood(
     Ok(vec![used, rates])
 }
 
-fn latency(setup: &Setup, farm: &Farm, what: &str, questions: &Questions) -> Result<Vec<Row>> {
+fn latency(setup: &DnsSetup, farm: &Farm, what: &str, questions: &Questions) -> Result<Vec<Row>> {
     let per_second = grouped(f64::from(PACE_PER_SECOND));
     let row = |part: &str| {
         Row::new(format!("{what}: latency at {per_second}/s, {part}"), Unit::Micros, Goal::NoWorse)

@@ -1,7 +1,8 @@
 //! `cargo xtask bench NAME`: one module per bench, and the registry of them.
 //!
-//! A bench runs the release binary, prints its conditions and a table, and leaves judging to the reader. Those that
-//! compare Dunlin with a peer run both in turns, so that a busy machine slows both alike.
+//! A bench runs the release binary, or the one that `DUNLIN_BIN` names, and returns its findings, which are printed here
+//! below the conditions under which they were taken. Benches that compare Dunlin with another server measure both in
+//! turns, so that a busy machine slows both alike.
 
 #![allow(
     clippy::print_stdout,
@@ -9,6 +10,7 @@
     reason = "printing is what these commands are for"
 )]
 
+mod against;
 mod catalog;
 mod checks;
 mod cluster;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use dunlin_bench::rig::finding::{self, Finding};
 use dunlin_bench::rig::program::output;
 use dunlin_bench::rig::release::Release;
 use dunlin_bench::rig::table;
@@ -43,12 +46,12 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Args {
-    /// Which bench; without it, all are listed.
+    /// The bench to run; without a name, all benches are listed.
     name: Option<String>,
     /// How often to measure; the table shows medians.
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// cluster, dns: these rows alone.
+    /// cluster, dns, http: these rows alone.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
     /// cluster: how many agents, where a row does not need a certain number.
@@ -57,9 +60,15 @@ struct Args {
     /// Fewer samples, for trying (not start).
     #[arg(long)]
     quick: bool,
-    /// Measure the release binary that is there, whatever it was built from.
+    /// Do not build the release binary, but measure the one that is there.
     #[arg(long)]
     no_build: bool,
+    /// Measure in turns with another binary, and print how the medians of five rounds compare.
+    #[arg(long, value_name = "BINARY")]
+    against: Option<PathBuf>,
+    /// Print findings as lines: another run of this program reads them.
+    #[arg(long, hide = true)]
+    lines: bool,
     /// cluster: this runs in a network namespace of its own.
     #[arg(long, hide = true)]
     in_namespace: bool,
@@ -76,11 +85,11 @@ enum Server {
     Bare { listen: SocketAddr, answer: PathBuf },
 }
 
-/// An entry of the registry.
+/// A bench of the registry, with the line that describes it in the list.
 struct Bench {
     name: &'static str,
     about: &'static str,
-    run: fn(&Args, &Release) -> Result<()>,
+    run: fn(&Args, &Release) -> Result<Vec<Finding>>,
 }
 
 const BENCHES: &[Bench] = &[
@@ -117,13 +126,24 @@ fn run(args: &Args) -> Result<()> {
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
         bail!("there is no bench {name}; these are:\n{}", list());
     };
-    let release = Release::find(!args.no_build && !args.in_namespace)?;
-    if args.in_namespace {
-        return (bench.run)(args, &release);
+    let is_read = args.lines || args.in_namespace;
+    let release = Release::find(!args.no_build && !is_read)?;
+    if is_read {
+        let findings = (bench.run)(args, &release)?;
+        findings.iter().for_each(|finding| println!("{}", finding.line()));
+        return Ok(());
     }
     release.build()?;
     println!("{}: {}\n{}", bench.name, bench.about, conditions());
-    (bench.run)(args, &release)
+    println!("binary {}", release.binary().display());
+    if let Some(other) = &args.against {
+        return against::run(other, &release);
+    }
+    let findings = (bench.run)(args, &release)?;
+    if !findings.is_empty() {
+        println!("{}", finding::render(&findings));
+    }
+    Ok(())
 }
 
 fn list() -> String {
@@ -142,21 +162,20 @@ fn conditions() -> String {
     format!("commit {commit} · {} · {kernel} · {cores} cores", said("rustc", &["--version"]))
 }
 
-/// All rows of a bench, or those of these names.
-fn chosen<'a, T>(
-    all: &'a [T],
-    name: impl Fn(&T) -> &'static str,
-    only: &[String],
-) -> Result<Vec<&'a T>> {
-    let names: Vec<&str> = all.iter().map(&name).collect();
+/// A part of a bench, which has one row or several that need the same agents: its name, and how it is measured.
+type Part<F> = (&'static str, F);
+
+/// All parts of a bench, or those of these names.
+fn chosen<'a, F>(all: &'a [Part<F>], only: &[String]) -> Result<Vec<&'a Part<F>>> {
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     if let Some(unknown) = only.iter().find(|word| !names.contains(&word.as_str())) {
         bail!("there is no row {unknown}; these are: {}", names.join(", "));
     }
-    let is_chosen = |row: &&T| only.is_empty() || only.iter().any(|word| word == name(row));
+    let is_chosen = |(name, _): &&Part<F>| only.is_empty() || only.iter().any(|word| word == name);
     Ok(all.iter().filter(is_chosen).collect())
 }
 
-/// The processor load of the last minute, which a busy machine is known by.
+/// The load of the processors in the last minute, which tells how busy the machine is.
 fn load_average() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or_default().to_owned()
@@ -177,7 +196,7 @@ mod tests {
     fn rows_are_chosen_by_name_and_all_are_without_one() {
         let of = |only: &[&str]| {
             let only: Vec<String> = only.iter().map(|&word| word.to_owned()).collect();
-            chosen(&["a", "b"], |row| row, &only).map(|rows| rows.len())
+            chosen(&[("a", ()), ("b", ())], &only).map(|rows| rows.len())
         };
         assert_eq!((of(&[]).unwrap(), of(&["b"]).unwrap()), (2, 1));
         assert_eq!(of(&["c"]).unwrap_err().to_string(), "there is no row c; these are: a, b");

@@ -3,6 +3,7 @@
 //! Nothing in here judges a figure; the bench or the storm that took it does.
 
 pub mod agent;
+pub mod changer;
 pub mod client;
 pub mod crowd;
 pub mod datagrams;

@@ -1,4 +1,4 @@
-//! How long an agent takes from its start to its first good answer, and what it costs when nobody asks it anything.
+//! How long an agent takes from its start to its first good answer, and what an idle agent costs.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use dunlin_bench::rig::agent::Agent;
 use dunlin_bench::rig::dev_agent::DevAgent;
-use dunlin_bench::rig::finding::{Finding, megabytes, render_alone, time};
+use dunlin_bench::rig::finding::{Finding, megabytes, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::pace::ask;
 use dunlin_bench::rig::questions::{HEADER_OCTETS, Questions};
@@ -24,12 +24,12 @@ pub(super) const ABOUT: &str = "from the start of an agent until it answers, emp
 const STORED: [u64; 3] = [10, 10_000, 10];
 const NAME: &str = "s017.api.prod.shop.dunlin.internal";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an answer may take before the question is asked again: not long, since nobody listens at first.
+/// The time after which the question is asked again. It is short, since at first no server listens.
 const ASK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long an idle agent is watched.
 const IDLE_INTERVAL: Duration = Duration::from_secs(20);
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     let mut findings = vec![ready(release, args.runs)?];
     let mut fleet = Fleet::prepare(release, 1)?;
     let agent = &mut fleet.agents[0];
@@ -51,8 +51,7 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
     ));
     agent.start()?;
     findings.extend(idle("idle agent, 100,000 instances stored", agent, false)?);
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
 /// `dunlin dev`, with nothing stored.
@@ -82,7 +81,7 @@ fn first_answer(agent: &mut Agent) -> Result<Duration> {
     agent.spawn()?;
     loop {
         let length = ask(&socket, question.packet(0), &mut answer);
-        // Its code is no error, and it holds records (RFC 1035 §4.1.1).
+        // The answer has no error code and holds records (RFC 1035 §4.1.1).
         if length.is_some_and(|length| length > HEADER_OCTETS)
             && answer[3] & 15 == 0
             && answer[7] > 0

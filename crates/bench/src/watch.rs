@@ -1,20 +1,20 @@
-//! Ten thousand watches and long polls on one agent: memory, how soon one and all are told, what changes cost.
+//! Ten thousand watches and long polls on one agent: their memory, how soon one of them and all of them are told of a
+//! change, and what changes cost.
 //!
 //! The measured agent has the first processor alone. The clients have the second one, together with another agent,
 //! on which the thousand changes a second are made.
 
-mod changes;
 mod watchers;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use changes::Changes;
 use dunlin_bench::rig::agent::Agent;
+use dunlin_bench::rig::changer::Changer;
 use dunlin_bench::rig::client::Client;
 use dunlin_bench::rig::crowd::allow_descriptors;
-use dunlin_bench::rig::finding::{Finding, grouped, render_alone, spread, time};
+use dunlin_bench::rig::finding::{Finding, grouped, spread, time};
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::floor::floor;
 use dunlin_bench::rig::processors::{Processors, pin_own};
@@ -22,30 +22,33 @@ use dunlin_bench::rig::release::Release;
 use dunlin_bench::rig::stats::{median, percentile};
 use dunlin_bench::rig::usage::resident;
 use dunlin_bench::rig::wait::wait_for;
-use watchers::{Kind, Watchers};
+use watchers::{WatchKind, Watchers};
 
 use super::Args;
 
 pub(super) const ABOUT: &str =
     "10,000 watches and long polls on one agent: memory, delays, what changes cost (--quick)";
 
-/// How many watches there are, and how many services: each watch is of another one.
+/// The number of watches, and of services: each watch is of a service of its own.
 const WATCHES: usize = 10_000;
-/// One for each watch, and some for whatever else a process has open.
+/// The sets of instances, each of which is changed as a whole.
+const SETS: usize = 1_000;
+const CHANGES_PER_SECOND: u32 = 1_000;
+/// One descriptor for each watch, and some for what else a process has open.
 const DESCRIPTORS: u64 = WATCHES as u64 + 500;
 /// How long an agent is left alone before its memory is looked at.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Between two changes that are timed.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The time between two changes that are timed.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How much is measured.
+/// The number of samples, and how long agents are observed.
 struct Amount {
     single: usize,
     of_all: usize,
     busy: Duration,
 }
 
-pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
+pub(super) fn run(args: &Args, release: &Release) -> Result<Vec<Finding>> {
     allow_descriptors(DESCRIPTORS)?;
     let amount = if args.quick {
         Amount { single: 100, of_all: 5, busy: Duration::from_secs(3) }
@@ -54,15 +57,14 @@ pub(super) fn run(args: &Args, release: &Release) -> Result<()> {
     };
     println!("{}", floor(release.target())?);
     let mut findings = Vec::new();
-    for kind in [Kind::Stream, Kind::LongPoll] {
+    for kind in [WatchKind::Stream, WatchKind::LongPoll] {
         findings.extend(measure(kind, release, &amount)?);
     }
-    println!("{}", render_alone(&findings));
-    Ok(())
+    Ok(findings)
 }
 
-/// Measures one of two agents that are started for it.
-fn measure(kind: Kind, release: &Release, amount: &Amount) -> Result<Vec<Finding>> {
+/// Starts two agents and measures the first one.
+fn measure(kind: WatchKind, release: &Release, amount: &Amount) -> Result<Vec<Finding>> {
     pin_own(Processors::Both)?;
     let mut fleet = Fleet::prepare(release, 2)?;
     for (agent, processor) in fleet.agents.iter_mut().zip([Processors::First, Processors::Second]) {
@@ -71,8 +73,9 @@ fn measure(kind: Kind, release: &Release, amount: &Amount) -> Result<Vec<Finding
     }
     fleet.wait_until_joined()?;
     let [measured, other] = &fleet.agents[..] else { unreachable!("two were started") };
-    let mut changes = Changes::new(other.client()?);
-    changes.state_all()?;
+    let services = (0..WATCHES).map(|number| format!("w{number}")).collect();
+    let mut changes = Changer::new(other.client()?, services, SETS);
+    changes.change_all()?;
     measured.wait_for_head(&other.name, other.head_of(&other.name)?)?;
     // The first request makes the measured agent take the memory that requests of its own need.
     let mut writer = measured.client()?;
@@ -109,16 +112,16 @@ fn change(
     writer.send("PUT", path, body.as_bytes())?;
     let told = watchers.wait_for(sign, count)?;
     writer.good_answer()?;
-    watchers.serve_for(PAUSE)?;
+    watchers.serve_for(CHANGE_INTERVAL)?;
     Ok(told - begun)
 }
 
 /// Measures watches each of which is of a service of its own.
 fn each(
-    kind: Kind,
+    kind: WatchKind,
     agent: &Agent,
     writer: &mut Client,
-    changes: Changes,
+    changes: Changer,
     amount: &Amount,
 ) -> Result<Vec<Finding>> {
     let before = resident(agent.pid()?)?;
@@ -140,7 +143,7 @@ fn each(
         let sign = format!("\"output\":\"push {sample}\"");
         shown.push(change(writer, &mut watchers, (&path, &body), &sign, 1)?);
     }
-    let running = changes.start();
+    let running = changes.start(CHANGES_PER_SECOND);
     watchers.serve_for(Duration::from_secs(1))?;
     let (used, start) = (agent.processor_time()?, Instant::now());
     let told = watchers.serve_for(amount.busy)?;
@@ -183,14 +186,19 @@ fn each(
     ])
 }
 
-/// The share of a processor that an agent has used since.
+/// The share of a processor that an agent has used since a moment at which it had used `used`.
 fn share(agent: &Agent, used: Duration, since: Instant) -> Result<f64> {
     let used = agent.processor_time()? - used;
     Ok(used.as_secs_f64() / since.elapsed().as_secs_f64())
 }
 
 /// Measures watches all of which are of the same service.
-fn all(kind: Kind, agent: &Agent, writer: &mut Client, amount: &Amount) -> Result<Vec<Finding>> {
+fn all(
+    kind: WatchKind,
+    agent: &Agent,
+    writer: &mut Client,
+    amount: &Amount,
+) -> Result<Vec<Finding>> {
     let mut poll = agent.client()?;
     wait_for("former watches to end", || {
         thread::sleep(Duration::from_millis(50));
@@ -204,7 +212,7 @@ fn all(kind: Kind, agent: &Agent, writer: &mut Client, amount: &Amount) -> Resul
         let (path, body) = registration(0, 20_000 + sample);
         let sign = format!("\"weight\":{},", 20_000 + sample);
         samples.push(change(writer, &mut watchers, (&path, &body), &sign, WATCHES)?);
-        // All poll again, and have to be waiting before the next change.
+        // All clients poll again, and have to be waiting before the next change.
         watchers.serve_for(Duration::from_secs(1))?;
     }
     let slowest = percentile(&samples, 100.0);

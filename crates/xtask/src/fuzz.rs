@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: looks for inputs that break something, with cargo-fuzz and a nightly compiler.
+//! `cargo xtask fuzz`: searches for inputs that break something, with cargo-fuzz and a nightly compiler.
 //!
 //! Inputs that the fuzzer finds go to `target/fuzz`, so that `fuzz/corpus` holds only those that were put there by hand.
 
@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{Cmd, Steps};
 
-/// Where the targets are.
+/// The folder of the fuzzing targets.
 const FOLDER: &str = "fuzz";
-/// Octets of an input at most; a datagram with a whole commit fits.
+/// The most octets of an input; a datagram with a whole commit fits.
 const MAX_OCTETS: u32 = 4096;
-/// The seconds that a target may take for one input, and the MiB that it may hold in all.
+/// The seconds that a target may take for one input, and the MiB that it may use.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
 
 #[derive(clap::Args)]

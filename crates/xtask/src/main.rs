@@ -42,12 +42,12 @@ enum Command {
     },
     /// Format, and apply clippy's own suggestions.
     Fix,
-    /// Install or name the missing peers, then run every check there is.
+    /// Install or name the missing peers, then run every check.
     Test,
     /// Measure; without a name, list what can be measured.
     #[command(disable_help_flag = true)]
     Bench(tools::Args),
-    /// Run whole clusters on a virtual network, disk and clock; `--help` tells more.
+    /// Run whole clusters on a virtual network, disk and clock; `--help` lists the options.
     #[command(disable_help_flag = true)]
     Sim(tools::Args),
     /// Load and faults together on three real agents, and an oracle that knows what answers may be.

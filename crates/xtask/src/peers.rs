@@ -16,42 +16,30 @@ pub(crate) struct Peer {
     serves: &'static str,
 }
 
+const fn peer(command: &'static str, package: &'static str, serves: &'static str) -> Peer {
+    Peer { command, package, serves }
+}
+
 const PEERS: &[Peer] = &[
-    Peer { command: "dig", package: "dnsutils", serves: "DNS answers as BIND's client reads them" },
-    Peer {
-        command: "kdig",
-        package: "knot-dnsutils",
-        serves: "DNS answers as Knot's client reads them",
-    },
-    Peer {
-        command: "delv",
-        package: "bind9-dnsutils",
-        serves: "DNS answers as a validating resolver reads them",
-    },
-    // This is no command but a module of Python's, which this file is a part of.
-    Peer {
-        command: "/usr/lib/python3/dist-packages/dns/message.py",
-        package: "python3-dnspython",
-        serves: "DNS answers as dnspython reads them",
-    },
-    Peer {
-        command: "unbound",
-        package: "unbound",
-        serves: "a recursive resolver with a stub zone",
-    },
-    Peer { command: "haproxy", package: "haproxy", serves: "HAProxy's server templates on SRV" },
-    Peer { command: "curl", package: "curl", serves: "the HTTP API from outside" },
-    Peer {
-        command: "sqlite3",
-        package: "sqlite3",
-        serves: "the store as SQLite's own shell reads it",
-    },
-    Peer { command: "python3", package: "python3", serves: "the servers of the tour" },
-    Peer { command: "ip", package: "iproute2", serves: "hosts in network namespaces" },
-    Peer { command: "nft", package: "nftables", serves: "networks that split, and firewalls" },
-    Peer { command: "ethtool", package: "ethtool", serves: "networks that lose and delay" },
-    Peer { command: "dnsperf", package: "dnsperf", serves: "a flood of questions in a storm" },
-    Peer { command: "faketime", package: "faketime", serves: "hosts whose clock is wrong" },
+    peer("dig", "dnsutils", "DNS answers as BIND's client reads them"),
+    peer("kdig", "knot-dnsutils", "DNS answers as Knot's client reads them"),
+    peer("delv", "bind9-dnsutils", "DNS answers as a validating resolver reads them"),
+    // This is no command: dnspython is a module of Python, and this is one of its files.
+    peer(
+        "/usr/lib/python3/dist-packages/dns/message.py",
+        "python3-dnspython",
+        "DNS answers as dnspython reads them",
+    ),
+    peer("unbound", "unbound", "a recursive resolver with a stub zone"),
+    peer("haproxy", "haproxy", "HAProxy's server templates on SRV"),
+    peer("curl", "curl", "the HTTP API from outside"),
+    peer("sqlite3", "sqlite3", "the store as SQLite's own shell reads it"),
+    peer("python3", "python3", "the servers of the tour"),
+    peer("ip", "iproute2", "hosts in network namespaces"),
+    peer("nft", "nftables", "networks that split, and firewalls"),
+    peer("ethtool", "ethtool", "networks that lose and delay"),
+    peer("dnsperf", "dnsperf", "a flood of questions in a storm"),
+    peer("faketime", "faketime", "hosts whose clock is wrong"),
 ];
 
 /// Whether this is a CI run, in which nothing may be left out.

@@ -3,8 +3,8 @@
 //! Time on a shared machine drifts by tens of percent, instructions do not. Each operation is done N times and twice as
 //! often: the difference, divided by N, is what it costs.
 //!
-//! gungraun would take over one call of valgrind here. It needs a runner of the very same version on each machine, and
-//! compares with its own last run in the target folder instead of with a file that is reviewed.
+//! gungraun would replace one call of valgrind here. It needs a runner of the same version on each machine, and compares
+//! with its own last run in the target folder, not with a file that is reviewed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 
 /// The file has a line for each operation, with its name and its count. Lines that begin with `#` are for people.
 const FILE: &str = "docs/instructions.txt";
-/// How many percent a count may grow unnoticed.
+/// The percentage by which a count may grow unnoticed.
 const MAX_GROWTH: u64 = 5;
 /// Operations, and how often each is done.
 const OPERATIONS: [(&str, u64); 6] = [

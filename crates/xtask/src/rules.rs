@@ -8,7 +8,6 @@ mod links;
 mod modules;
 mod paths;
 mod text;
-mod tokens;
 
 use std::fmt;
 use std::fs;
@@ -26,7 +25,7 @@ pub(crate) struct File {
     text: String,
 }
 
-/// Where a rule is broken, and which.
+/// A place where a rule is broken, and how.
 #[derive(Debug, PartialEq)]
 struct Violation {
     place: String,

@@ -1,7 +1,7 @@
 //! Running commands, and the steps that a long command consists of.
 //!
-//! A step has a header line, a time, and a command that repeats it by hand. The first step that fails ends the run, since
-//! the output of others would only bury its message.
+//! A step has a header line, a time, and a command that repeats it by hand. The first step that fails ends the run, so that
+//! its message is at the end of the output.
 
 use std::env;
 use std::ffi::OsString;

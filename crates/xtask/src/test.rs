@@ -1,4 +1,4 @@
-//! `test`: every check there is, and what has to be installed first.
+//! `test`: every check, and the installation of what the checks need.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::run::{Cmd, Steps};
 use crate::workspace::Workspace;
 use crate::{peers, tools, verify};
 
-/// The simulated clusters of a whole test.
+/// The number of simulated clusters of a whole test.
 const SEEDS: &str = "--seeds 200";
 /// A short storm with the release binary that the end-to-end tests have used.
 const STORM: &str = "--no-build --minutes 0.7 --seed 7";
@@ -27,7 +27,8 @@ fn run_steps(steps: &mut Steps) -> Result<()> {
     }
     verify::run_steps(steps)?;
     steps.command("documentation tests", &Cmd::cargo("test --workspace --doc --locked"))?;
-    steps.command("release build", &Cmd::cargo("build --release --locked -p dunlin"))?;
+    let programs = "build --release --locked --workspace --bin dunlin --bin dunlin-sim";
+    steps.command("release build", &Cmd::cargo(programs))?;
     integration_tests(steps, &missing)?;
     tools::SIM.step(steps, SEEDS)?;
     storm(steps, &missing)?;

@@ -10,19 +10,15 @@ use crate::run::{Cmd, Steps};
 use crate::workspace::Workspace;
 
 /// The benches of the agent beside its peers.
-pub(crate) const BENCH: Tool =
-    Tool { name: "bench", package: "dunlin-bench", binary: "dunlin-bench", is_release: false };
+pub(crate) const BENCH: Tool = Tool { name: "bench", binary: "dunlin-bench", is_release: false };
 /// Load and faults on real agents.
-pub(crate) const STORM: Tool =
-    Tool { name: "storm", package: "dunlin-bench", binary: "dunlin-storm", is_release: false };
+pub(crate) const STORM: Tool = Tool { name: "storm", binary: "dunlin-storm", is_release: false };
 /// Whole clusters on a virtual network.
-pub(crate) const SIM: Tool =
-    Tool { name: "sim", package: "dunlin-sim", binary: "dunlin-sim", is_release: true };
+pub(crate) const SIM: Tool = Tool { name: "sim", binary: "dunlin-sim", is_release: true };
 
 /// A program of the workspace that `cargo xtask NAME` runs.
 pub(crate) struct Tool {
     name: &'static str,
-    package: &'static str,
     binary: &'static str,
     is_release: bool,
 }
@@ -49,11 +45,14 @@ impl Tool {
     }
 
     /// The command that runs the program, which is up to date then.
+    ///
+    /// Cargo chooses the features of all dependencies by the packages that it is told to build. With the whole workspace
+    /// they are the same as in every other build, so that no dependency is compiled twice.
     fn built<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<Cmd> {
         let (profile, folder) =
             if self.is_release { (" --release", "release") } else { ("", "debug") };
-        let build = format!("build --quiet --locked{profile} -p {}", self.package);
-        Cmd::cargo(&build).run().with_context(|| format!("{} is not built", self.package))?;
+        let build = format!("build --quiet --locked --workspace{profile} --bin {}", self.binary);
+        Cmd::cargo(&build).run().with_context(|| format!("{} is not built", self.binary))?;
         let binary = Workspace::read()?.binary(folder, self.binary)?;
         Ok(Cmd::new(&binary.to_string_lossy(), args))
     }

@@ -8,7 +8,7 @@ use crate::{peers, rules, tools};
 /// cargo-deny's releases that read our `deny.toml`.
 const DENY_VERSION: &str = "^0.20";
 
-/// So few simulated clusters show no more than that something is badly wrong.
+/// The number of simulated clusters of `verify`, which show no more than gross faults.
 const SEEDS: &str = "--seeds 20";
 
 pub(crate) fn verify() -> Result<()> {

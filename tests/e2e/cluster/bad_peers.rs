@@ -1,4 +1,4 @@
-//! Strangers and faulty agents at the cluster's port.
+//! Unauthenticated peers and faulty agents at the cluster's port.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -19,23 +19,24 @@ use super::lab::{Lab, everyone, secs, throughout, within};
 use super::network::address;
 use crate::agent::Process;
 
-/// Bits of a piece's header: on the urgent lane, where a frame may have a mebibyte; the last of its frame.
+/// Bits of a piece's header. This one marks the urgent lane, on which a frame may have a mebibyte.
 const URGENT: u32 = 1 << 24;
+/// Marks the last piece of a frame.
 const LAST: u32 = 1 << 25;
-/// Where intruders say that they are: nobody is there, so that nobody refuses a connection in their name, and
-/// they count as members for some seconds.
+/// The address that intruders claim. No host has it, so no connection to it is refused, and they count as members for some
+/// seconds.
 const NOWHERE: &str = "10.77.0.77:5370";
 
 fn target() -> SocketAddr {
     format!("{}:5370", address(1)).parse().unwrap()
 }
 
-/// How often the first agent has counted a fault.
+/// The number of faults of a kind that the first agent has counted.
 fn faults(lab: &Lab, kind: &str) -> f64 {
     lab.host(1).metric(&format!("dunlin_cluster_faults_total{{fault=\"{kind}\"}}"))
 }
 
-/// The four real agents know each other, and news passes.
+/// Asserts that the four real agents know each other and that news passes between them.
 fn all_is_well(lab: &Lab, round: usize) {
     let four: Vec<&Host> = lab.others(5);
     everyone(&four, "sees four hosts alive", secs(10), |host| {
@@ -47,7 +48,7 @@ fn all_is_well(lab: &Lab, round: usize) {
     everyone(&four, "hears news of n1", secs(5), |host| host.answered("web").contains(&id));
 }
 
-/// A lab in which the fifth host has no agent: strangers are there.
+/// A lab in which unauthenticated peers are on the fifth host, which has no agent.
 fn four() -> Lab {
     let mut lab = Lab::place();
     for number in 1..=4 {
@@ -64,7 +65,7 @@ fn connect(lab: &Lab) -> TcpStream {
     lab.network.on(5, || TcpStream::connect_timeout(&target(), secs(5))).unwrap().unwrap()
 }
 
-/// Octets that look like nothing.
+/// Random octets of no known format.
 fn noise(seed: u64, octets: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
@@ -189,7 +190,7 @@ impl Intruder {
         })
     }
 
-    /// Reads something.
+    /// Reads what has come. Returns the number of octets, which is zero if the agent has hung up.
     fn hear(&mut self) -> usize {
         let mut buffer = [0; 4096];
         RUNTIME.block_on(async { self.stream.read(&mut buffer).await.unwrap_or(0) })
@@ -207,7 +208,7 @@ impl Intruder {
 fn a_member_that_sends_garbage_is_cut_off_and_counted() {
     let lab = four();
     let before = (faults(&lab, "frame"), faults(&lab, "stream"), faults(&lab, "unknown_frame"));
-    // A frame of a kind that is known, full of noise.
+    // A frame of a known kind with random octets in it.
     let mut garbage = Intruder::new(&lab, 101);
     garbage.send(&[&[7_u8][..], &[0xff; 64]].concat(), LAST);
     assert!(garbage.is_hung_up_within(secs(5)), "a malformed frame ends the link");

@@ -1,4 +1,4 @@
-//! Hosts whose clock is wrong. Certificates of a lab are valid for a day before now.
+//! Hosts whose clock is wrong. The certificates of a lab have been valid for a day.
 
 use super::lab::{Lab, everyone, secs, within};
 

@@ -1,4 +1,4 @@
-//! Disks that are full, from yesterday, or gone.
+//! Disks that are full, restored from an older state, or lost.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::host::Host;
 use super::lab::{Lab, everyone, secs, within};
 use crate::limits::Mount;
 
-/// The largest registration there is, so that a disk fills soon.
+/// The largest registration that is allowed, so that a disk fills soon.
 fn big(host: &Host, id: &str) -> Result<(), String> {
     let meta: serde_json::Map<_, _> =
         (0..16).map(|n| (format!("k{n}"), "v".repeat(4000).into())).collect();
@@ -25,7 +25,7 @@ fn a_full_disk_on_one_host_hides_nothing_and_harms_no_other() {
     lab.boot();
     lab.host(4).register("web", "web-4", 100);
     let filler = data_dir.join("filler");
-    // Written until the disk says no, so that not one octet is left.
+    // The file is written until the disk is full to its last octet.
     let _ = std::fs::write(&filler, vec![0; 16 << 20]);
     let refusal = (0..200).find_map(|n| big(lab.host(4), &format!("big-{n}")).err());
     let refusal = refusal.expect("a full disk refuses");

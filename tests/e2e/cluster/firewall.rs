@@ -1,4 +1,4 @@
-//! A host whose firewall lets TCP through and UDP not.
+//! A host whose firewall lets TCP pass, but not UDP.
 
 use super::lab::{Lab, everyone, secs, throughout};
 

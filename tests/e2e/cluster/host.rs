@@ -18,7 +18,7 @@ use super::network::{Network, address, address_v6};
 use crate::agent::{Process, binary, text};
 use crate::wait::until;
 
-/// What runs the clients of all tests.
+/// The runtime of the clients of all tests.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().unwrap()
@@ -28,7 +28,7 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 pub(crate) struct Host {
     pub(crate) number: usize,
     pub(crate) dir: PathBuf,
-    /// The words in front of the agent's command. They become the agent's process.
+    /// The words in front of the agent's command. The process that they start becomes the agent.
     pub(crate) wrapper: Vec<String>,
     network: Arc<Network>,
     process: Option<Process>,
@@ -88,7 +88,7 @@ impl Host {
         std::fs::write(self.dir.join("dunlin.toml"), config).unwrap();
     }
 
-    /// Makes IPv6 the only thing that the agent speaks; the first host is to be joined.
+    /// Lets the agent use IPv6 alone, and join the first host.
     pub(crate) fn speak_ipv6(&self) {
         let file = self.dir.join("dunlin.toml");
         let config = std::fs::read_to_string(&file).unwrap();
@@ -112,9 +112,9 @@ impl Host {
         std::fs::write(&files.cert, &issued.certificate).unwrap();
     }
 
-    /// Lets the agent's clock be wrong by so much, such as `+1h`, from its next start on.
+    /// Sets how much the agent's clock is wrong from its next start on, for example `+1h`.
     pub(crate) fn set_clock(&mut self, offset: &str) {
-        // The `faketime` command would stay between us and the agent.
+        // The `faketime` command would stay between the test and the agent as a process of its own.
         let library = faketime_library().display().to_string();
         self.wrapper = vec![
             "env".to_owned(),
@@ -178,26 +178,26 @@ impl Host {
     pub(crate) fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         process.kill();
-        // What a wrong clock's library leaves in shared memory.
+        // The library of a wrong clock leaves these files in shared memory.
         for name in ["faketime_shm_", "sem.faketime_sem_"] {
             let _ = std::fs::remove_file(format!("/dev/shm/{name}{}", process.0.id()));
         }
     }
 
-    /// Stops the agent in good order.
+    /// Stops the agent gracefully.
     pub(crate) fn stop(&mut self) {
         self.process_signal("-TERM");
         self.wait_end();
     }
 
-    /// Waits until the agent has ended in good order. (A second signal would end it at once.)
+    /// Waits until the agent has ended gracefully. (A second signal would end it at once.)
     pub(crate) fn wait_end(&mut self) {
         let status = self.process().0.wait().unwrap();
         self.kill();
         assert!(status.success(), "{}: {status}\n{}", self.name(), self.log());
     }
 
-    /// What the agent has logged in all its lives.
+    /// The log of the agent since its first start.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default()
     }
@@ -208,7 +208,7 @@ impl Host {
         Client::with_timeouts(socket, Timeouts { answer, ..Timeouts::default() })
     }
 
-    /// What the agent answers; none if it refuses or does not answer.
+    /// The answer of the agent; none if it refuses or does not answer.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         RUNTIME.block_on(self.client().get(path)).ok()
     }
@@ -233,7 +233,7 @@ impl Host {
         self.delete(&format!("/api/instances/{id}")).unwrap();
     }
 
-    /// What this agent thinks of each node.
+    /// The status of each node in the view of this agent.
     pub(crate) fn statuses(&self) -> BTreeMap<String, String> {
         let nodes = self.get("/api/nodes").unwrap_or_default();
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -241,7 +241,7 @@ impl Host {
         nodes.iter().map(|node| (word(&node["name"]), word(&node["status"]))).collect()
     }
 
-    /// What this agent thinks of one node.
+    /// The status of one node in the view of this agent.
     pub(crate) fn status_of(&self, node: &str) -> String {
         self.statuses().remove(node).unwrap_or_default()
     }
@@ -253,7 +253,7 @@ impl Host {
         instances.iter().filter_map(|i| i["id"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Every instance that this agent knows, whole, in an order that all agents share.
+    /// Every instance that this agent knows, with all its fields, in an order that is the same for all agents.
     pub(crate) fn catalog(&self) -> Option<Vec<String>> {
         let services = self.get("/api/services")?["services"].as_array()?.clone();
         let mut lines = Vec::new();
@@ -267,7 +267,7 @@ impl Host {
         Some(lines)
     }
 
-    /// What is wrong right now, as the agent says.
+    /// The problems that the agent reports at the moment.
     pub(crate) fn problems(&self) -> String {
         self.get("/api/status").map(|status| status["problems"].to_string()).unwrap_or_default()
     }

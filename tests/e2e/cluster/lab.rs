@@ -1,4 +1,4 @@
-//! Five hosts, an authority, and how to wait for what they do.
+//! A lab of five hosts with a certificate authority, and functions that wait for what the hosts do.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,15 +11,15 @@ use tempfile::TempDir;
 use super::host::Host;
 use super::network::{Network, address};
 
-/// Hosts of a lab.
+/// The number of hosts of a lab.
 pub(crate) const HOSTS: usize = 5;
-/// Labs that may run at a time.
+/// The most labs that run at a time.
 const MOST_LABS: usize = 2;
 
 static LABS: Mutex<usize> = Mutex::new(0);
 static LAB_ENDED: Condvar = Condvar::new();
 
-/// A place among the labs that may run.
+/// The right to run one of these labs; dropped, it is free for another one.
 struct Turn;
 
 impl Turn {
@@ -40,7 +40,7 @@ impl Drop for Turn {
     }
 }
 
-/// Who signs certificates.
+/// The certificate authority of a lab.
 pub(crate) struct Authority(Issued);
 
 impl Authority {
@@ -58,7 +58,7 @@ impl Authority {
     }
 }
 
-/// Five hosts. Fields end in this order.
+/// Five hosts. The fields are dropped in this order.
 pub(crate) struct Lab {
     hosts: Vec<Host>,
     pub(crate) network: Arc<Network>,
@@ -68,7 +68,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Hosts with certificates that are valid for long, on which nothing runs yet. All are to join the first.
+    /// Hosts with certificates of a long validity and without running agents. All are configured to join the first.
     pub(crate) fn place() -> Self {
         let turn = Turn::take();
         let dir = tempfile::tempdir().unwrap();
@@ -84,14 +84,14 @@ impl Lab {
         lab
     }
 
-    /// A lab in which everyone knows everyone.
+    /// A lab in which every agent knows all others.
     pub(crate) fn start() -> Self {
         let mut lab = Self::place();
         lab.boot();
         lab
     }
 
-    /// Gives a host a certificate that everyone takes.
+    /// Gives a host a certificate that every agent accepts.
     pub(crate) fn certify(&self, host: &Host) {
         let validity = Validity::days(3000);
         // Clocks of tests may be wrong by hours.
@@ -101,7 +101,7 @@ impl Lab {
         host.certify(self.authority.certificate(), &issued);
     }
 
-    /// Starts all agents and waits until everyone knows everyone.
+    /// Starts all agents and waits until each of them knows all others.
     pub(crate) fn boot(&mut self) -> Duration {
         let begun = Instant::now();
         self.hosts.iter_mut().for_each(Host::spawn);
@@ -133,7 +133,7 @@ impl Lab {
         })
     }
 
-    /// Waits until all hosts know the very same instances.
+    /// Waits until all hosts know the same instances.
     pub(crate) fn catalogs_equal(&self, limit: Duration) -> Duration {
         within(limit, "all catalogs are equal", || {
             let first = self.hosts[0].catalog();
@@ -170,7 +170,7 @@ impl Drop for Lab {
     }
 }
 
-/// Waits until something is so, prints and returns how long it took, and fails when it took longer than `limit`.
+/// Waits until a condition holds. Prints and returns how long that took, and fails if it took longer than `limit`.
 pub(crate) fn within(limit: Duration, what: &str, mut probe: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     loop {
@@ -184,7 +184,7 @@ pub(crate) fn within(limit: Duration, what: &str, mut probe: impl FnMut() -> boo
     }
 }
 
-/// Waits until each of these hosts has seen something, once.
+/// Waits until a condition has held once for each of these hosts.
 pub(crate) fn everyone(
     hosts: &[&Host],
     what: &str,
@@ -199,7 +199,7 @@ pub(crate) fn everyone(
     })
 }
 
-/// Looks again and again until a time is over; `look` fails the test when it does not like what it sees.
+/// Calls `look` again and again until a time is over. It fails the test if it observes something wrong.
 pub(crate) fn throughout(time: Duration, mut look: impl FnMut()) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -208,7 +208,7 @@ pub(crate) fn throughout(time: Duration, mut look: impl FnMut()) {
     }
 }
 
-/// Seconds.
+/// A duration of whole seconds.
 pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

@@ -1,4 +1,4 @@
-//! Who is there, who is gone, and what that does to answers.
+//! Members that join, fail and leave, and the effect on answers.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ fn ids(hosts: impl IntoIterator<Item = usize>) -> BTreeSet<String> {
     hosts.into_iter().map(|host| format!("web-{host}")).collect()
 }
 
-/// One instance of `web` on each host, known to everyone.
+/// Registers one instance of `web` on each host and waits until every agent knows all of them.
 fn with_web(lab: &Lab) {
     for host in lab.iter() {
         host.register("web", &format!("web-{}", host.number), 100);

@@ -1,4 +1,4 @@
-//! Hosts without machines: network namespaces, each with one cable to a bridge in a namespace of its own.
+//! Hosts that are network namespaces, each with one cable to a bridge in a namespace of its own.
 //!
 //! `cargo xtask storm` compiles this file as well, so it uses nothing of the other tests.
 
@@ -15,10 +15,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Networks made by this process so far.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-/// Every name begins so; behind it comes the id of the process that has it.
+/// Every name of a namespace begins with this; the id of the process that made it follows.
 const PREFIX: &str = "dunlin-test-";
 
-/// What is missing where this does not work.
+/// The advice of an error where namespaces cannot be made.
 const NEEDS: &str = "this needs root, network namespaces and the programs that \
                      `cargo xtask test` installs (ip, nft, ethtool)";
 
@@ -34,7 +34,7 @@ impl Network {
         remove_orphans();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{PREFIX}{}-{number}-", std::process::id());
-        // From here on whatever was made is removed.
+        // From here on, what was made is removed when this is dropped.
         let network = Self { prefix, hosts };
         let hub = network.hub();
         ip(&["netns", "add", &hub], "")?;
@@ -68,8 +68,8 @@ impl Network {
         format!("{}hub", self.prefix)
     }
 
-    /// Gives a host a firewall of these rules, in nftables' language, in place of what it had. Rules are for what
-    /// comes in; those for what goes out begin with `out:`.
+    /// Replaces a host's firewall by these rules, in nftables' language. Rules are about received packets; those about sent
+    /// ones begin with `out:`.
     pub(crate) fn set_firewall(&self, host: usize, rules: &[String]) -> Result<()> {
         let side = |is_out: bool| {
             let of_side = rules.iter().filter(|rule| rule.starts_with("out:") == is_out);
@@ -85,13 +85,13 @@ impl Network {
         run("ip", &["netns", "exec", &namespace, "nft", "-f", "-"], &table)
     }
 
-    /// `host` hears nothing from `others` any more; they still hear it.
+    /// Lets `host` receive nothing from `others` any more; they still receive what it sends.
     pub(crate) fn deafen(&self, host: usize, others: &[usize]) -> Result<()> {
         let rules = others.iter().map(|other| format!("ip saddr {} drop", address(*other)));
         self.set_firewall(host, &rules.collect::<Vec<_>>())
     }
 
-    /// Every host hears all others again.
+    /// Lets every host receive from all others again.
     pub(crate) fn heal(&self) -> Result<()> {
         (1..=self.hosts).try_for_each(|host| self.set_firewall(host, &[]))
     }
@@ -129,7 +129,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         let hosts = (1..=self.hosts).map(|host| self.namespace(host));
         for namespace in hosts.chain([self.hub()]) {
-            // Not there if the network could not be built.
+            // The namespace does not exist if the network could not be built.
             if path(&namespace).exists() {
                 let _ = Command::new("ip").args(["netns", "del", &namespace]).status();
             }
@@ -158,7 +158,7 @@ fn remove_orphans() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !PathBuf::from("/proc").join(pid).exists()) {
-            // Another test may be faster.
+            // Another test process may have removed it first.
             let _ = Command::new("ip").args(["netns", "del", &name]).output();
         }
     }
@@ -177,7 +177,7 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<()> 
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("{program}; {NEEDS}"))?;
-    // A program that does not read what it is given says why when it ends.
+    // A program that does not read its input reports the reason when it ends.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
     let out = child.wait_with_output()?;
     let error = String::from_utf8_lossy(&out.stderr);

@@ -1,4 +1,4 @@
-//! Networks that fall apart, and come together again.
+//! Networks that split and are joined again.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -74,7 +74,7 @@ fn both_sides_of_a_split_go_on_and_agree_when_it_heals() {
     });
 }
 
-/// A newcomer on each side, and one that goes.
+/// Registers a new instance on each side, and deregisters one.
 fn change_both_sides(lab: &Lab) {
     let (near, far) = (NEAR.map(|host| lab.host(host)), FAR.map(|host| lab.host(host)));
     lab.host(1).register("new", "near", 100);

@@ -1,4 +1,4 @@
-//! Agents that are not let in, and why, in the words of their logs.
+//! Agents that the others do not accept, and the reason in their logs.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ fn four_are_well(lab: &Lab, limit: u64) {
     });
 }
 
-/// Waits until a host's log says something.
+/// Waits until a host's log holds a text.
 fn says(host: &Host, words: &[&str]) {
     let what = format!("the log of {} says {words:?}", host.name());
     within(secs(20), &what, || {
@@ -43,7 +43,7 @@ fn certify_expired(lab: &Lab) {
     lab.host(5).certify(lab.authority.certificate(), &issued);
 }
 
-/// Nobody of the four has let the fifth in.
+/// Asserts that none of the four has accepted the fifth.
 fn stays_out(lab: &Lab) {
     throughout(secs(3), || {
         for host in lab.others(5) {
@@ -76,7 +76,7 @@ fn an_agent_of_another_authority_is_refused_until_it_has_the_right_files() {
 
 #[test]
 fn an_agent_whose_authority_only_the_others_lack_hears_that_it_was_refused() {
-    // It takes their certificates, they do not take its own.
+    // It accepts their certificates, but they do not accept its own.
     let mut lab = Lab::place();
     let other = Authority::new("another lab");
     let issued = other.issue("n5", "z2", Validity::days(10));
@@ -99,7 +99,7 @@ fn an_expired_certificate_is_refused_until_there_is_a_new_one() {
     let mut lab = Lab::place();
     certify_expired(&lab);
     boot_four(&mut lab);
-    // By its own clock it is still valid.
+    // By the fifth host's own clock the certificate is still valid.
     lab.host_mut(5).set_clock("-2h");
     lab.host_mut(5).boot();
     says(lab.host(1), &["10.77.0.5", "it expired on"]);

@@ -1,4 +1,4 @@
-//! Networks that lose, delay and reorder.
+//! Networks that lose, delay and reorder packets.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use super::lab::{HOSTS, Lab, everyone, secs, throughout};
 use super::network::{Network, run};
 use crate::agent::Process;
 
-/// How bad a wire is, in each direction.
+/// The loss, delay and reordering of a wire, in each direction.
 struct Weather {
     loss_percent: u32,
     delay_millis: u32,

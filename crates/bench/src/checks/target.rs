@@ -1,4 +1,4 @@
-//! The target of all checks: one listener that takes every connection and notes when it came.
+//! The target of all checks: one listener that accepts every connection and notes when it came.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,15 +11,15 @@ use anyhow::{Context, Result};
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 /// How long a client may take for its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
-/// Arrivals that are noted at most until somebody takes them; the rest is not counted.
+/// The most arrivals that are noted between two calls of [`Target::take`]; further ones are not counted.
 const MAX_ARRIVALS: usize = 1 << 20;
 
-/// What a connection gets.
+/// What the target sends on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Nothing but the connection.
+    /// Nothing: the connection is closed at once.
     Nothing,
-    /// A good answer to its request.
+    /// An answer of status 200 to the request.
     Ok,
 }
 
@@ -43,7 +43,7 @@ impl Target {
                 }
                 drop(noted);
                 if answer == Answer::Ok {
-                    // That one client has gone does not concern the others.
+                    // A client that has gone does not concern the others.
                     let _ = give(stream);
                 }
             }

@@ -1,4 +1,4 @@
-//! Agents that stand still, die and come back.
+//! Agents that are stopped, killed and started again.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -14,14 +14,14 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::load::{registration, set};
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
-/// Events of nodes that may wait to be looked at.
+/// The most events of nodes that wait until they are looked at.
 const MAX_NEWS: usize = 65_536;
-/// Longer than any agent takes to find another one down.
+/// Waiting for an event fails after this time, which is longer than any agent takes to find another one down.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn stopped(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn stopped(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (writer, sleeper) = (&fleet.agents[0], &fleet.agents[1]);
     let mut client = writer.client()?;
@@ -31,7 +31,7 @@ pub(super) fn stopped(setup: &Setup) -> Result<Vec<Finding>> {
     for batch in 0..50u32 {
         let body = set(&format!("batch{batch}"), 100, 1);
         client.expect("PUT", &format!("/api/providers/batch{batch}"), body.as_bytes())?;
-        // Spread over the whole pause: what comes early is taken in by B's kernel, what comes late finds no link.
+        // The changes are spread over the whole pause: B's kernel receives the early ones, and the late ones find no link.
         let due = stopped + (batch + 1) * pause / 50;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
@@ -49,10 +49,10 @@ pub(super) fn stopped(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-pub(super) fn killed_writer(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn killed_writer(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     const WRITES: u32 = 100;
     let mut fleet = setup.fleet()?;
-    // The others are killed, since the kernel would take in what is sent to an agent that is only stopped.
+    // The others are killed, since the kernel would receive what is sent to an agent that is only stopped.
     for other in &mut fleet.agents[1..] {
         other.kill()?;
     }
@@ -84,7 +84,7 @@ pub(super) fn killed_writer(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-/// An event in which an agent tells of a node.
+/// An event in which one agent reports about a node.
 struct News {
     at: Instant,
     observer: usize,
@@ -103,7 +103,7 @@ fn follow(agent: &Agent, observer: usize, news: SyncSender<News>) -> Result<()> 
             let event: Value = data.and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
             let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
             let (kind, node) = (word("kind"), word("node"));
-            // Nobody receives any more when the measurement is over.
+            // The receiver is gone when the measurement is over.
             if kind.starts_with("Node") && news.send(News { at, observer, kind, node }).is_err() {
                 return;
             }
@@ -120,7 +120,7 @@ fn follow_all(fleet: &Fleet) -> Result<(SyncSender<News>, Receiver<News>)> {
     Ok((sender, news))
 }
 
-pub(super) fn crash(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn crash(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let sizes =
         if setup.is_size_given { vec![setup.agents] } else { setup.pick(vec![3, 10, 50], vec![3]) };
     let mut findings = Vec::new();
@@ -138,8 +138,8 @@ pub(super) fn crash(setup: &Setup) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Kills one agent after the other. Returns how long it took each time until all others knew, and which agents called
-/// one down that was alive.
+/// Kills one agent after the other. Returns how long it took each time until all others knew, and which agents reported a
+/// node as down that was alive.
 fn crashes(mut fleet: Fleet, kills: usize) -> Result<(Vec<Duration>, Vec<String>)> {
     let (sender, news) = follow_all(&fleet)?;
     let (mut samples, mut false_alarms) = (Vec::new(), Vec::new());
@@ -169,7 +169,7 @@ fn crashes(mut fleet: Fleet, kills: usize) -> Result<(Vec<Duration>, Vec<String>
         fleet.agents[victim].start()?;
         follow(&fleet.agents[victim], victim, sender.clone())?;
         fleet.wait_until_joined()?;
-        // Let the news of its return die down.
+        // The news of its return must not disturb the next sample.
         thread::sleep(Duration::from_secs(1));
         let late = news.try_iter().filter(|news| news.kind == "NodeDown");
         false_alarms.extend(late.map(|News { observer, node, .. }| {
@@ -183,7 +183,7 @@ fn listed(alarms: &[String]) -> String {
     if alarms.is_empty() { "none".to_owned() } else { alarms.join("; ") }
 }
 
-pub(super) fn false_alarms(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn false_alarms(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (_sender, news) = follow_all(&fleet)?;
     let cores = thread::available_parallelism().map_or(2, usize::from);

@@ -1,4 +1,4 @@
-//! One commit as large as a node may make it, and one that is larger.
+//! A commit of the largest size that a node may make, and one that is larger.
 
 use std::time::Instant;
 
@@ -8,13 +8,13 @@ use dunlin_bench::rig::finding::{Finding, time};
 use dunlin_bench::rig::statement::statement;
 use serde_json::Value;
 
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
 /// Instances that one node may have.
 const MAX_INSTANCES: usize = 10_000;
 const TOO_MANY: usize = 188_000;
 
-pub(super) fn large_commit(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn large_commit(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let writer = &fleet.agents[0];
     let mut watches = Vec::new();

@@ -1,4 +1,4 @@
-//! How long news takes, on idle agents and on busy ones.
+//! How long news takes between idle agents and between busy ones.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use dunlin_bench::rig::stats::{median, percentile};
 
 use super::load::{Probe, Sets, Writers};
 use super::seeded;
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
-/// The time between two changes, so that none finds the traces of the one before.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The time between two changes, after which the work of the one before is over.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(5);
 /// How long writers run before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -21,7 +21,7 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-pub(super) fn write_to_watch(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn write_to_watch(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let mut probe = Probe::new(&fleet.agents[0], &fleet.agents[1])?;
     let samples = sample(setup.pick(1_000, 300), || probe.change())?;
@@ -40,7 +40,7 @@ pub(super) fn write_to_watch(setup: &Setup) -> Result<Vec<Finding>> {
     ])
 }
 
-pub(super) fn starved(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn starved(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (a, b) = (&fleet.agents[0], &fleet.agents[1]);
     let mut probe = Probe::new(a, b)?;
@@ -58,7 +58,7 @@ pub(super) fn starved(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-pub(super) fn two_writers(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn two_writers(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (a, b) = (&fleet.agents[0], &fleet.agents[1]);
     let mut probes = [Probe::new(a, b)?, Probe::new(b, a)?];
@@ -81,7 +81,7 @@ pub(super) fn two_writers(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-pub(super) fn urgent_under_load(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn urgent_under_load(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (a, b) = (&fleet.agents[0], &fleet.agents[1]);
     let mut probe = Probe::new(a, b)?;
@@ -122,8 +122,8 @@ pub(super) fn urgent_under_load(setup: &Setup) -> Result<Vec<Finding>> {
     ])
 }
 
-/// Deregisters from B's first row on until it has all, again and again with an empty B.
-fn urgent_while_joining(setup: &Setup) -> Result<Vec<Duration>> {
+/// Measures deregistrations while an empty B receives its rows, each time with another empty B.
+fn urgent_while_joining(setup: &ClusterSetup) -> Result<Vec<Duration>> {
     let mut samples = Vec::new();
     for _ in 0..setup.pick(20, 10) {
         let mut fleet = seeded::prepare(setup, 2)?;
@@ -136,7 +136,7 @@ fn urgent_while_joining(setup: &Setup) -> Result<Vec<Duration>> {
         let mut probe = Probe::new(a, b)?;
         let mut client = b.client()?;
         while b.instances(&mut client)? < seeded::ROWS {
-            // Asking how far it is costs more than a sample.
+            // Asking how many rows it has costs more than a sample.
             for _ in 0..5 {
                 samples.push(probe.deregister()?);
             }
@@ -149,7 +149,7 @@ fn sample(count: usize, mut once: impl FnMut() -> Result<Duration>) -> Result<Ve
     let mut samples = Vec::with_capacity(count);
     for _ in 0..count {
         samples.push(once()?);
-        thread::sleep(PAUSE);
+        thread::sleep(CHANGE_INTERVAL);
     }
     Ok(samples)
 }

@@ -1,4 +1,4 @@
-//! What the agents are made to do: single writes at full speed, sets of providers, and a probe that times one change.
+//! The load on the agents: single writes at full speed, sets of providers, and a probe that times one change.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use dunlin_bench::rig::events::Events;
 use dunlin_bench::rig::repeating::Repeating;
 use dunlin_bench::rig::statement::statement;
 
-/// Weights are used in turn up to this one.
+/// The largest weight that a writer states before it begins with 1 again.
 const MAX_WEIGHT: u32 = 60_000;
 
 /// The body that registers an instance.
@@ -42,7 +42,7 @@ impl Writer {
     }
 }
 
-/// The result of writers.
+/// What writers did until they were stopped.
 pub(super) struct Written {
     /// How long each write took until it was acknowledged.
     pub(super) acknowledged: Vec<Duration>,
@@ -83,7 +83,7 @@ impl Writers {
 /// States sets of instances that change as a whole: every PUT is a commit of `rows` rows.
 pub(super) struct Sets {
     client: Client,
-    /// Of each provider its path and the two sets that it states in turn.
+    /// The path of each provider, and the two sets that it states in turn.
     bodies: Vec<(String, [String; 2])>,
     stated: usize,
 }

@@ -1,4 +1,4 @@
-//! A cluster that holds the rows of a thousand nodes: what it costs to join it, and to hold them.
+//! A cluster that holds the rows of a thousand nodes: the cost of joining it, and of holding the rows.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use dunlin_bench::rig::seed::seed;
 use dunlin_bench::rig::usage::disk_octets;
 use dunlin_bench::rig::wait::wait_for;
 
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
 const NODES: u64 = 1_000;
 const PER_NODE: u64 = 100;
@@ -20,14 +20,14 @@ pub(super) const ROWS: u64 = NODES * PER_NODE;
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// A fleet that has not been started, whose first agent has the rows of a thousand other nodes on its disk.
-pub(super) fn prepare(setup: &Setup, agents: usize) -> Result<Fleet> {
+pub(super) fn prepare(setup: &ClusterSetup, agents: usize) -> Result<Fleet> {
     let fleet = Fleet::prepare(&setup.release, agents)?;
     seed(&setup.release, &fleet.agents[0].data, &[NODES, PER_NODE])?;
     Ok(fleet)
 }
 
 /// A running fleet whose agents all have the rows, except for the last one, which has not been started.
-fn start(setup: &Setup) -> Result<Fleet> {
+fn start(setup: &ClusterSetup) -> Result<Fleet> {
     let mut fleet = prepare(setup, setup.agents + 1)?;
     let count = setup.agents;
     for agent in &mut fleet.agents[..count] {
@@ -41,7 +41,7 @@ fn start(setup: &Setup) -> Result<Fleet> {
     Ok(fleet)
 }
 
-pub(super) fn newcomer(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn newcomer(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let mut fleet = start(setup)?;
     let Some(newcomer) = fleet.agents.last_mut() else { return Ok(Vec::new()) };
     let start = Instant::now();
@@ -52,7 +52,7 @@ pub(super) fn newcomer(setup: &Setup) -> Result<Vec<Finding>> {
         Ok(newcomer.instances(&mut client)? >= ROWS)
     })?;
     let (took, shown) = (start.elapsed(), newcomer.processor_time()?);
-    // What is shown is on the disk a little later.
+    // Rows are on the disk a little later than they are shown.
     thread::sleep(SETTLE);
     let stored = newcomer.processor_time()?;
     Ok(vec![Finding::new(
@@ -69,7 +69,7 @@ pub(super) fn newcomer(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-pub(super) fn memory(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn memory(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let mut fleet = start(setup)?;
     thread::sleep(SETTLE);
     let received = fleet.agents[1].anonymous_memory()?;

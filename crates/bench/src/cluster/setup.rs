@@ -1,19 +1,19 @@
-//! How the rows of the cluster's bench are measured.
+//! The settings of the cluster's bench that every row needs.
 
 use anyhow::Result;
 use dunlin_bench::rig::fleet::Fleet;
 use dunlin_bench::rig::release::Release;
 
-/// What every row needs.
-pub(super) struct Setup {
+/// The settings of one run.
+pub(super) struct ClusterSetup {
     pub(super) release: Release,
     pub(super) agents: usize,
-    /// Whether the number of agents was asked for.
+    /// Whether the number of agents was given on the command line.
     pub(super) is_size_given: bool,
     pub(super) is_quick: bool,
 }
 
-impl Setup {
+impl ClusterSetup {
     /// Running agents that see each other.
     pub(super) fn fleet(&self) -> Result<Fleet> {
         Fleet::start(&self.release, self.agents)

@@ -1,4 +1,4 @@
-//! How much can be written, and how far the others fall behind.
+//! How much one agent can write, and how far the others fall behind.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use dunlin_bench::rig::finding::{Finding, grouped, spread, time};
 use dunlin_bench::rig::fleet::Fleet;
 
 use super::load::{Sets, Writers};
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
-pub(super) fn durable_writes(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn durable_writes(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (writers, target) in [(32, "> 8,000/s, lag < 100 ms"), (1, ""), (8, "")] {
         let fleet = setup.fleet()?;
@@ -38,7 +38,7 @@ pub(super) fn durable_writes(setup: &Setup) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-pub(super) fn bulk(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn bulk(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     const ROWS: usize = 100;
     let fleet = setup.fleet()?;
     let mut sets = Sets::new(&fleet.agents[0], 5, ROWS)?;

@@ -8,12 +8,12 @@ use dunlin_bench::rig::finding::{Finding, spread};
 use dunlin_bench::rig::stats::{median, percentile};
 
 use super::load::registration;
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
 const WATCHES: usize = 1_000;
 const PER_SECOND: u32 = 100;
 
-pub(super) fn watches(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn watches(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = setup.fleet()?;
     let (a, b) = (&fleet.agents[0], &fleet.agents[1]);
     let mut writer = a.client()?;

@@ -1,4 +1,4 @@
-//! What agents send each other, counted by the loopback device of a network namespace in which nothing else runs.
+//! The octets that agents send each other, counted by the loopback device of a network namespace in which nothing else runs.
 //!
 //! The namespace is made by `unshare`, in which this program runs itself again. Clients use the agents' local
 //! sockets, so only the agents' own traffic is counted: IP headers, TCP acknowledgements and TLS included.
@@ -16,21 +16,21 @@ use dunlin_bench::rig::usage::loopback_octets;
 use dunlin_bench::rig::wait::wait_for;
 
 use super::load::registration;
-use super::setup::Setup;
+use super::setup::ClusterSetup;
 
-/// The time between two changes, long enough for each to be told alone.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The time between two changes, long enough for each to be sent alone.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(200);
 
-pub(super) fn wire(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn wire(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     in_namespace(setup, "wire")
 }
 
-pub(super) fn idle(setup: &Setup) -> Result<Vec<Finding>> {
+pub(super) fn idle(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     in_namespace(setup, "idle")
 }
 
 /// Has one row measured by this program in a network namespace of its own.
-fn in_namespace(setup: &Setup, row: &str) -> Result<Vec<Finding>> {
+fn in_namespace(setup: &ClusterSetup, row: &str) -> Result<Vec<Finding>> {
     let program = env::current_exe()?;
     let program = program.to_string_lossy();
     let mut args = format!("cluster --in-namespace --only {row} --agents {}", setup.agents);
@@ -44,25 +44,23 @@ fn in_namespace(setup: &Setup, row: &str) -> Result<Vec<Finding>> {
     Ok(output.lines().filter_map(Finding::read).collect())
 }
 
-/// Measures rows in the namespace that this program was started in, and prints nothing but findings.
+/// Measures rows in the namespace that this program was started in.
 pub(super) fn run_in_namespace<'a>(
-    setup: &Setup,
+    setup: &ClusterSetup,
     rows: impl Iterator<Item = &'a str>,
-) -> Result<()> {
+) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
     for row in rows {
-        let findings = match row {
+        findings.extend(match row {
             "wire" => measure_wire(setup)?,
             "idle" => measure_idle(setup)?,
             other => anyhow::bail!("{other} needs no namespace"),
-        };
-        for finding in findings {
-            println!("{}", finding.line());
-        }
+        });
     }
-    Ok(())
+    Ok(findings)
 }
 
-fn measure_idle(setup: &Setup) -> Result<Vec<Finding>> {
+fn measure_idle(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let fleet = Fleet::start(&setup.release, setup.agents)?;
     thread::sleep(Duration::from_secs(5));
     let (octets, start) = (loopback_octets()?, Instant::now());
@@ -90,7 +88,7 @@ fn measure_idle(setup: &Setup) -> Result<Vec<Finding>> {
     )])
 }
 
-fn measure_wire(setup: &Setup) -> Result<Vec<Finding>> {
+fn measure_wire(setup: &ClusterSetup) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (agents, most, target) in [(3, 1_500.0, "< 1.5 kB"), (8, 5_000.0, "< 5 kB")] {
         let fleet = Fleet::start(&setup.release, agents)?;
@@ -111,7 +109,7 @@ fn measure_wire(setup: &Setup) -> Result<Vec<Finding>> {
 }
 
 /// Octets that one change costs, and octets per second without changes.
-fn per_change(setup: &Setup, fleet: &Fleet, is_urgent: bool) -> Result<(f64, f64)> {
+fn per_change(setup: &ClusterSetup, fleet: &Fleet, is_urgent: bool) -> Result<(f64, f64)> {
     let mut client = fleet.agents[0].local_client()?;
     change(&mut client, is_urgent, 1)?;
     settle(fleet)?;
@@ -123,16 +121,16 @@ fn per_change(setup: &Setup, fleet: &Fleet, is_urgent: bool) -> Result<(f64, f64
     let changes = setup.pick(100, 20);
     let mut sent = 0;
     for number in 0..changes {
-        // Of two urgent changes in turn, the second is none: the instance is put back.
+        // Every second change puts the instance back, which is not urgent.
         sent += u32::from(!is_urgent || number % 2 == 0);
         change(&mut client, is_urgent, number + 2)?;
-        thread::sleep(PAUSE);
+        thread::sleep(CHANGE_INTERVAL);
     }
     let all = (loopback_octets()? - octets) as f64 - idle * start.elapsed().as_secs_f64();
     if !is_urgent {
         return Ok((all / f64::from(sent), idle));
     }
-    // What putting it back costs is what any normal change costs.
+    // Putting the instance back costs as much as any normal change.
     let (normal, _) = per_change(setup, fleet, false)?;
     Ok(((all - normal * f64::from(changes - sent)) / f64::from(sent), idle))
 }
@@ -149,12 +147,12 @@ fn change(client: &mut Client, is_urgent: bool, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// Waits until all have the service.
+/// Waits until all agents have the service.
 fn settle(fleet: &Fleet) -> Result<()> {
     for agent in &fleet.agents {
         let mut client = agent.local_client()?;
         wait_for("the service everywhere", || {
-            // Unknown until it has come.
+            // The service is unknown until its first row has arrived.
             let answer = client.ask("GET", "/api/services/small", b"")?;
             Ok(holds(&answer.body, b"\"id\":\"small\""))
         })?;

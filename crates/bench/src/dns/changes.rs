@@ -1,51 +1,48 @@
-//! Answers while instances change: what it costs, and how soon a change is in them.
+//! What answers cost while instances change, and how soon a change is in them.
 
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use dunlin_bench::rig::agent::Agent;
-use dunlin_bench::rig::client::Client;
+use dunlin_bench::rig::changer::Changer;
 use dunlin_bench::rig::events::Events;
 use dunlin_bench::rig::pace::ask;
 use dunlin_bench::rig::processors::{Processors, pin};
 use dunlin_bench::rig::questions::{OPT_OCTETS, Questions};
-use dunlin_bench::rig::repeating::Repeating;
-use dunlin_bench::rig::statement::statement;
 use dunlin_bench::rig::stats::{median, percentile};
 use dunlin_bench::rig::usage::{resident, wait_until_idle};
 use dunlin_bench::rig::wait::wait_for;
 
 use super::farm::Farm;
-use super::kind::Kind;
+use super::kind::ServerKind;
 use super::mix::{Mix, Spread};
 use super::row::{Goal, Row, Unit};
-use super::setup::{LARGE_PAYLOAD, Setup, USUAL_PAYLOAD};
+use super::setup::{DnsSetup, LARGE_PAYLOAD, USUAL_PAYLOAD};
 use super::store;
 use super::workload::{Workload, flood_one};
 
 /// Services of which the changing agent has an instance: as many as one node may have instances.
 const SERVICES: u64 = 10_000;
-/// Sets of a hundred instances, each of which is changed as a whole; ten of them a second.
-const SETS: u64 = 100;
-const SET_INTERVAL: Duration = Duration::from_millis(100);
+/// The sets of instances, each of which is changed as a whole.
+const SETS: usize = 100;
+const CHANGES_PER_SECOND: u32 = 1_000;
 const SAMPLES: usize = 100;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const PROBE: &str = "probe.api.prod.shop";
 
 /// Lets the second agent join with instances of services of the first, and measures the first one in turns without any
 /// change and with a thousand a second.
-pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
+pub(super) fn measure(setup: &DnsSetup, farm: &mut Farm) -> Result<Vec<Row>> {
     farm.fleet.agents[1].start()?;
     farm.fleet.wait_until_joined()?;
     pin(farm.fleet.agents[1].pid()?, Processors::Second)?;
     let [measured, changing] = &farm.fleet.agents[..] else { return Ok(Vec::new()) };
-    let mut changer = Changer::new(changing.client()?);
-    for _ in 0..SETS {
-        changer.change()?;
-    }
-    // The two are busy until they agree.
+    let services = (0..SERVICES).map(|number| format!("{}.api.prod.shop", store::service(number)));
+    let mut changer = Changer::new(changing.client()?, services.collect(), SETS);
+    changer.change_all()?;
+    // The two agents are busy until both have all instances.
     let wanted = farm.rows + SERVICES;
     for agent in [measured, changing] {
         let mut client = agent.client()?;
@@ -66,20 +63,20 @@ pub(super) fn measure(setup: &Setup, farm: &mut Farm) -> Result<Vec<Row>> {
     for _ in 0..setup.rounds {
         wait_until_idle(farm.dunlin().pid)?;
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
-        quiet.add(Kind::Dunlin, found.micros_per_answer());
-        quiet_memory.add(Kind::Dunlin, megabytes(farm)?);
-        let running = changer.start();
+        quiet.add(ServerKind::Dunlin, found.micros_per_answer());
+        quiet_memory.add(ServerKind::Dunlin, megabytes(farm)?);
+        let running = changer.start(CHANGES_PER_SECOND);
         let found = flood_one(setup, farm.dunlin(), &questions, Workload::HITS)?;
         used.push(found.micros_per_answer());
         memory.push(megabytes(farm)?);
         changer = running.stop()?;
     }
-    let ceiling = |quiet: &Row| Goal::Below(1.1 * quiet.of(Kind::Dunlin).unwrap_or_default());
+    let ceiling = |quiet: &Row| Goal::Below(1.1 * quiet.of(ServerKind::Dunlin).unwrap_or_default());
     let mut busy = row("1,000 changes/s: processor time", Unit::Micros, ceiling(&quiet));
-    used.into_iter().for_each(|sample| busy.add(Kind::Dunlin, sample));
+    used.into_iter().for_each(|sample| busy.add(ServerKind::Dunlin, sample));
     let mut busy_memory = row("1,000 changes/s: resident", Unit::Megabytes, ceiling(&quiet_memory));
-    memory.into_iter().for_each(|sample| busy_memory.add(Kind::Dunlin, sample));
-    let running = changer.start();
+    memory.into_iter().for_each(|sample| busy_memory.add(ServerKind::Dunlin, sample));
+    let running = changer.start(CHANGES_PER_SECOND);
     let delays = delays(measured, farm)?;
     running.stop()?;
     Ok([vec![quiet, busy, quiet_memory, busy_memory], delays].concat())
@@ -124,7 +121,7 @@ fn delays(agent: &Agent, farm: &Farm) -> Result<Vec<Row>> {
     let row = |what: &str, time: Duration, goal| {
         let mut row =
             Row::new(format!("a change until it is in answers, {what}"), Unit::Micros, goal);
-        row.add(Kind::Dunlin, time.as_secs_f64() * 1e6);
+        row.add(ServerKind::Dunlin, time.as_secs_f64() * 1e6);
         row
     };
     let goal = Goal::Below(5000.0);
@@ -146,37 +143,4 @@ fn weight_of(socket: &UdpSocket, question: &Questions) -> Option<u16> {
     let weight = packet.len() - OPT_OCTETS + 12 + 2;
     let octets = answer[..length].get(weight..weight + 2);
     octets.and_then(|octets| octets.first_chunk()).map(|octets| u16::from_be_bytes(*octets))
-}
-
-/// States sets of instances, one after another, each time with other weights than the last time.
-struct Changer {
-    client: Client,
-    stated: u64,
-}
-
-impl Changer {
-    fn new(client: Client) -> Self {
-        Self { client, stated: 0 }
-    }
-
-    /// Changes a hundredth of all instances.
-    fn change(&mut self) -> Result<()> {
-        let (set, weight) = (self.stated % SETS, self.stated / SETS % 2 + 1);
-        let instance = |number: u64| {
-            let service = store::service(number);
-            format!(
-                "{{\"id\":\"c{number}\",\"service\":\"{service}.api.prod.shop\",\"port\":80,\"weight\":{weight}}}"
-            )
-        };
-        let numbers = (0..SERVICES).skip(set as usize).step_by(SETS as usize);
-        let body = statement(numbers.map(instance));
-        self.client.expect("PUT", &format!("/api/providers/set{set}"), body.as_bytes())?;
-        self.stated += 1;
-        Ok(())
-    }
-
-    /// Goes on with it on a thread.
-    fn start(self) -> Repeating<Self> {
-        Repeating::start(self, SET_INTERVAL, |changer| changer.change().context("a change"))
-    }
 }

@@ -17,14 +17,14 @@ use dunlin_bench::rig::seed::seed;
 use dunlin_bench::rig::usage::wait_until_idle;
 use dunlin_bench::rig::wait::wait_for;
 
-use super::kind::Kind;
+use super::kind::ServerKind;
 use super::mix::Mix;
 use super::store::Store;
 
 const PORT: u16 = 5300;
-/// The longest datagram that all are allowed to send; clients ask for less.
+/// The longest datagram that all servers may send; clients ask for less.
 const MAX_PAYLOAD: u16 = 4096;
-/// How long an answer may take while servers load their names.
+/// How long one answer may take while servers load their names.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where and how the servers run.
@@ -38,10 +38,10 @@ pub(super) struct Plan<'a> {
 
 /// A running server and where it is reached.
 pub(super) struct Server {
-    pub(super) kind: Kind,
+    pub(super) kind: ServerKind,
     pub(super) address: SocketAddr,
     pub(super) pid: u32,
-    /// None for the agent, which the fleet holds.
+    /// None for the agent, whose process the fleet holds.
     _process: Option<Process>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Farm {
 }
 
 impl Farm {
-    /// Starts all and waits until each has answered.
+    /// Starts all servers and waits until each has answered.
     pub(super) fn start(plan: &Plan<'_>) -> Result<Self> {
         let mut fleet = Fleet::prepare(plan.release, 2)?;
         let measured = &mut fleet.agents[0];
@@ -66,13 +66,13 @@ impl Farm {
         pin(measured.pid()?, plan.processors)?;
         let home = measured.data.ancestors().nth(2).context("a folder of this run")?.to_owned();
         let mut servers = vec![Server {
-            kind: Kind::Dunlin,
+            kind: ServerKind::Dunlin,
             address: measured.dns_address(),
             pid: measured.pid()?,
             _process: None,
         }];
         let records = plan.store.records();
-        for (at, kind) in Kind::ALL.into_iter().enumerate().skip(1) {
+        for (at, kind) in ServerKind::ALL.into_iter().enumerate().skip(1) {
             let dir = home.join(kind.name());
             fs::create_dir_all(&dir)?;
             let address = SocketAddr::from((own_address(at as u8), PORT));
@@ -106,7 +106,7 @@ impl Server {
         let mut answer = [0; MAX_PAYLOAD as usize];
         let ready = wait_for("a first answer", || {
             let length = ask(&socket, questions.packet(0), &mut answer);
-            let is_answer = length.is_some() && (self.kind == Kind::Echo || answer[7] > 0);
+            let is_answer = length.is_some() && (self.kind == ServerKind::Echo || answer[7] > 0);
             if !is_answer {
                 thread::sleep(ANSWER_TIMEOUT);
             }
@@ -127,7 +127,7 @@ fn own_address(number: u8) -> Ipv4Addr {
 
 /// Writes what a server needs into its folder. Returns the command that runs it in the foreground.
 fn prepare(
-    kind: Kind,
+    kind: ServerKind,
     dir: &Path,
     address: SocketAddr,
     workers: usize,
@@ -136,7 +136,7 @@ fn prepare(
     let (ip, home) = (address.ip(), dir.display());
     let (config, zone) = (dir.join("config"), dir.join("zone"));
     let text = match kind {
-        Kind::Nsd => format!(
+        ServerKind::Nsd => format!(
             "server:\n  ip-address: {ip}@{PORT}\n  server-count: {workers}\n  reuseport: {}\n  username: \"\"\n  \
              chroot: \"\"\n  zonesdir: \"{home}\"\n  database: \"\"\n  pidfile: \"{home}/pid\"\n  \
              zonelistfile: \"{home}/zones\"\n  xfrdfile: \"{home}/xfrd\"\n  xfrdir: \"{home}\"\n  verbosity: 0\n  \
@@ -145,7 +145,7 @@ fn prepare(
              zone:\n  name: dunlin.internal\n  zonefile: zone\n",
             if workers > 1 { "yes" } else { "no" },
         ),
-        Kind::Knot => format!(
+        ServerKind::Knot => format!(
             "server:\n  listen: {ip}@{PORT}\n  udp-workers: {workers}\n  tcp-workers: 1\n  background-workers: 1\n  \
              rundir: \"{home}\"\n  udp-max-payload: {MAX_PAYLOAD}\n\
              database:\n  storage: \"{home}\"\n\
@@ -153,7 +153,7 @@ fn prepare(
              zone:\n  - domain: dunlin.internal\n    storage: \"{home}\"\n    file: zone\n    journal-content: none\n    \
              zonefile-sync: -1\n    semantic-checks: off\n",
         ),
-        Kind::Unbound => {
+        ServerKind::Unbound => {
             let data = records.lines().map(|record| format!("  local-data: \"{record}\"\n"));
             format!(
                 "server:\n  interface: {ip}@{PORT}\n  num-threads: {workers}\n  so-reuseport: yes\n  username: \"\"\n  \
@@ -164,19 +164,19 @@ fn prepare(
                 data.collect::<String>(),
             )
         }
-        Kind::Echo | Kind::Dunlin => String::new(),
+        ServerKind::Echo | ServerKind::Dunlin => String::new(),
     };
     fs::write(&config, text)?;
-    if matches!(kind, Kind::Nsd | Kind::Knot) {
+    if matches!(kind, ServerKind::Nsd | ServerKind::Knot) {
         fs::write(&zone, records)?;
     }
     let config = config.display().to_string();
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     Ok(match kind {
-        Kind::Nsd => ("nsd".to_owned(), words(&["-d", "-c", &config])),
-        Kind::Knot => ("knotd".to_owned(), words(&["-c", &config])),
-        Kind::Unbound => ("unbound".to_owned(), words(&["-d", "-c", &config])),
-        Kind::Echo | Kind::Dunlin => {
+        ServerKind::Nsd => ("nsd".to_owned(), words(&["-d", "-c", &config])),
+        ServerKind::Knot => ("knotd".to_owned(), words(&["-c", &config])),
+        ServerKind::Unbound => ("unbound".to_owned(), words(&["-d", "-c", &config])),
+        ServerKind::Echo | ServerKind::Dunlin => {
             let own = std::env::current_exe()?.display().to_string();
             (own, words(&["echo", &address.to_string()]))
         }

@@ -1,30 +1,30 @@
 //! A flood of questions, of which a fixed number is open at any moment.
 //!
-//! dnsperf does not look at what answers hold, and takes as much of its processor as a server does of the other: it would
-//! be measured instead of the fastest of them.
+//! dnsperf does not look at what answers hold, and uses as much of its processor as a server uses of the other one, so it
+//! would be the limit of the fastest server.
 
 use std::hint;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use dunlin_bench::rig::datagrams::{self, BATCH, Batch};
+use dunlin_bench::rig::datagrams::{self, Batch, MAX_BATCH};
 use dunlin_bench::rig::pace::connect;
 use dunlin_bench::rig::questions::Questions;
 
-/// Questions that are open at any moment of a flood.
-const OUTSTANDING: usize = 256;
+/// The questions that are open at any moment of a flood.
+const MAX_OPEN: usize = 256;
 /// How long a flood lasts before the clock starts, so that caches fill and processors wake up.
 const WARM_UP: Duration = Duration::from_millis(100);
 /// If no answer comes for this long, all open questions are lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
-/// The time between a look that found nothing and the next one. Looking more often would only hinder the server, which
-/// fills the same queue.
-const PAUSE: Duration = Duration::from_micros(20);
+/// The time after a read that found nothing until the next one. More reads would only hinder the server, which fills the
+/// same queue.
+const READ_INTERVAL: Duration = Duration::from_micros(20);
 /// One answer of this many is compared with its question.
 const CHECK_EVERY: u64 = 64;
 
-/// What answers must be like.
+/// What is expected of answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Expected {
     /// The records of the name, or as many of them as fit.
@@ -40,7 +40,7 @@ pub(super) enum Expected {
 pub(super) struct Flood {
     pub(super) answers: u64,
     pub(super) lost: u64,
-    /// Answers that say that more did not fit.
+    /// Answers that are marked as truncated.
     pub(super) truncated: u64,
     pub(super) octets: u64,
     pub(super) took: Duration,
@@ -118,22 +118,22 @@ impl Driver<'_> {
                 self.open.fill(0);
                 self.heard = now;
             }
-            while now.elapsed() < PAUSE {
+            while now.elapsed() < READ_INTERVAL {
                 hint::spin_loop();
             }
         }
     }
 
-    /// Takes the answers that one socket has, and asks again as many.
+    /// Receives the answers that one socket has, and sends as many questions.
     fn turn(&mut self, at: usize) -> Result<()> {
         let socket = &self.sockets[at];
-        let window = (OUTSTANDING / self.sockets.len()).max(1);
-        let chunk = BATCH.min(window);
+        let window = (MAX_OPEN / self.sockets.len()).max(1);
+        let chunk = MAX_BATCH.min(window);
         let count = self.batch.receive(socket, false)?;
         for packet in self.batch.packets() {
             check(packet, self.questions, self.expected, &mut self.found)?;
         }
-        // Late answers to questions that were given up are no reason to ask less.
+        // A late answer to a question that was given up does not make the number of open questions smaller.
         self.open[at] = self.open[at].saturating_sub(count);
         while self.open[at] + chunk <= window {
             let numbers = self.next..self.next + chunk;

@@ -1,8 +1,8 @@
-//! The servers that are compared.
+//! The kinds of servers that are compared.
 
-/// A server. The variants stand in the order of the table.
+/// A kind of server. The variants stand in the order of the table's columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ServerKind {
     Dunlin,
     Nsd,
     Knot,
@@ -10,7 +10,7 @@ pub(super) enum Kind {
     Echo,
 }
 
-impl Kind {
+impl ServerKind {
     pub(super) const ALL: [Self; 5] =
         [Self::Dunlin, Self::Nsd, Self::Knot, Self::Unbound, Self::Echo];
 

@@ -1,11 +1,11 @@
-//! What a flood asks: which names, how often each, and for which records.
+//! The questions of a flood: which names are asked for, how often each, and for which records.
 
 use dunlin_bench::rig::questions::{A, Questions, SRV};
 use dunlin_bench::rig::random::Random;
 
 use super::store;
 
-/// Questions in a round. Their numbers are message ids, so an answer tells which question it is for.
+/// The questions of a round. Their numbers are their message ids, so that an answer names its question.
 const ROUND: usize = 1 << 15;
 
 /// How often each name is asked for.
@@ -13,11 +13,11 @@ const ROUND: usize = 1 << 15;
 pub(super) enum Spread {
     /// All names are asked for equally often.
     Uniform,
-    /// The name of rank n is asked for 1/n as often as the first, so some are asked for all the time.
+    /// The name of rank n is asked for 1/n times as often as the first one.
     Zipf,
 }
 
-/// What the questions ask.
+/// Which names and records the questions ask for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Mix {
     /// Names of services, half for addresses, half for targets.

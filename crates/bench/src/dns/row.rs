@@ -1,9 +1,10 @@
-//! Rows of the table, and how they are judged.
+//! Rows of the table of all servers, and how they are judged.
 
-use dunlin_bench::rig::finding::grouped;
+use dunlin_bench::rig::finding::{Finding, grouped};
+use dunlin_bench::rig::stats::middle;
 use dunlin_bench::rig::table;
 
-use super::kind::Kind;
+use super::kind::ServerKind;
 
 /// The unit of a row's figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,17 +14,17 @@ pub(super) enum Unit {
     Megabytes,
 }
 
-/// What is wanted of Dunlin's figure.
+/// The target for Dunlin's figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
     None,
-    /// Less than a number.
+    /// The figure is less than this number.
     Below(f64),
-    /// Less than 0.85 of the better of NSD and Knot and than 1.2 of the echo.
+    /// The figure is less than 0.85 of the better of NSD and Knot, and less than 1.2 of the echo.
     Processor,
-    /// More than 1.2 of the better of NSD and Knot.
+    /// The figure is more than 1.2 of the better of NSD and Knot.
     Rate,
-    /// No more than the better of NSD and Knot.
+    /// The figure is no more than the better of NSD and Knot.
     NoWorse,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Row {
     what: String,
     unit: Unit,
     goal: Goal,
-    samples: [Vec<f64>; Kind::ALL.len()],
+    samples: [Vec<f64>; ServerKind::ALL.len()],
 }
 
 impl Row {
@@ -41,38 +42,41 @@ impl Row {
         Self { what, unit, goal, samples: Default::default() }
     }
 
-    pub(super) fn add(&mut self, kind: Kind, sample: f64) {
+    pub(super) fn add(&mut self, kind: ServerKind, sample: f64) {
         self.samples[kind as usize].push(sample);
     }
 
     /// The median of a server's samples.
-    pub(super) fn of(&self, kind: Kind) -> Option<f64> {
-        let mut sorted = self.samples[kind as usize].clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let upper = sorted.get(sorted.len() / 2)?;
-        let lower = sorted.get((sorted.len() - 1) / 2)?;
-        Some(f64::midpoint(*lower, *upper))
+    pub(super) fn of(&self, kind: ServerKind) -> Option<f64> {
+        let samples = &self.samples[kind as usize];
+        (!samples.is_empty()).then(|| middle(samples))
     }
 
-    /// The better of NSD and Knot.
+    /// Dunlin's figure alone.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let measured = self.text(self.of(ServerKind::Dunlin)?);
+        Some(Finding::alone(self.what.as_str(), "", measured, None))
+    }
+
+    /// The better figure of NSD and Knot.
     fn better(&self) -> Option<f64> {
         let pick = if self.unit == Unit::PerSecond { f64::max } else { f64::min };
-        Some(pick(self.of(Kind::Nsd)?, self.of(Kind::Knot)?))
+        Some(pick(self.of(ServerKind::Nsd)?, self.of(ServerKind::Knot)?))
     }
 
     /// Dunlin's figure as a part of the better of NSD and Knot.
     fn ratio(&self) -> Option<f64> {
-        Some(self.of(Kind::Dunlin)? / self.better()?)
+        Some(self.of(ServerKind::Dunlin)? / self.better()?)
     }
 
-    /// What is wanted, and whether it is so.
+    /// The target, and whether it is met; none if there is no target.
     fn judged(&self) -> Option<(String, bool)> {
-        let own = self.of(Kind::Dunlin)?;
+        let own = self.of(ServerKind::Dunlin)?;
         match self.goal {
             Goal::None => None,
             Goal::Below(limit) => Some((format!("< {}", self.text(limit)), own < limit)),
             Goal::Processor => {
-                let limit = (0.85 * self.better()?).min(1.2 * self.of(Kind::Echo)?);
+                let limit = (0.85 * self.better()?).min(1.2 * self.of(ServerKind::Echo)?);
                 Some((format!("< {}", self.text(limit)), own < limit))
             }
             Goal::Rate => {
@@ -102,7 +106,7 @@ impl Row {
         };
         let ratio = self.ratio().map_or_else(none, |ratio| format!("{ratio:.2}"));
         let mut cells = vec![self.what.clone()];
-        cells.extend(Kind::ALL.map(figure));
+        cells.extend(ServerKind::ALL.map(figure));
         cells.extend([ratio, target, met]);
         cells
     }
@@ -111,7 +115,7 @@ impl Row {
 /// All rows, for the terminal.
 pub(super) fn render(rows: &[Row]) -> String {
     let mut header = vec!["what"];
-    header.extend(Kind::ALL.map(Kind::name));
+    header.extend(ServerKind::ALL.map(ServerKind::name));
     header.extend(["ratio", "target", "met?"]);
     table::render(&header, &rows.iter().map(Row::cells).collect::<Vec<_>>())
 }
@@ -122,7 +126,7 @@ mod tests {
 
     fn row(unit: Unit, goal: Goal, figures: [f64; 5]) -> Row {
         let mut row = Row::new("a".to_owned(), unit, goal);
-        for (kind, figure) in Kind::ALL.into_iter().zip(figures) {
+        for (kind, figure) in ServerKind::ALL.into_iter().zip(figures) {
             row.add(kind, figure);
         }
         row
@@ -147,10 +151,10 @@ mod tests {
     fn the_median_counts() {
         let mut row = Row::new("a".to_owned(), Unit::Micros, Goal::Below(3.0));
         for sample in [9.0, 1.0, 2.0] {
-            row.add(Kind::Dunlin, sample);
+            row.add(ServerKind::Dunlin, sample);
         }
         assert_eq!(row.judged(), Some(("< 3.00 µs".to_owned(), true)));
-        row.add(Kind::Dunlin, 4.0);
+        row.add(ServerKind::Dunlin, 4.0);
         assert_eq!(row.judged(), Some(("< 3.00 µs".to_owned(), false)));
     }
 }

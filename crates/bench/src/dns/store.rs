@@ -1,11 +1,11 @@
-//! What all servers serve: services of a seeded agent, and the same records as text for its peers.
+//! The names that all servers serve: services of a seeded agent, and the same records as text for the other servers.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-/// Services of one node, which may not have more instances.
+/// The services of one node: a node may not have more instances.
 const MAX_PER_NODE: u64 = 10_000;
-/// What the names of all services end with.
+/// The end of the names of all services.
 pub(super) const SUFFIX: &str = "api.prod.shop.dunlin.internal";
 const TTL_SECONDS: u32 = 1;
 

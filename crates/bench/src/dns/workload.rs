@@ -1,4 +1,4 @@
-//! How a server is flooded, and what is wanted of it.
+//! How a server is flooded, and the targets for its figures.
 
 use anyhow::Result;
 use dunlin_bench::rig::questions::Questions;
@@ -6,11 +6,11 @@ use dunlin_bench::rig::usage::processor_time;
 
 use super::farm::Server;
 use super::flood::{Expected, Flood, flood};
-use super::kind::Kind;
+use super::kind::ServerKind;
 use super::row::Goal;
-use super::setup::Setup;
+use super::setup::DnsSetup;
 
-/// How a flood is made and what is wanted of its time per query.
+/// A kind of flood, with the targets for the time per query and for the rate.
 #[derive(Clone, Copy)]
 pub(super) struct Workload {
     pub(super) sockets: usize,
@@ -36,18 +36,18 @@ impl Workload {
         rate_goal: Goal::None,
         ..Self::HITS
     };
-    /// Two workers: the kernel spreads clients over them by their port, so there must be many.
+    /// Questions for two workers. The kernel spreads clients over them by their ports, so there must be many clients.
     pub(super) const TWO_WORKERS: Self = Self { sockets: 32, rate_goal: Goal::None, ..Self::HITS };
 }
 
 /// Floods one server for one turn.
 pub(super) fn flood_one(
-    setup: &Setup,
+    setup: &DnsSetup,
     server: &Server,
     questions: &Questions,
     load: Workload,
 ) -> Result<Flood> {
-    let is_echo = server.kind == Kind::Echo;
+    let is_echo = server.kind == ServerKind::Echo;
     let expected = if is_echo { Expected::Echo } else { load.expected };
     let how = (load.sockets, expected, setup.turn);
     let found = flood(server.address, questions, how, || processor_time(server.pid));

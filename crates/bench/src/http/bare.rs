@@ -1,5 +1,5 @@
-//! A server that has its answer ready and looks at no question, with a thread for each connection. Its time is what the
-//! kernel and the machine take of any server's.
+//! A server that sends the same answer to every request, with a thread for each connection. Any other server needs at
+//! least its time, which the kernel and the machine take.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,8 +8,8 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result};
 
-/// Octets of one read, into which any question of a bench fits.
-const MAX_QUESTION: usize = 4096;
+/// The octets of one read, into which any request of a bench fits.
+const MAX_REQUEST: usize = 4096;
 
 /// Serves until it is killed, with a thread for each connection.
 pub(crate) fn serve(listen: SocketAddr, answer: &Path) -> Result<()> {
@@ -26,8 +26,8 @@ pub(crate) fn serve(listen: SocketAddr, answer: &Path) -> Result<()> {
 
 /// Answers until the connection ends.
 fn answer_all(mut stream: TcpStream, answer: &[u8]) {
-    let mut question = [0; MAX_QUESTION];
-    while let Ok(octets) = stream.read(&mut question)
+    let mut request = [0; MAX_REQUEST];
+    while let Ok(octets) = stream.read(&mut request)
         && octets > 0
         && stream.write_all(answer).is_ok()
     {}

@@ -19,10 +19,10 @@ use super::wait::wait_for;
 
 const API_PORT: u16 = 5380;
 const DNS_PORT: u16 = 5300;
-/// The port on which agents talk to each other.
+/// The port on which agents reach each other.
 pub(super) const CLUSTER_PORT: u16 = 5370;
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Lines of a log that an error message holds.
+/// The number of lines at the end of a log that an error message holds.
 const LAST_LINES: usize = 8;
 
 /// An agent, running or not. Dropping it kills it.
@@ -44,13 +44,13 @@ pub struct Agent {
 pub struct Site {
     /// The address of all its listeners.
     pub ip: Ipv4Addr,
-    /// The words in front of its command, such as those that move it to a network namespace. What they start must
-    /// become the agent, with the same process id.
+    /// The words in front of the agent's command, for example those that move it to a network namespace. The program that
+    /// they start must become the agent and keep its process id.
     pub wrapper: Vec<String>,
 }
 
 impl Agent {
-    /// Writes the configuration of an agent, which `dir` holds the certificates for, and does not start it.
+    /// Writes the configuration of an agent without starting it. Its certificates must be in `dir`.
     pub(super) fn prepare(
         binary: &Path,
         dir: &Path,
@@ -84,7 +84,7 @@ impl Agent {
         Ok(Self { name, data, services, site, config, log, binary, process: None })
     }
 
-    /// Adds lines to the `[dns]` part of its configuration.
+    /// Adds lines to the `[dns]` section of its configuration.
     pub fn configure_dns(&self, lines: &str) -> Result<()> {
         let text = fs::read_to_string(&self.config)?;
         Ok(fs::write(&self.config, text.replace("[dns]\n", &format!("[dns]\n{lines}\n")))?)
@@ -104,10 +104,10 @@ impl Agent {
         ready.with_context(|| format!("{} says:\n{}", self.name, self.last_words()))
     }
 
-    /// Starts it and does not wait.
+    /// Starts the agent without waiting until it is ready.
     pub fn spawn(&mut self) -> Result<()> {
         let (binary, config) = (self.binary.to_string_lossy(), self.config.to_string_lossy());
-        // Whatever ends this program ends the agents, too.
+        // The agents end with this program, however it ends.
         let prefix = ["--pdeathsig", "KILL", "--"].into_iter();
         let wrapper = self.site.wrapper.iter().map(String::as_str);
         let args = prefix.chain(wrapper).chain([&*binary, "agent", "--config", &*config]);
@@ -125,7 +125,7 @@ impl Agent {
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
-    /// Kills it as a power cut would: without a chance to say anything.
+    /// Kills the agent, which can tell no other agent before it ends, as in a power cut.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("it does not run")?.kill()
     }
@@ -146,7 +146,7 @@ impl Agent {
         self.process.is_some()
     }
 
-    /// How it has ended by itself, if it has.
+    /// The exit status of an agent that has ended by itself.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.process.as_mut().map(Process::ended).transpose()?.flatten())
     }
@@ -156,7 +156,7 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Sends it a signal, such as [`Signal::STOP`].
+    /// Sends a signal to the agent's process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.as_ref().context("it does not run")?.signal(signal)
     }
@@ -215,19 +215,19 @@ impl Agent {
         let mut client = self.client()?;
         let path = format!("/api/nodes/{node}");
         wait_for("rows to arrive", || {
-            // A node of which nothing has come is not known.
+            // The agent does not know a node before the first row of that node has arrived.
             let answer = client.ask("GET", &path, b"")?;
             let node: Value = serde_json::from_slice(&answer.body)?;
             Ok(node["head"].as_u64().is_some_and(|at| at >= head))
         })
     }
 
-    /// How many instances it knows, on whichever nodes they are.
+    /// How many instances the agent knows, of all nodes together.
     pub fn instances(&self, client: &mut Client) -> Result<u64> {
         Ok(client.metric("dunlin_catalog_instances{")?.unwrap_or_default() as u64)
     }
 
-    /// Its resident octets that no file stands behind.
+    /// Its anonymous memory: resident octets that no file backs.
     pub fn anonymous_memory(&self) -> Result<u64> {
         usage::anonymous_memory(self.pid()?)
     }

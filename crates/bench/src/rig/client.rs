@@ -1,5 +1,5 @@
-//! A client of the HTTP API that costs little: blocking sockets, one request at a time, and nothing parsed that is not
-//! needed. The load generator shares the processors with the agents that it loads.
+//! A client of the HTTP API that costs little: it has a blocking socket, one request under way at a time, and parses only
+//! what is needed. The load generator shares the processors with the agents that it loads.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// An answer, or an event of a watch, that takes longer counts as lost.
+/// A read of an answer, or of an event of a watch, fails after this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 trait Duplex: Read + Write + Send {}
@@ -18,7 +18,7 @@ impl<T: Read + Write + Send> Duplex for T {}
 /// A keep-alive connection.
 pub struct Client {
     stream: BufReader<Box<dyn Duplex>>,
-    /// The buffer of requests, which is kept for its memory.
+    /// The buffer in which requests are written; it is kept so that its memory is allocated once.
     draft: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Client {
     /// Waits for the answer to the last request.
     ///
     /// # Errors
-    /// If none comes within half a minute, or what comes is no answer.
+    /// If no answer comes within half a minute, or it cannot be read.
     pub fn answer(&mut self) -> Result<Answer> {
         let head = read_head(&mut self.stream)?;
         let mut body = vec![0; head.length];

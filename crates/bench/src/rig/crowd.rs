@@ -1,4 +1,4 @@
-//! Many connections of one client to one agent, all on one thread: what ten thousand watchers look like.
+//! Many connections to one agent that one thread serves, as ten thousand watchers would open them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,12 +13,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::client::holds;
 
-/// Connections that the kernel names at a time.
+/// The number of ready connections that the kernel reports at a time.
 const MAX_EVENTS: usize = 1024;
-/// An answer that takes longer counts as lost.
+/// Waiting for a text on all connections fails after this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// What one read takes: more than any answer or event here.
-const PIECE: usize = 16 << 10;
+/// The octets of one read, which hold any answer or event of a bench.
+const MAX_PIECE: usize = 16 << 10;
 
 /// Connections by number.
 pub struct Crowd {
@@ -29,7 +29,7 @@ pub struct Crowd {
     piece: Vec<u8>,
 }
 
-/// Takes what the connection of a number has received.
+/// The function that takes what a connection, given by its number, has received.
 type Taking<'a> = &'a mut dyn FnMut(usize, &[u8]) -> Result<()>;
 
 impl Crowd {
@@ -50,18 +50,18 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Room for `count` connections, none of which is open yet.
+    /// A crowd of `count` connections, none of which is open yet.
     pub fn empty(count: usize) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll")?;
         let connections = (0..count).map(|_| None).collect();
         let events = Vec::with_capacity(MAX_EVENTS);
-        Ok(Self { connections, epoll, events, piece: vec![0; PIECE] })
+        Ok(Self { connections, epoll, events, piece: vec![0; MAX_PIECE] })
     }
 
     /// Opens a connection, in the place of a former one if there was one, and sends a request on it.
     ///
     /// # Errors
-    /// If nobody listens, or the request cannot be sent.
+    /// If no connection can be made, or the request cannot be sent.
     pub fn reopen(&mut self, number: usize, address: SocketAddr, request: &str) -> Result<()> {
         let stream = TcpStream::connect(address).context("cannot connect")?;
         stream.set_nodelay(true)?;
@@ -71,7 +71,7 @@ impl Crowd {
         self.send(number, request)
     }
 
-    /// Sends a request on a connection. It is short, so that an idle connection takes it whole.
+    /// Sends a request on a connection. A request is short enough for an idle connection to take it in one write.
     ///
     /// # Errors
     /// If the connection is closed or broken.
@@ -148,8 +148,8 @@ impl Crowd {
     }
 }
 
-/// Lets this process and those that it starts have as many descriptors open as the system's hard limit says, which
-/// must be `needed` at least.
+/// Raises the limit of open descriptors, for this process and those that it starts, to the system's hard limit, which
+/// must be at least `needed`.
 ///
 /// # Errors
 /// If the hard limit is lower; the error says how to raise it.

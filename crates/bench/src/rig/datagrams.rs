@@ -1,8 +1,8 @@
-//! Datagrams in batches, as cheap as Linux has them: a load generator must cost less than what it measures.
+//! Datagrams in batches, which cost the fewest system calls: a load generator must cost less than what it measures.
 //!
-//! The one module of this crate that talks to the kernel by hand, since rustix sends batches but receives none. What
-//! always holds: every pointer that is passed to the kernel is made right before the call from a buffer that lives
-//! beyond it, with that buffer's length.
+//! This is the only module of the crate that makes system calls itself, since rustix sends batches but receives none.
+//! Every pointer that is passed to the kernel is made right before the call, from a buffer that lives beyond the call,
+//! and with the length of that buffer.
 #![allow(
     unsafe_code,
     reason = "std has no batched datagram calls; this module is small and audited"
@@ -16,18 +16,18 @@ use std::os::fd::AsRawFd;
 use libc::{c_uint, iovec, mmsghdr, sockaddr_storage, socklen_t};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
-/// Datagrams that one call sends or receives at most.
-pub const BATCH: usize = 32;
+/// The most datagrams that one call sends or receives.
+pub const MAX_BATCH: usize = 32;
 /// Octets of the longest answer that is asked for.
-const PACKET_OCTETS: usize = 4096;
+const MAX_PACKET_OCTETS: usize = 4096;
 const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
 
 /// Datagrams that came together, and the addresses that they came from.
 pub struct Batch {
-    packets: Box<[[u8; PACKET_OCTETS]]>,
-    lengths: [usize; BATCH],
-    peers: [sockaddr_storage; BATCH],
-    peer_lengths: [socklen_t; BATCH],
+    packets: Box<[[u8; MAX_PACKET_OCTETS]]>,
+    lengths: [usize; MAX_BATCH],
+    peers: [sockaddr_storage; MAX_BATCH],
+    peer_lengths: [socklen_t; MAX_BATCH],
     count: usize,
 }
 
@@ -36,10 +36,10 @@ impl Default for Batch {
         // SAFETY: all zeroes is a valid `sockaddr_storage`: integers and arrays of integers.
         let nobody = unsafe { MaybeUninit::<sockaddr_storage>::zeroed().assume_init() };
         Self {
-            packets: vec![[0; PACKET_OCTETS]; BATCH].into(),
-            lengths: [0; BATCH],
-            peers: [nobody; BATCH],
-            peer_lengths: [0; BATCH],
+            packets: vec![[0; MAX_PACKET_OCTETS]; MAX_BATCH].into(),
+            lengths: [0; MAX_BATCH],
+            peers: [nobody; MAX_BATCH],
+            peer_lengths: [0; MAX_BATCH],
             count: 0,
         }
     }
@@ -54,7 +54,7 @@ impl Batch {
         let (mut vectors, mut headers) = empty();
         for (index, header) in headers.iter_mut().enumerate() {
             vectors[index].iov_base = self.packets[index].as_mut_ptr().cast();
-            vectors[index].iov_len = PACKET_OCTETS;
+            vectors[index].iov_len = MAX_PACKET_OCTETS;
             let message = &mut header.msg_hdr;
             message.msg_iov = &raw mut vectors[index];
             message.msg_iovlen = 1;
@@ -71,18 +71,18 @@ impl Batch {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as c_uint,
+                MAX_BATCH as c_uint,
                 flags,
                 std::ptr::null_mut(),
             )
         };
         self.count = 0;
         match usize::try_from(count) {
-            Ok(count) => self.count = count.min(BATCH),
+            Ok(count) => self.count = count.min(MAX_BATCH),
             Err(_) => none_yet(io::Error::last_os_error())?,
         }
         for (index, header) in headers.iter().take(self.count).enumerate() {
-            self.lengths[index] = (header.msg_len as usize).min(PACKET_OCTETS);
+            self.lengths[index] = (header.msg_len as usize).min(MAX_PACKET_OCTETS);
             self.peer_lengths[index] = header.msg_hdr.msg_namelen;
         }
         Ok(self.count)
@@ -150,17 +150,18 @@ fn send_all(socket: &UdpSocket, headers: &mut [mmsghdr]) -> io::Result<usize> {
     }
 }
 
-/// Errors that mean "try again". That nobody listened when an earlier datagram arrived is one of them.
+/// Passes over errors after which the caller tries again. The kernel also reports here that an earlier datagram found no
+/// listener.
 fn none_yet(error: io::Error) -> io::Result<()> {
     let expected =
         [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted, io::ErrorKind::ConnectionRefused];
     if expected.contains(&error.kind()) { Ok(()) } else { Err(error) }
 }
 
-fn empty() -> ([iovec; BATCH], [mmsghdr; BATCH]) {
+fn empty() -> ([iovec; MAX_BATCH], [mmsghdr; MAX_BATCH]) {
     // SAFETY: all zeroes is a valid `mmsghdr`: null pointers, zero lengths, no flags.
-    let headers = unsafe { MaybeUninit::<[mmsghdr; BATCH]>::zeroed().assume_init() };
-    ([iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH], headers)
+    let headers = unsafe { MaybeUninit::<[mmsghdr; MAX_BATCH]>::zeroed().assume_init() };
+    ([iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_BATCH], headers)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A `dunlin dev` on free ports, for the time of a measurement.
+//! A `dunlin dev` that runs on free ports while something is measured.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use super::release::Release;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two questions: short against a start, long against a connect on loopback.
+/// The time between two requests for readiness: short beside a start, long beside a connect on loopback.
 const POLL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A running agent. Dropped without [`DevAgent::stop`], it is killed.
@@ -68,7 +68,7 @@ fn wait_until_ready(process: &mut Process, api: SocketAddr, start: Instant) -> R
     Ok(())
 }
 
-/// Whether `/readyz` answers 200. That nobody listens yet is a no like any other.
+/// Whether `/readyz` answers 200. As long as no connection can be made, the agent is not ready.
 fn is_ready(api: SocketAddr) -> bool {
     let answer = Client::tcp(api).and_then(|mut client| client.ask("GET", "/readyz", b""));
     answer.is_ok_and(|answer| answer.status == 200)

@@ -17,7 +17,7 @@ impl Events {
     /// Asks for the stream and waits until it begins.
     ///
     /// # Errors
-    /// If nobody listens, or the answer is not 200.
+    /// If no connection can be made, or the answer is not 200.
     pub fn open(address: SocketAddr, path: &str) -> Result<Self> {
         let mut stream = connect(address)?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -1,23 +1,23 @@
-//! Lines of a bench's table, and how figures are written.
+//! Lines of a bench's table, and how figures are written and read.
 
 use std::time::Duration;
 
 use super::stats::{median, percentile};
 use super::table;
 
-/// A figure, beside what is known of Corrosion and what is wanted.
+/// What was measured, beside what is known of Corrosion and what is wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     what: String,
     reference: String,
     target: String,
     measured: String,
-    /// None where nothing is wanted.
+    /// Whether the target is met; none if there is no target.
     is_met: Option<bool>,
 }
 
 impl Finding {
-    /// A figure with what Corrosion reached, and whether it is what is wanted.
+    /// A figure, the one that Corrosion reached, the target, and whether the figure meets it.
     pub fn new(
         what: impl Into<String>,
         reference: &str,
@@ -34,7 +34,7 @@ impl Finding {
         }
     }
 
-    /// A figure that has no reference.
+    /// A figure without a reference.
     pub fn alone(
         what: impl Into<String>,
         target: &str,
@@ -59,24 +59,44 @@ impl Finding {
         let is_met = [("yes", true), ("no", false)].into_iter().find(|(word, _)| *word == met);
         Some(Self::new(what, reference, target, measured, is_met.map(|(_, is_met)| is_met)))
     }
+
+    /// Every figure that was measured, with a name. Times are in milliseconds, whatever their unit in the text is.
+    pub fn figures(&self) -> Vec<(String, f64)> {
+        let parts = self.measured.split(", ").flat_map(|part| part.split("; "));
+        let named =
+            |(words, value)| (format!("{} {words}", self.what).trim_end().to_owned(), value);
+        parts.filter_map(figure).map(named).collect()
+    }
 }
 
-/// All findings, for the terminal.
+/// All findings, for the terminal. Without any reference there is no column for them.
 pub fn render(findings: &[Finding]) -> String {
-    let row = |finding: &Finding| finding.line().split('\t').map(str::to_owned).collect();
-    let header = ["what", "Corrosion (reference)", "target", "Dunlin", "met?"];
-    table::render(&header, &findings.iter().map(row).collect::<Vec<Vec<String>>>())
+    let mut header = vec!["what", "Corrosion (reference)", "target", "Dunlin", "met?"];
+    let cells = |finding: &Finding| finding.line().split('\t').map(str::to_owned).collect();
+    let mut rows: Vec<Vec<String>> = findings.iter().map(cells).collect();
+    if findings.iter().all(|finding| finding.reference.is_empty()) {
+        header.remove(1);
+        rows.iter_mut().for_each(|row| drop(row.remove(1)));
+    }
+    table::render(&header, &rows)
 }
 
-/// Findings that have no reference, for the terminal.
-pub fn render_alone(findings: &[Finding]) -> String {
-    let row = |finding: &Finding| {
-        let mut cells: Vec<String> = finding.line().split('\t').map(str::to_owned).collect();
-        cells.remove(1);
-        cells
+/// The figure that a part of a measured text ends with, and the words before it.
+fn figure(part: &str) -> Option<(String, f64)> {
+    let words: Vec<&str> = part.split(" (").next()?.split(' ').collect();
+    let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+    let at = words.iter().rposition(is_number)?;
+    let number = words[at].trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &words[at][number.len()..] {
+        "" => words.get(at + 1).copied().unwrap_or_default(),
+        unit => unit,
     };
-    let rows: Vec<_> = findings.iter().map(row).collect();
-    table::render(&["what", "target", "Dunlin", "met?"], &rows)
+    let milliseconds = match unit {
+        "s" => 1e3,
+        "µs" | "us" => 1e-3,
+        _ => 1.0,
+    };
+    Some((words[..at].join(" "), number.replace(',', "").parse::<f64>().ok()? * milliseconds))
 }
 
 /// The median and the 99th percentile of samples.
@@ -120,6 +140,23 @@ mod tests {
             assert_eq!(Finding::read(&finding.line()), Some(finding));
         }
         assert_eq!(Finding::read("something else"), None);
+    }
+
+    #[test]
+    fn the_column_of_references_is_there_if_there_is_one() {
+        let rendered = |reference| render(&[Finding::new("a", reference, "", "1 ms", None)]);
+        assert!(rendered("9 ms").contains("Corrosion"));
+        assert!(!rendered("").contains("Corrosion"));
+    }
+
+    #[test]
+    fn figures_are_read_with_the_words_before_them() {
+        let of = |measured: &str| Finding::alone("w", "", measured, None).figures();
+        let named = |name: &str, value| (name.to_owned(), value);
+        let figures = of("12,345/s, p50 1.50 s, p99 380.00us (20 samples), lag 7 ms");
+        let expected = [("w", 12_345.0), ("w p50", 1_500.0), ("w p99", 0.38), ("w lag", 7.0)];
+        assert_eq!(figures, expected.map(|(name, value)| named(name, value)));
+        assert_eq!(of("25.0 MB; none"), [named("w", 25.0)]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Real agents of one cluster, on loopback addresses or wherever they are told to be, with TLS and disks that are synced.
+//! Real agents of one cluster, with TLS and disks that are synced, on loopback addresses or at sites of the caller's choice.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,17 +12,18 @@ use super::program::output;
 use super::release::Release;
 use super::wait::wait_for;
 
-/// How many others each agent is told to join. More would take all links of those few in larger clusters.
+/// The number of other agents that each agent is told to join. In larger clusters more would use up all links of those
+/// agents.
 const MAX_JOIN: usize = 5;
-/// Folders of runs in the target folder begin so; the process id of the run follows.
+/// The names of the folders of runs in the target folder begin with this; the process id of the run follows.
 const SCRATCH: &str = "bench-run-";
 
-/// A folder that is removed in the end.
+/// The folder of one run, which is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What remains lies in the target folder, where the next run removes it.
+        // The next run removes what remains in the target folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -109,13 +110,13 @@ impl Fleet {
     }
 }
 
-/// Removes the folders of runs that were killed themselves.
+/// Removes the folders of runs that were killed before they could remove their own.
 fn remove_abandoned(target: &Path) {
     for entry in fs::read_dir(target).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let run = name.strip_prefix(SCRATCH).and_then(|rest| rest.split('-').next());
         if run.is_some_and(|run| !Path::new("/proc").join(run).exists()) {
-            // What cannot be removed now, the next run tries again.
+            // The next run tries again to remove what cannot be removed now.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

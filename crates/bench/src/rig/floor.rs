@@ -1,4 +1,5 @@
-//! What the machine itself can do at this moment: a floor under every figure, and a sign of how busy others keep it.
+//! How fast the machine itself is at the moment. This is a floor under every figure, and shows whether other programs keep
+//! the machine busy.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -12,11 +13,11 @@ use anyhow::{Result, anyhow};
 use super::finding::spread;
 
 const SAMPLES: usize = 200;
-/// The least that a commit writes to SQLite's log.
+/// A page, which is the least that a commit writes to SQLite's log.
 const PAGE: [u8; 4_096] = [7; 4_096];
 
-/// Measures an echo over TCP between two threads, and how long it takes to sync a page of a file that has its place
-/// already, as SQLite's log has; both with pauses, as a probe makes them.
+/// Measures an echo over TCP between two threads, and how long it takes to sync a page of a file whose blocks are
+/// allocated already, as those of SQLite's log are. Both are measured with the pauses that a probe makes.
 pub fn floor(target: &Path) -> Result<String> {
     let (echo, disk) = (echo()?, sync(&target.join("bench-control"))?);
     Ok(format!("control: TCP echo {}; write and sync 4 KiB {}", spread(&echo), spread(&disk)))

@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use super::datagrams::{self, Batch};
 use super::questions::Questions;
 
-/// An answer that comes later than this after the last question is lost.
+/// An answer that comes later than this after the last question counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A socket of the load generator, which holds many answers.
+/// A socket of the load generator, whose buffer holds many answers.
 pub fn connect(address: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((address.ip(), 0)).context("no port for the load generator")?;
     socket.connect(address)?;
@@ -59,7 +59,7 @@ pub fn pace(
     Ok((samples, lost))
 }
 
-/// Asks once and waits for an answer as long as the socket's timeout says. Returns its length; none if nobody listens
+/// Asks once and waits for the answer as long as the socket's timeout allows. Returns its length; none if no server listens
 /// yet or the answer is late.
 pub fn ask(socket: &UdpSocket, packet: &[u8], answer: &mut [u8]) -> Option<usize> {
     socket.send(packet).and_then(|_| socket.recv(answer)).ok()

@@ -52,7 +52,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal, such as [`Signal::STOP`].
+    /// Sends a signal to the process.
     ///
     /// # Errors
     /// If the process has ended and was waited for.
@@ -61,7 +61,7 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).with_context(name)
     }
 
-    /// Kills the process as a power cut would: without a chance to say anything.
+    /// Kills the process, which can do nothing more before it ends.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -76,7 +76,7 @@ impl Process {
         self.stop_by(Signal::TERM, timeout)
     }
 
-    /// As [`Process::stop`], by a signal of one's choice.
+    /// As [`Process::stop`], by a signal of the caller's choice.
     pub fn stop_by(&mut self, signal: Signal, timeout: Duration) -> Result<ExitStatus> {
         self.signal(signal)?;
         let mut status = None;
@@ -95,9 +95,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Each of these fails for a process that has ended already, which is what is wanted.
+        // Each of these calls fails for a process that has ended already, and then there is nothing to do.
         if self.forks {
-            // Servers that fork end their children when they are asked to end, not when they are killed.
+            // A server that forks ends its children when it is asked to end, but not when it is killed.
             let children = family(self.pid());
             let _ = self.stop(STOP_TIMEOUT);
             for child in children.into_iter().skip(1) {

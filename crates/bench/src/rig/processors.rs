@@ -1,4 +1,4 @@
-//! Which processors a process may use: servers and the load generator must not take each other's time.
+//! Which processors a process may use, so that servers and the load generator do not take time from each other.
 
 use anyhow::{Result, bail};
 
@@ -7,11 +7,11 @@ use super::program::output;
 /// One of the two processors that benches use, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processors {
-    /// The one of whatever is measured.
+    /// The processor of the server that is measured.
     First,
-    /// The one of the load generator.
+    /// The processor of the load generator.
     Second,
-    /// Both of them.
+    /// Both processors.
     Both,
 }
 
@@ -34,8 +34,8 @@ pub fn pin(pid: u32, processors: Processors) -> Result<()> {
     output("taskset", ["-a", "-c", "-p", processors.list(), &pid.to_string()]).map(drop)
 }
 
-/// Moves this process. Programs that it starts from now on begin on the same processors, and agents look at how many
-/// they have when they start.
+/// Moves this process with all its threads. Programs that it starts from now on begin on the same processors. An agent
+/// chooses the number of its threads by the processors that it has when it starts.
 pub fn pin_own(processors: Processors) -> Result<()> {
     pin(std::process::id(), processors)
 }

@@ -1,31 +1,37 @@
-//! The release build that is measured, and its examples.
+//! The release build that is measured, or another binary in its place, and its examples.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 
 use super::program::run;
 
+/// The variable that names another `dunlin` than the one of the release build, such as an older one.
+pub const BINARY_VARIABLE: &str = "DUNLIN_BIN";
+
 /// Where a release build leaves its programs.
 #[derive(Debug, Clone)]
 pub struct Release {
     target: PathBuf,
+    /// The binary that [`BINARY_VARIABLE`] names.
+    other: Option<PathBuf>,
     builds: bool,
 }
 
 impl Release {
     /// Finds the target folder, which is the one that this program itself was built into (`target/debug/dunlin-bench`).
-    /// With `builds` whatever is measured is built before, so that it is what the sources say.
+    /// With `builds` the programs are built before they are used, so that they are what the sources say.
     pub fn find(builds: bool) -> Result<Self> {
         let program = env::current_exe().context("this program's own path is not known")?;
         let target = program.ancestors().nth(2).context("this program is in no target folder")?;
-        Ok(Self { target: target.to_owned(), builds })
+        let other = env::var_os(BINARY_VARIABLE).map(|path| absolute(Path::new(&path)));
+        Ok(Self { target: target.to_owned(), other: other.transpose()?, builds })
     }
 
-    /// Builds the binary, unless it is to be taken as it is.
+    /// Builds the binary, unless it is to be taken as it is or another one is measured.
     pub fn build(&self) -> Result<()> {
-        if !self.builds {
+        if !self.builds || self.other.is_some() {
             return Ok(());
         }
         run("cargo", ["build", "--release", "--locked", "-p", "dunlin"])
@@ -36,9 +42,9 @@ impl Release {
         &self.target
     }
 
-    /// The `dunlin` binary.
+    /// The `dunlin` binary that is measured.
     pub fn binary(&self) -> PathBuf {
-        self.target.join("release/dunlin")
+        self.other.clone().unwrap_or_else(|| self.target.join("release/dunlin"))
     }
 
     /// An example of the agent's package, built if it is missing or everything is.
@@ -50,4 +56,12 @@ impl Release {
         }
         Ok(example)
     }
+}
+
+/// The absolute path of a binary, since agents are started from other folders.
+///
+/// # Errors
+/// If there is no such file.
+pub fn absolute(binary: &Path) -> Result<PathBuf> {
+    fs::canonicalize(binary).with_context(|| format!("there is no binary {}", binary.display()))
 }

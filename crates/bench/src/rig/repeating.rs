@@ -69,7 +69,13 @@ mod tests {
 
     #[test]
     fn an_error_ends_the_thread() {
-        let failing = Repeating::start((), Duration::ZERO, |()| Err(anyhow!("no")));
+        let (sender, acted) = std::sync::mpsc::sync_channel(1);
+        let failing = Repeating::start((), Duration::ZERO, move |()| {
+            sender.try_send(())?;
+            Err(anyhow!("no"))
+        });
+        // A thread that is stopped before it has begun does nothing, and so does not fail.
+        acted.recv().unwrap();
         assert_eq!(failing.stop().unwrap_err().to_string(), "no");
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of many nodes for an agent that has not been started.
+//! Rows of many nodes in the database of an agent that has not been started.
 
 use std::path::Path;
 

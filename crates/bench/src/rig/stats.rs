@@ -1,4 +1,4 @@
-//! Numbers that stand for many samples.
+//! Medians and percentiles of samples.
 
 use std::time::Duration;
 
@@ -11,6 +11,14 @@ pub fn median(samples: &[Duration]) -> Duration {
         (1, Some(&middle)) => middle,
         (_, Some(&above)) => (sorted[upper - 1] + above) / 2,
     }
+}
+
+/// As [`median`], of numbers of any unit.
+pub fn middle(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+    f64::midpoint(at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2))
 }
 
 /// The smallest sample that at least `percent` of all samples do not exceed (nearest rank). Zero without samples.
@@ -39,6 +47,8 @@ mod tests {
         assert_eq!(median(&ms(&[9, 1, 5])), Duration::from_millis(5));
         assert_eq!(median(&ms(&[4, 1, 2, 3])), Duration::from_micros(2500));
         assert_eq!(median(&ms(&[7])), Duration::from_millis(7));
+        assert!((middle(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        assert!((middle(&[9.0, 1.0, 5.0]) - 5.0).abs() < 1e-9);
     }
 
     #[test]

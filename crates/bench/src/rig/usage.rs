@@ -1,4 +1,4 @@
-//! What Linux tells of processes: processor time, memory, descriptors, threads; and of the loopback device.
+//! What Linux reports about processes (processor time, memory, descriptors, threads) and about the loopback device.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// Parts of a second in which Linux counts processor time for user space, on all its platforms.
+/// The ticks of a second in which Linux reports processor time to user space, on all its platforms.
 const TICKS: u64 = 100;
-/// A process that uses less than a fiftieth of this time in it is idle.
+/// A process is idle if it uses less than a fiftieth of an interval of this length.
 const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -67,7 +67,7 @@ fn time_of_threads(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
-/// Waits until a process and its descendants have nothing to do. Says so if that takes more than a minute, and goes on.
+/// Waits until a process and its descendants are idle. If they are not after a minute, prints that and returns all the same.
 pub fn wait_until_idle(pid: u32) -> Result<()> {
     let deadline = Instant::now() + IDLE_TIMEOUT;
     let mut before = processor_time(pid)?;
@@ -95,7 +95,7 @@ pub fn resident(pid: u32) -> Result<u64> {
     Ok(octets)
 }
 
-/// Resident octets that no file stands behind.
+/// Anonymous memory: resident octets that no file backs.
 pub fn anonymous_memory(pid: u32) -> Result<u64> {
     field(&format!("/proc/{pid}/status"), "RssAnon:")
 }

@@ -1,26 +1,26 @@
-//! Waiting until something is so.
+//! Waiting until a condition holds.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// For what should take a second at most.
+/// The limit of a wait that usually ends within a second.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Asks every two milliseconds until the answer is yes.
+/// Checks a condition every two milliseconds until it holds.
 ///
 /// # Errors
-/// If asking fails, or if the answer is still no after a minute.
+/// If a check fails, or the condition does not hold after a minute.
 pub fn wait_for(what: &str, is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     wait_within(what, WAIT_TIMEOUT, POLL_INTERVAL, is_so)
 }
 
-/// Asks at an interval until the answer is yes.
+/// Checks a condition at an interval until it holds.
 ///
 /// # Errors
-/// If asking fails, or if the answer is still no after `timeout`.
+/// If a check fails, or the condition does not hold after `timeout`.
 pub fn wait_within(
     what: &str,
     timeout: Duration,
@@ -30,7 +30,7 @@ pub fn wait_within(
     let start = Instant::now();
     while !is_so()? {
         if start.elapsed() > timeout {
-            bail!("waited {timeout:?} in vain for {what}");
+            bail!("waited {timeout:?} for {what}");
         }
         thread::sleep(interval);
     }

@@ -1,4 +1,4 @@
-//! Clients that want to know of changes, by either of the two ways.
+//! Clients that follow changes by streams of events or by long polls.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use dunlin_bench::rig::client::{Client, holds};
 use dunlin_bench::rig::crowd::Crowd;
 use serde_json::Value;
 
-/// News that takes longer counts as lost.
+/// Waiting for news fails after this time.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How clients wait for changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum WatchKind {
     /// Server-Sent Events.
     Stream,
     /// A request that is answered at the next change, then the next one.
     LongPoll,
 }
 
-impl Kind {
+impl WatchKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Stream => "watches",
@@ -44,7 +44,7 @@ impl Kind {
 
 /// Many clients, each with a connection.
 pub(super) struct Watchers {
-    kind: Kind,
+    kind: WatchKind,
     crowd: Crowd,
     services: Vec<usize>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Watchers {
 impl Watchers {
     /// Opens `count` watches, each of the service of the number that `service` says.
     pub(super) fn open(
-        kind: Kind,
+        kind: WatchKind,
         agent: &Agent,
         client: &mut Client,
         count: usize,
@@ -62,13 +62,13 @@ impl Watchers {
         let services: Vec<usize> = (0..count).map(service).collect();
         let request = |number: usize| kind.request(services[number], index);
         let mut crowd = Crowd::open(agent.address(), count, request)?;
-        if kind == Kind::Stream {
+        if kind == WatchKind::Stream {
             crowd.wait_for("event: snapshot", count)?;
         }
         Ok(Self { kind, crowd, services })
     }
 
-    /// Takes news for a while, and asks again where a client has to. Returns how much there was.
+    /// Receives news for a while, and polls again where a client has to. Returns the number of news items.
     pub(super) fn serve_for(&mut self, time: Duration) -> Result<usize> {
         let end = Instant::now() + time;
         let mut told = 0;
@@ -94,13 +94,13 @@ impl Watchers {
         }
     }
 
-    /// Takes once what there is. Returns how much of it is news.
+    /// Receives once what has come. Returns the number of news items in it.
     fn serve(&mut self, wait: Duration, is_news: impl Fn(&[u8]) -> bool) -> Result<usize> {
         let mut told = 0;
         let mut again = Vec::new();
         self.crowd.take(wait, &mut |number, octets| {
             told += usize::from(is_news(octets));
-            if self.kind == Kind::LongPoll {
+            if self.kind == WatchKind::LongPoll {
                 again.push((number, index_in(octets).context("an answer without an index")?));
             }
             Ok(())

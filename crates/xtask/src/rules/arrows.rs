@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::paths::paths;
 use super::{File, Violation};
 
-/// Each package with the packages of ours that it may use. A new package gets its row here first.
+/// Each package with the packages of ours that it may use. A new package needs a row here.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("dunlin-core", &[]),
     ("dunlin-api", &[]),

@@ -1,7 +1,7 @@
 //! Links between the documents lead somewhere.
 //!
-//! Only relative links are followed: whether a page of the web is there is not ours to promise. Anchors are not
-//! checked, nor is anything inside code.
+//! Only relative links are checked, since pages of the web are not under our control. Anchors and links within code are
+//! not checked.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(super) fn check(file: &File, exists: impl Fn(&Path) -> bool) -> Vec<Violatio
         .collect()
 }
 
-/// Every page of the book is in its table of contents; mdBook leaves out the others without a word.
+/// Every page of the book is in its table of contents; mdBook silently leaves out the others.
 pub(super) fn check_summary(files: &[File]) -> Vec<Violation> {
     let summary = files.iter().find(|file| file.path == SUMMARY);
     let listed = summary.map(|file| links(&file.text)).unwrap_or_default();

@@ -1,15 +1,16 @@
 //! The paths that a Rust file names: in its `use` items and everywhere else.
 //!
-//! A small reader by hand that knows as much of the grammar as modules need. Code in `mod tests { … }` is left out.
+//! `proc-macro2` splits a file into tokens; this reader knows as much of the grammar above them as modules need. Code in
+//! `mod tests { … }` is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tokens::{Token, tokens};
+use proc_macro2::{Spacing, TokenStream, TokenTree};
 
 /// A path of two words or more, or one that a `use` item names.
 pub(super) type Path = Vec<String>;
 
-/// What a file says of modules.
+/// The modules, imports and paths of a file.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Paths {
     /// The modules that it declares to lie in files of their own.
@@ -20,162 +21,151 @@ pub(super) struct Paths {
     pub(super) named: Vec<(Path, usize)>,
 }
 
-/// Reads a file.
+/// Reads a file. A file that is not valid Rust names nothing, since the compiler will complain about it.
 pub(super) fn paths(text: &str) -> Paths {
-    let tokens = tokens(text);
-    let mut reader =
-        Reader { tokens: &tokens, at: 0, inner: Vec::new(), depth: 0, found: Paths::default() };
-    while reader.step() {}
-    reader.found
+    let mut found = Paths::default();
+    found.read(text.parse().unwrap_or_default(), 0);
+    found
 }
 
-struct Reader<'a> {
-    tokens: &'a [Token<'a>],
-    at: usize,
-    /// The depths of braces at which modules within the file begin.
-    inner: Vec<usize>,
-    depth: usize,
-    found: Paths,
-}
-
-impl Reader<'_> {
-    fn text(&self, ahead: usize) -> &str {
-        self.tokens.get(self.at + ahead).map_or("", |token| token.text)
-    }
-
-    /// Takes what comes next. Returns whether there is more.
-    fn step(&mut self) -> bool {
-        let Some(&token) = self.tokens.get(self.at) else { return false };
-        match token.text {
-            "{" => self.open(),
-            "}" => self.close(),
-            "mod" if self.text(2) == ";" => {
-                self.found.declared.insert(self.text(1).to_owned());
-                self.at += 3;
-            }
-            "mod" if self.text(1) == "tests" && self.text(2) == "{" => self.skip_block(),
-            "mod" if self.text(2) == "{" => {
-                self.inner.push(self.depth);
-                self.at += 2;
-            }
-            "use" => {
-                self.at += 1;
-                self.use_tree(&Path::new());
-            }
-            _ if token.is_word() && self.text(1) == "::" => self.inline_path(),
-            _ => self.at += 1,
-        }
-        true
-    }
-
-    fn open(&mut self) {
-        self.depth += 1;
-        self.at += 1;
-    }
-
-    fn close(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        self.inner.retain(|begun| *begun < self.depth);
-        self.at += 1;
-    }
-
-    /// Passes over the block that begins after the next two tokens.
-    fn skip_block(&mut self) {
-        let mut depth = 0;
-        self.at += 2;
-        while let Some(token) = self.tokens.get(self.at) {
-            self.at += 1;
-            match token.text {
-                "{" => depth += 1,
-                "}" => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Takes one tree of a `use` item, whose path begins with `prefix`.
-    fn use_tree(&mut self, prefix: &Path) {
-        let mut path = prefix.clone();
-        while let Some(&token) = self.tokens.get(self.at) {
-            self.at += 1;
-            match token.text {
-                "::" => {}
-                "{" => {
-                    while !matches!(self.text(0), "}" | "") {
-                        self.use_tree(&path);
+impl Paths {
+    /// Reads tokens that stand within `inner` modules of the file.
+    fn read(&mut self, tokens: TokenStream, inner: usize) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut rest = &tokens[..];
+        while let [first, after @ ..] = rest {
+            rest = match (first, after) {
+                (TokenTree::Group(group), _) => {
+                    self.read(group.stream(), inner);
+                    after
+                }
+                (TokenTree::Ident(word), [TokenTree::Ident(name), body, after @ ..])
+                    if word == "mod" =>
+                {
+                    self.module(&name.to_string(), body, inner);
+                    after
+                }
+                (TokenTree::Ident(word), _) if word == "use" => self.use_tree(&[], after, inner),
+                (TokenTree::Ident(_), _) => {
+                    let (path, line, after) = chain(rest);
+                    if path.len() > 1 {
+                        self.name(path, line, inner);
                     }
-                    self.at += 1;
-                    break;
+                    after
                 }
-                "*" => {
-                    self.name(path, token.line);
-                    break;
-                }
-                _ if token.is_word() => {
-                    path.push(token.text.to_owned());
-                    if self.text(0) != "::" {
-                        self.import(path, token.line);
-                        break;
-                    }
-                }
-                _ => break,
-            }
-        }
-        if self.text(0) == "," {
-            self.at += 1;
+                // What follows `$crate` or a generic type is another path's end.
+                _ if is_sign(first, '$') => chain(after).2,
+                _ => after_colons(rest).map_or(after, |after| chain(after).2),
+            };
         }
     }
 
-    /// Notes a path that a `use` item ends with, under the name that it gets.
-    fn import(&mut self, mut path: Path, line: usize) {
+    fn module(&mut self, name: &str, body: &TokenTree, inner: usize) {
+        if let TokenTree::Group(body) = body {
+            if name != "tests" {
+                self.read(body.stream(), inner + 1);
+            }
+        } else {
+            self.declared.insert(name.to_owned());
+        }
+    }
+
+    /// Takes one tree of a `use` item, whose path begins with `prefix`. Returns what follows it.
+    fn use_tree<'a>(
+        &mut self,
+        prefix: &[String],
+        tokens: &'a [TokenTree],
+        inner: usize,
+    ) -> &'a [TokenTree] {
+        let (words, line, rest) = chain(tokens);
+        let path = [prefix, &words].concat();
+        match after_colons(rest).unwrap_or(rest) {
+            [TokenTree::Group(trees), rest @ ..] => {
+                let trees: Vec<TokenTree> = trees.stream().into_iter().collect();
+                let mut left = &trees[..];
+                while !left.is_empty() {
+                    // The token between two trees is a comma.
+                    left = self.use_tree(&path, left, inner).get(1..).unwrap_or_default();
+                }
+                rest
+            }
+            [star, rest @ ..] if is_sign(star, '*') => {
+                self.name(path, line_of(star), inner);
+                rest
+            }
+            _ => self.import(path, line, rest, inner),
+        }
+    }
+
+    /// Notes a path that a `use` item ends with, under the name that it gets. Returns what follows.
+    fn import<'a>(
+        &mut self,
+        mut path: Path,
+        line: usize,
+        rest: &'a [TokenTree],
+        inner: usize,
+    ) -> &'a [TokenTree] {
         if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
             path.pop();
         }
-        let mut name = path.last().cloned().unwrap_or_default();
-        if self.text(0) == "as" {
-            name = self.text(1).to_owned();
-            self.at += 2;
-        }
-        let path = self.outermost(path);
-        self.found.imports.insert(name, path.clone());
-        self.found.named.push((path, line));
-    }
-
-    fn inline_path(&mut self) {
-        let line = self.tokens[self.at].line;
-        // What follows `$crate` or a generic type is another path's end.
-        let is_start = self.at == 0 || !matches!(self.tokens[self.at - 1].text, "::" | "$");
-        let mut path = vec![self.text(0).to_owned()];
-        self.at += 1;
-        while self.text(0) == "::" && self.tokens.get(self.at + 1).is_some_and(Token::is_word) {
-            path.push(self.text(1).to_owned());
-            self.at += 2;
-        }
-        if is_start && path.len() > 1 {
-            self.name(path, line);
-        }
-    }
-
-    fn name(&mut self, path: Path, line: usize) {
-        let path = self.outermost(path);
-        self.found.named.push((path, line));
-    }
-
-    /// A path as it would stand outside of the modules within the file.
-    fn outermost(&self, path: Path) -> Path {
-        let inner = self.inner.len();
-        let supers = path.iter().take_while(|word| *word == "super").count();
-        match supers {
-            0 => path,
-            supers if supers > inner => path[inner..].to_vec(),
-            supers => {
-                ["self".to_owned()].into_iter().chain(path[supers..].iter().cloned()).collect()
+        let (name, rest) = match rest {
+            [TokenTree::Ident(word), TokenTree::Ident(name), rest @ ..] if word == "as" => {
+                (name.to_string(), rest)
             }
-        }
+            _ => (path.last().cloned().unwrap_or_default(), rest),
+        };
+        self.imports.insert(name, outermost(&path, inner));
+        self.name(path, line, inner);
+        rest
     }
+
+    fn name(&mut self, path: Path, line: usize, inner: usize) {
+        self.named.push((outermost(&path, inner), line));
+    }
+}
+
+/// A path as it would stand outside of the `inner` modules within the file that it stands in.
+fn outermost(path: &[String], inner: usize) -> Path {
+    let supers = path.iter().take_while(|word| *word == "super").count();
+    match supers {
+        0 => path.to_vec(),
+        supers if supers > inner => path[inner..].to_vec(),
+        supers => [&["self".to_owned()], &path[supers..]].concat(),
+    }
+}
+
+/// The words that the tokens begin with, joined by `::`, the line of the last one, and what follows.
+fn chain(tokens: &[TokenTree]) -> (Path, usize, &[TokenTree]) {
+    let (mut path, mut line, mut rest) = (Path::new(), 0, tokens);
+    let mut next = Some(tokens);
+    while let Some([word @ TokenTree::Ident(_), after @ ..]) = next {
+        path.push(word.to_string());
+        (line, rest) = (line_of(word), after);
+        next = after_colons(after);
+    }
+    (path, line, rest)
+}
+
+/// What follows the `::` that the tokens begin with.
+fn after_colons(tokens: &[TokenTree]) -> Option<&[TokenTree]> {
+    match tokens {
+        [TokenTree::Punct(first), second, rest @ ..]
+            if first.as_char() == ':'
+                && first.spacing() == Spacing::Joint
+                && is_sign(second, ':') =>
+        {
+            Some(rest)
+        }
+        _ => None,
+    }
+}
+
+fn is_sign(token: &TokenTree, sign: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == sign)
+}
+
+fn line_of(token: &TokenTree) -> usize {
+    token.span().start().line
 }
 
 #[cfg(test)]
@@ -241,5 +231,18 @@ mod tests {
             paths("\n\nuse super::a;").named,
             [(vec!["super".to_owned(), "a".to_owned()], 3)]
         );
+    }
+
+    #[test]
+    fn comments_and_literals_hold_no_paths() {
+        let source = "a::a // b::b\n/* c::c\n */ \"d::d \\\" e::e\" r#\"f::f \" g\"# b\"h::h\" 'i' '\\'' '\"' j::j";
+        assert_eq!(named(source), ["a::a", "j::j"]);
+        assert_eq!(named("&'a str, 'b' r breed r#type c::c"), ["c::c"]);
+    }
+
+    #[test]
+    fn lines_are_counted_through_comments_and_strings() {
+        let found = paths("a::a\n/*\n*/ b::b \"\n\" c::c").named;
+        assert_eq!(found.iter().map(|(_, line)| *line).collect::<Vec<_>>(), [1, 3, 4]);
     }
 }

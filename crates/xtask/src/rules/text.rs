@@ -5,13 +5,13 @@
 
 use super::{File, Violation};
 
-/// Words for work that is left undone, which belongs into the tracker and not into the tree.
+/// Words that mark unfinished work, which belongs into the tracker and not into the tree.
 const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX"];
 
 /// Folders of one person's machine.
 const PERSONAL: &[&str] = &["/home/", "/root/", "/Users/"];
 
-/// This crate's rules have to name what they forbid.
+/// The folder of these rules, which have to name what they forbid.
 const RULES: &str = "crates/xtask/src/rules";
 
 /// Checks every line of a file against every rule about lines.
