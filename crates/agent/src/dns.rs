@@ -279,7 +279,7 @@ impl Server {
         drop(joined.await);
     }
 
-    fn halt(&self) {
+    pub(crate) fn halt(&self) {
         self.shared.stop.store(true, Relaxed);
         self.stop.cancel();
         self.tasks.close();
@@ -293,7 +293,7 @@ impl Drop for Server {
     }
 }
 
-fn local_addr(listeners: &Listeners) -> io::Result<Option<SocketAddr>> {
+pub(crate) fn local_addr(listeners: &Listeners) -> io::Result<Option<SocketAddr>> {
     match (listeners.udp.first(), listeners.tcp.first()) {
         (Some(udp), _) => udp.local_addr().map(Some),
         (None, Some(tcp)) => tcp.local_addr().map(Some),

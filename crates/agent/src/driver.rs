@@ -1,6 +1,6 @@
-//! The pump of [`Host`]: it feeds the engine with what comes from queues, disk and clocks, and performs its outputs.
+//! The driver runs the engine, [`Host`]: it feeds the engine from queues, disk and clocks, and performs the outputs.
 //!
-//! It decides nothing. It is one task and alone owns the engine, so the engine needs no lock.
+//! The driver decides nothing. It is one task and the only owner of the engine, so the engine needs no lock.
 
 mod links;
 mod probes;
@@ -15,29 +15,31 @@ use dunlin_core::health::{CheckKey, Outcome, RunId};
 use dunlin_core::host::{Batch, Event, Host, Moment, Output, Ticket};
 use dunlin_core::model::{CheckStatus, NodeId, Timestamp};
 use futures_util::FutureExt;
+use futures_util::future::OptionFuture;
 use links::Links;
 use probes::{Probed, Probes, Wanted};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::checks::{CheckRequest, Runner};
 use crate::events::words;
-use crate::handle::{Command, Reply, Shared};
+use crate::handle::{Command, Handle, Reply, Shared};
 use crate::net::Net;
 use crate::store::{Store, StoreError};
 
-/// Requests that may wait in the queue, and in the engine.
+/// Requests that may wait in the queue, and as many again in the engine.
 const MAX_REQUESTS: usize = 1024;
 /// Results of checks that may wait to be taken.
 const MAX_RESULTS: usize = 1024;
-/// In clusters up to this size heads are published with every view, in larger ones every so often.
-const SMALL_CLUSTER: usize = 64;
+/// In clusters of up to this many nodes heads are published with every view, in larger ones at an interval.
+const MAX_SMALL_CLUSTER: usize = 64;
 const HEADS_INTERVAL: Duration = Duration::from_millis(200);
-/// An idle driver shows this often that it lives.
+/// Time between two beats of an idle driver.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The subject under which trouble with the disk is reported.
 const STORE_SUBJECT: &str = "store";
@@ -58,22 +60,13 @@ struct Finished {
     outcome: Outcome,
 }
 
-/// The queues by which others reach the driver.
-#[derive(Debug)]
-pub struct Queues {
-    /// Requests.
-    pub commands: mpsc::Sender<Command>,
-    /// New settings of the guard.
-    pub guard: mpsc::Sender<GuardSettings>,
-}
-
-/// The pump, and what it performs outputs with.
+/// The engine, and everything that its outputs are performed with.
 #[derive(Debug)]
 pub struct Driver {
     host: Host,
     shared: Arc<Shared>,
     store: Store,
-    /// Tells when the batch on its way is on the disk.
+    /// Resolves when the batch that is being stored is on the disk.
     storing: Option<oneshot::Receiver<Result<(), StoreError>>>,
     runner: Arc<Runner>,
     /// Runs of checks under way.
@@ -81,7 +74,7 @@ pub struct Driver {
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     probes: Probes,
     commands: mpsc::Receiver<Command>,
-    reloads: mpsc::Receiver<GuardSettings>,
+    guard: watch::Receiver<GuardSettings>,
     /// Where the answers to requests go.
     replies: BTreeMap<Ticket, Reply>,
     next_ticket: u64,
@@ -92,13 +85,14 @@ pub struct Driver {
     stop: CancellationToken,
 }
 
-/// This moment on both clocks.
+/// The present moment on both clocks.
 pub(crate) fn moment() -> Moment {
     Moment { now: Instant::now(), wall: Timestamp::from_system(SystemTime::now()) }
 }
 
 impl Driver {
-    /// Has a restored host store and show what its node says of itself now.
+    /// Lets a restored host state what is true of its node now, which is stored and shown when this returns. Requests
+    /// reach the driver by the handle, new settings of the guard by the channel.
     ///
     /// # Errors
     /// When the node's own state cannot be stored.
@@ -108,9 +102,9 @@ impl Driver {
         shared: Arc<Shared>,
         runner: Arc<Runner>,
         stop: CancellationToken,
-    ) -> Result<(Self, Queues), StartError> {
+    ) -> Result<(Self, Handle, watch::Sender<GuardSettings>), StartError> {
         let (commands, command_queue) = mpsc::channel(MAX_REQUESTS);
-        let (guard, reloads) = mpsc::channel(1);
+        let (guard, guard_settings) = watch::channel(host.settings().guard.clone());
         let mut driver = Self {
             host,
             shared,
@@ -121,7 +115,7 @@ impl Driver {
             finished: mpsc::channel(MAX_RESULTS),
             probes: Probes::default(),
             commands: command_queue,
-            reloads,
+            guard: guard_settings,
             replies: BTreeMap::new(),
             next_ticket: 0,
             links: Links::default(),
@@ -139,18 +133,19 @@ impl Driver {
             driver.host.handle_stored(moment(), Ok(()));
             driver.perform().await;
         }
-        Ok((driver, Queues { commands, guard }))
+        let handle = Handle::new(commands, Arc::clone(&driver.shared));
+        Ok((driver, handle, guard))
     }
 
-    /// Joins the driver with the network. Members that were down when the agent last stopped still are until they
-    /// say otherwise.
+    /// Connects the driver with the network. Members that were down when the agent last stopped count as down until
+    /// they say otherwise.
     pub(crate) fn join(&mut self, net: Net, down: &[NodeId]) {
         net.context().set_summary(self.host.replica().summary());
         self.host.join(moment(), down.iter().copied());
         self.links = Links::new(net);
     }
 
-    /// Randomness that differs from node to node.
+    /// A seed for random choices that differs from node to node.
     pub(crate) fn seed(&self) -> u64 {
         self.host.settings().seed
     }
@@ -160,18 +155,20 @@ impl Driver {
         let beat = self.shared.vitals.register("the driver");
         while !self.stop.is_cancelled() {
             beat.alive();
-            // Before anything else: bad news is among it.
+            // Events come first, since bad news is among them.
             self.take_events();
             self.perform().await;
             self.step().await;
         }
+        // An agent that is killed aborts this task and then cancels the token, so the task ends here.
+        tokio::task::yield_now().await;
         self.finish().await;
         beat.end();
     }
 
-    /// Waits for one thing to happen and takes it in.
+    /// Waits for one input and hands it to the engine.
     async fn step(&mut self) {
-        let deadline = self.host.next_deadline().map(tokio::time::Instant::from_std);
+        let deadline = self.host.next_deadline().map(|at| sleep_until(at.into()));
         let room = MAX_REQUESTS.saturating_sub(self.replies.len());
         let mut commands = Vec::new();
         let stop = self.stop.clone();
@@ -187,13 +184,15 @@ impl Driver {
             }
             Some(event) = self.links.events.recv() => self.take_event(event),
             Some(frame) = self.links.frames.recv() => self.take_frames(frame),
-            Some(guard) = self.reloads.recv() => self.host.set_guard(guard),
+            Ok(()) = self.guard.changed() => {
+                self.host.set_guard(self.guard.borrow_and_update().clone());
+            }
             1.. = self.commands.recv_many(&mut commands, room), if room > 0 => {
                 commands.into_iter().for_each(|command| self.take_command(command));
                 self.host.flush(moment());
             }
-            () = at(deadline) => self.host.handle_deadline(moment()),
-            () = tokio::time::sleep(BEAT_INTERVAL) => {}
+            Some(()) = OptionFuture::from(deadline) => self.host.handle_deadline(moment()),
+            () = sleep(BEAT_INTERVAL) => {}
         }
     }
 
@@ -300,7 +299,7 @@ impl Driver {
     }
 
     fn publish_heads_if_due(&mut self) {
-        let is_small = self.shared.heads.load().len() <= SMALL_CLUSTER;
+        let is_small = self.shared.heads.load().len() <= MAX_SMALL_CLUSTER;
         if is_small || self.heads_published.elapsed() >= HEADS_INTERVAL {
             self.publish_heads();
         }
@@ -312,7 +311,7 @@ impl Driver {
         self.shared.heads.store(Arc::new(heads.collect()));
     }
 
-    /// Stores what is left, and tells the others that this node leaves if it is to.
+    /// Stores what is pending, and tells other agents that this node leaves if it is configured to.
     async fn finish(&mut self) {
         self.commands.close();
         self.host.handle_stop(moment());
@@ -329,21 +328,10 @@ impl Driver {
         if self.host.settings().leaves_on_stop {
             self.links.leave().await;
         }
-        self.tasks.close();
-        self.finished.1.close();
-        self.probes = Probes::default();
     }
 }
 
-/// Waits for a deadline; for ever if there is none.
-async fn at(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the batch on its way; for ever if there is none.
+/// Waits until the batch that is being stored is on the disk; never returns if there is none.
 async fn stored(
     storing: &mut Option<oneshot::Receiver<Result<(), StoreError>>>,
 ) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use dunlin_shell::systemd::{InheritedSocket, inherited_sockets};
 use socket2::Type;
 use tracing::warn;
 
-/// The sockets that systemd has bound (`Sockets=` of the service), by what they are for.
+/// The sockets that systemd has bound (`Sockets=` of the service), by the server they are for.
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// TCP listeners for the API: those whose `FileDescriptorName=` does not begin with `dns`.
@@ -22,7 +22,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes what systemd hands over. Call it once, before other threads start.
+    /// Takes the sockets that systemd hands over. Call it once, before other threads start.
     #[must_use]
     pub fn take() -> Self {
         let mut inherited = Self::default();

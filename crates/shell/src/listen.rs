@@ -148,9 +148,10 @@ impl Server {
         }
     }
 
-    /// Ends open requests without an answer. The shutdown still has to be asked for.
-    pub fn cut_off(&self) {
-        self.abort.cancel();
+    /// A function that ends open requests without an answer. The shutdown still has to be asked for.
+    pub fn cut_off(&self) -> impl Fn() + Send + Sync + use<> {
+        let abort = self.abort.clone();
+        move || abort.cancel()
     }
 }
 

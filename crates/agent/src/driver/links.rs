@@ -1,4 +1,4 @@
-//! The driver's end of the network: links, and what comes and goes on them.
+//! The driver's end of the network: links, events and frames.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,13 +16,13 @@ use crate::net::event::{Arrived, MembersRequest, NetEvent};
 use crate::net::link::Link;
 use crate::net::{Context, Fault, Net};
 
-/// Events of the network taken in before anything else is looked at.
+/// Events of the network that are handled in a row before other inputs get their turn.
 const MAX_EVENTS: usize = 256;
-/// Frames merged before their rows are shown and others have their turn.
+/// Frames that are merged before their rows are shown and other inputs get their turn.
 const MAX_FRAMES: usize = 16;
-/// For how long frames are merged before their rows are shown.
-const MERGE_TIME: Duration = Duration::from_millis(2);
-/// How long links and members may take to be told that this node leaves.
+/// Time for which frames are merged before their rows are shown.
+const MAX_MERGE_TIME: Duration = Duration::from_millis(2);
+/// How long it may take to flush the links, and again to tell the members that this node leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// All links, and the queues of the network. Without a network the queues are closed.
@@ -50,11 +50,11 @@ impl Links {
         Self { context, events, frames, ..Self::default() }
     }
 
-    /// Waits until what was handed to the links is with the kernel, then tells membership to leave.
+    /// Waits until the kernel has everything that was handed to the links, then has membership announce the leave.
     pub(super) async fn leave(&self) {
         let Some(context) = &self.context else { return };
         let flushed = futures_util::future::join_all(self.open.values().map(Link::flushed));
-        // Peers that do not read find out by themselves.
+        // Peers that do not read notice the leave when their links close.
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, flushed).await;
         let (done, left) = oneshot::channel();
         context.try_request(MembersRequest::Leave(done));
@@ -63,7 +63,7 @@ impl Links {
 }
 
 impl Driver {
-    /// Takes in what the network has to tell.
+    /// Handles the events of the network that wait.
     pub(super) fn take_events(&mut self) {
         let mut taken = 0;
         while taken < MAX_EVENTS
@@ -77,7 +77,7 @@ impl Driver {
         }
     }
 
-    /// Takes in one event that was waited for. Those behind it come with the next turn, before anything else.
+    /// Handles an event that was waited for, and those behind it.
     pub(super) fn take_event(&mut self, event: NetEvent) {
         self.handle_event(event);
         self.take_events();
@@ -123,19 +123,20 @@ impl Driver {
         while let Some(Arrived { from, link, frame }) = next {
             let link = LinkId(link);
             if !self.host.has_link(from, link) {
-                // Its first frames may come before the news that it is open. What events make visible is newer.
+                // The first frames of a link may arrive before the event that says it is open. What events make
+                // visible is newer than the frames so far, so those are shown first.
                 self.host.flush(moment());
                 self.take_events();
             }
             let is_full = self.host.handle_frame(moment(), from, link, frame);
             taken += 1;
-            let has_time = taken < MAX_FRAMES && !is_full && start.elapsed() < MERGE_TIME;
+            let has_time = taken < MAX_FRAMES && !is_full && start.elapsed() < MAX_MERGE_TIME;
             next = if has_time { self.links.frames.try_recv().ok() } else { None };
         }
         self.host.flush(moment());
     }
 
-    /// Performs what the engine wants done with other agents.
+    /// Performs outputs that concern other agents.
     pub(super) fn perform_for_peers(&mut self, output: PeerOutput) {
         let Some(context) = &self.links.context else { return };
         match output {
@@ -180,7 +181,8 @@ impl Driver {
         );
     }
 
-    /// Shows readers who is there and how far away, and looks after the links: once a second, as members are told.
+    /// Shows readers all members with their round-trip times, and looks after the links. The engine asks for this once
+    /// a second.
     fn show_members(&mut self, members: Vec<SeenMember>) {
         let Some(context) = &self.links.context else { return };
         let info = |SeenMember { peer, rtt, newest_head }: SeenMember| {
@@ -195,7 +197,7 @@ impl Driver {
         self.look_after_links();
     }
 
-    /// What an event may have been lost of.
+    /// Does for each link what an event that was lost would have done.
     fn look_after_links(&mut self) {
         let links: Vec<(NodeId, LinkId)> = self.host.links().collect();
         for (node, id) in links {

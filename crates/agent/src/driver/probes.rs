@@ -1,5 +1,5 @@
-//! The guard's probes: a few are under way, the others wait their turn. When half a cluster is gone they are as many as its
-//! instances, so what waits is small and no task.
+//! The guard's probes: a few are under way, the others wait. When half a cluster is gone there are as many probes as it
+//! had instances, so a probe that waits is a small value and not a task.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Probes under way at a time.
-const UNDER_WAY: usize = 64;
-/// How long one may take.
-const TIMEOUT: Duration = Duration::from_secs(1);
-/// Probes that wait. One more is not made: what it asks about is held until the hold ends.
-const WAITING: usize = 1 << 20;
+const MAX_UNDER_WAY: usize = 64;
+/// How long a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Probes that wait. A probe beyond the limit is not made: its instance is held until the hold ends.
+const MAX_WAITING: usize = 1 << 20;
 
-/// Whether something takes connections there is wanted.
+/// A probe that the engine asked for: whether something accepts connections at an address.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) service: ServiceName,
@@ -34,7 +34,7 @@ pub(super) struct Probed {
     pub(super) answered: bool,
 }
 
-/// Dropped, it ends those under way.
+/// All probes. Dropping it ends those under way.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     waiting: VecDeque<Wanted>,
@@ -43,13 +43,13 @@ pub(super) struct Probes {
 
 impl Probes {
     pub(super) fn want(&mut self, wanted: Wanted) {
-        if self.waiting.len() < WAITING {
+        if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(wanted);
             self.start();
         }
     }
 
-    /// Waits for one to end; `None` while there are none. Can be dropped and called again.
+    /// Waits for a probe to end; `None` while there are none. Cancel safe.
     pub(super) async fn ended(&mut self) -> Option<Probed> {
         let ended = self.under_way.join_next().await?;
         self.start();
@@ -57,9 +57,9 @@ impl Probes {
     }
 
     fn start(&mut self) {
-        while self.under_way.len() < UNDER_WAY {
+        while self.under_way.len() < MAX_UNDER_WAY {
             let Some(wanted) = self.waiting.pop_front() else {
-                // The memory that many took is not needed again soon.
+                // A long queue took memory that is not needed again soon.
                 self.waiting = VecDeque::new();
                 return;
             };
@@ -70,7 +70,7 @@ impl Probes {
 
 async fn probe(wanted: Wanted) -> Probed {
     let Wanted { service, key, address } = wanted;
-    let connected = timeout(TIMEOUT, TcpStream::connect(address)).await;
+    let connected = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await;
     Probed { service, key, answered: matches!(connected, Ok(Ok(_))) }
 }
 
@@ -90,19 +90,19 @@ mod tests {
         let (open, refused) = (listener.local_addr().unwrap(), closed.local_addr().unwrap());
         drop(closed);
         let mut probes = Probes::default();
-        let count = 3 * UNDER_WAY;
+        let count = 3 * MAX_UNDER_WAY;
         for number in 0..count {
             let id = InstanceId::parse(&format!("i{number}")).unwrap();
             let key = (NodeId::from_bytes([1; 16]), id);
             let address = if number % 2 == 0 { open } else { refused };
             let service = ServiceName::parse("web").unwrap();
             probes.want(Wanted { service, key, address });
-            assert!(probes.under_way.len() <= UNDER_WAY);
+            assert!(probes.under_way.len() <= MAX_UNDER_WAY);
         }
         let mut answered = Vec::new();
         while let Some(probed) = probes.ended().await {
             answered.push(probed.answered);
-            assert!(probes.under_way.len() <= UNDER_WAY);
+            assert!(probes.under_way.len() <= MAX_UNDER_WAY);
         }
         assert_eq!(answered.len(), count);
         assert_eq!(answered.iter().filter(|answered| **answered).count(), count / 2);

@@ -1,95 +1,118 @@
-//! What the API is served with: the rules of access, and TLS, both kept up to date.
+//! The HTTP API as a part of the node: its sockets, and the files that say which callers may use it.
 
+use std::fs::Permissions;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use dunlin_core::config::ApiConfig;
-use dunlin_shell::{Nudge, Reload, WatchedFiles, keep_current};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use dunlin_shell::{Reload, WatchedFiles, keep_current};
 use tracing::warn;
 
-use super::NodeError;
+use super::foundation::Foundation;
+use super::parts::{Part, Phase};
+use super::{Node, NodeError, NodeSettings};
 use crate::access::{Access, SharedTokens};
-use crate::handle::Shared;
-use crate::http::{ApiCredentials, Front};
+use crate::handle::Handle;
+use crate::http::{ApiCredentials, Front, Limits, serve};
 
-/// The files that say which callers may use the API.
-pub(super) struct ApiGuard {
+/// Sockets that are bound and files that were read.
+pub(super) struct PreparedApi {
+    pub(super) address: SocketAddr,
+    tcp: Vec<TcpListener>,
+    local: UnixListener,
     tokens: Option<Arc<SharedTokens>>,
     credentials: Option<Arc<ApiCredentials>>,
 }
 
-impl ApiGuard {
-    /// Reads the files, and warns of what is dangerous about the settings.
-    ///
-    /// # Errors
-    /// When a file is not right, or one of the listeners must not be served without any.
-    pub(super) fn load(config: &ApiConfig, listeners: &[SocketAddr]) -> Result<Self, NodeError> {
-        // Also those that systemd has bound, of which the settings know nothing.
-        for address in listeners {
-            if let Some(problem) = config.check_listener(*address) {
-                return Err(NodeError::Exposed(problem));
-            }
-        }
-        let tokens = config.tokens_file.as_deref().map(SharedTokens::load).transpose()?;
-        let credentials = config.tls.clone().map(ApiCredentials::load).transpose()?;
-        if let Some(exposure) = listeners.iter().find_map(|at| config.exposure(*at)) {
-            warn!(exposure, "the API is exposed");
-        }
-        if let Some(exposed) = tokens.as_ref().and_then(SharedTokens::exposed) {
-            warn!(exposed, "who may do what is no secret");
-        }
-        if let Some(exposed) = credentials.as_ref().and_then(ApiCredentials::exposed_key) {
-            warn!(exposed, "the key of the API's certificate is not secret");
-        }
-        Ok(Self { tokens: tokens.map(Arc::new), credentials: credentials.map(Arc::new) })
+/// Binds the sockets that systemd has not bound, reads the files, and warns of what is dangerous about the settings.
+///
+/// # Errors
+/// When a socket cannot be bound, a file is not right, or one of the listeners must not be served without files.
+pub(super) fn prepare(
+    settings: &NodeSettings,
+    mut tcp: Vec<TcpListener>,
+    local: Option<UnixListener>,
+) -> Result<PreparedApi, NodeError> {
+    let config = &settings.config.api;
+    if tcp.is_empty() {
+        let listener = TcpListener::bind(config.listen);
+        tcp.push(listener.map_err(NodeError::listen("the API", config.listen))?);
     }
-
-    /// Where the API is served, and by which rules.
-    ///
-    /// # Errors
-    /// When the system does not say who this process is.
-    pub(super) fn front(
-        &self,
-        config: &ApiConfig,
-        tcp: Vec<TcpListener>,
-        local: UnixListener,
-    ) -> std::io::Result<Front> {
-        // What the other end of a socket is told of this process.
-        let (own, _) = tokio::net::UnixStream::pair()?;
-        let access = Access::new(config, self.tokens.clone(), own.peer_cred()?.uid());
-        Ok(Front { tcp, unix: Some(local), credentials: self.credentials.clone(), access })
-    }
-
-    /// Takes new files as they come. The nudges have them looked at.
-    pub(super) fn watch(
-        self,
-        shared: &Arc<Shared>,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Vec<Nudge> {
-        let tokens = self.tokens.map(|t| keep(t, "api-tokens", shared, tasks, stop));
-        let tls = self.credentials.map(|c| keep(c, "api-certificate", shared, tasks, stop));
-        tokens.into_iter().chain(tls).collect()
-    }
+    let local = match local {
+        Some(local) => local,
+        None => bind_local(&settings.data_dir.join(Node::SOCKET), config.socket_mode.bits())?,
+    };
+    let addresses = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    let (tokens, credentials) = load_files(config, &addresses)?;
+    Ok(PreparedApi { address: addresses[0], tcp, local, tokens, credentials })
 }
 
-fn keep<R: Reload>(
-    files: Arc<R>,
-    subject: &'static str,
-    shared: &Arc<Shared>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Nudge {
-    let shared = Arc::clone(shared);
-    let report = move |problem: Option<String>| match problem {
-        Some(problem) => shared.problems.set(subject, problem),
-        None => shared.problems.clear(subject),
-    };
+/// Binds the local socket. One that is there already is stale, since the data directory belongs to this agent alone.
+fn bind_local(path: &Path, mode: u32) -> Result<UnixListener, NodeError> {
+    let failed = NodeError::listen("the local socket", path.display());
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(&failed)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(&failed)?;
+    Ok(listener)
+}
+
+type Files = (Option<Arc<SharedTokens>>, Option<Arc<ApiCredentials>>);
+
+fn load_files(config: &ApiConfig, listeners: &[SocketAddr]) -> Result<Files, NodeError> {
+    // Listeners that systemd has bound are judged as well; the settings do not name them.
+    if let Some(problem) = listeners.iter().find_map(|at| config.check_listener(*at)) {
+        return Err(NodeError::Exposed(problem));
+    }
+    let tokens = config.tokens_file.as_deref().map(SharedTokens::load).transpose()?;
+    let credentials = config.tls.clone().map(ApiCredentials::load).transpose()?;
+    if let Some(exposure) = listeners.iter().find_map(|at| config.exposure(*at)) {
+        warn!(exposure, "the API is exposed");
+    }
+    if let Some(exposed) = tokens.as_ref().and_then(SharedTokens::exposed) {
+        warn!(exposed, "who may do what is no secret");
+    }
+    if let Some(exposed) = credentials.as_ref().and_then(ApiCredentials::exposed_key) {
+        warn!(exposed, "the key of the API's certificate is not secret");
+    }
+    Ok((tokens.map(Arc::new), credentials.map(Arc::new)))
+}
+
+/// Serves the API, and takes new files as they appear.
+///
+/// # Errors
+/// When the system does not say who this process is, or a listener cannot be given to the runtime.
+pub(super) fn start(base: &Foundation, prepared: PreparedApi, handle: &Handle) -> io::Result<Part> {
+    let PreparedApi { address: _, tcp, local, tokens, credentials } = prepared;
+    let config = &base.settings.config.api;
+    let mut part = Part::new("api", Phase::Second);
+    // Each end of a pair is told the user of the other end, which is this process here.
+    let (own, _) = tokio::net::UnixStream::pair()?;
+    let access = Access::new(config, tokens.clone(), own.peer_cred()?.uid());
+    let front = Front { tcp, unix: Some(local), credentials: credentials.clone(), access };
+    let (observer, limits) = (Arc::clone(&base.observer), Limits::of(config));
+    let server = serve(front, handle.clone(), observer, limits, part.stop.clone())?;
+    part.on_kill(server.cut_off());
+    part.tasks.spawn(server.stopped());
+    if let Some(tokens) = tokens {
+        keep(tokens, "api-tokens", base, &mut part);
+    }
+    if let Some(credentials) = credentials {
+        keep(credentials, "api-certificate", base, &mut part);
+    }
+    Ok(part)
+}
+
+/// Has files read again when they change and at each reload.
+fn keep<R: Reload>(files: Arc<R>, subject: &'static str, base: &Foundation, part: &mut Part) {
     let watched = WatchedFiles::new(files.files());
     let nudge = watched.nudge();
-    tasks.spawn(keep_current(files, watched, report, stop.clone()));
-    nudge
+    part.on_reload(move |_| nudge.now());
+    part.tasks.spawn(keep_current(files, watched, base.reporter(subject), part.stop.clone()));
 }
