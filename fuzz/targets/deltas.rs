@@ -1,7 +1,7 @@
 //! What every commit that could be read must be, and what a replica that took it in must be.
 
 use dunlin_core::model::NodeId;
-use dunlin_core::replica::{Delta, Replica, Request, Version};
+use dunlin_core::replica::{Delta, DeltaRequest, Replica, Version};
 
 pub(crate) const OWN: NodeId = NodeId::from_bytes([0; 16]);
 pub(crate) const PEER: NodeId = NodeId::from_bytes([1; 16]);
@@ -28,7 +28,7 @@ pub(crate) fn judge_replica(replica: &Replica) {
     for (origin, head) in replica.heads() {
         let Some((extent, digest)) = replica.told(origin) else { continue };
         assert!(extent.is_sound() && extent.head() == head);
-        let request = Request { above: Version::ZERO, floor: Version::ZERO };
+        let request = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
         let Some(delta) = replica.delta(origin, request, usize::MAX) else { continue };
         let mut other = Replica::new(NodeId::from_bytes([0xEE; 16]));
         other.merge(&delta).expect("what is served can be taken in");

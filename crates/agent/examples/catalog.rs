@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
-use dunlin_core::catalog::{Catalog, CatalogView, GuardSettings, Output, Topology};
+use dunlin_core::catalog::{Catalog, CatalogOutput, CatalogView, GuardSettings, Topology};
 use dunlin_core::model::{ServiceName, Timestamp, ZoneName};
 use dunlin_core::replica::{RowChange, RowKey};
 use rows::{Failed, id, instance_row, node_row, service_name};
@@ -159,7 +159,7 @@ impl Scene {
     /// As the driver does.
     fn publish(&mut self) {
         while let Some(output) = self.catalog.poll_output() {
-            if matches!(output, Output::Publish { .. }) {
+            if matches!(output, CatalogOutput::Publish { .. }) {
                 self.published.store(Arc::new(self.catalog.view().clone()));
             }
         }

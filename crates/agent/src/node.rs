@@ -547,11 +547,11 @@ fn guard_settings(guard: &GuardConfig) -> GuardSettings {
     }
 }
 
-fn dns_settings(settings: &NodeSettings) -> Result<dunlin_core::dns::Settings, NodeError> {
+fn dns_settings(settings: &NodeSettings) -> Result<dunlin_core::dns::DnsSettings, NodeError> {
     let config = &settings.config.dns;
     let domain = Domain::parse(config.domain.as_str())
         .map_err(|_| NodeError::Domain(config.domain.as_str().to_owned()))?;
-    let mut dns = dunlin_core::dns::Settings::new(domain, settings.name.clone());
+    let mut dns = dunlin_core::dns::DnsSettings::new(domain, settings.name.clone());
     dns.ttl = config.ttl;
     dns.udp_payload = config.udp_payload;
     dns.upstreams = config.upstreams.clone();

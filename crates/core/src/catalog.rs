@@ -52,7 +52,7 @@ pub type EndpointKey = (NodeId, InstanceId);
 
 /// What the catalog wants done, or has to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub enum CatalogOutput {
     /// Publish [`Catalog::view`] and wake the subscribers that asked for these services, or for everything.
     Publish {
         /// The services that changed. There may be none, when only nodes changed.
@@ -124,7 +124,7 @@ pub enum Output {
 }
 
 /// The writer's side of the catalog. It takes rows, the status of nodes and the results of probes, and yields
-/// views and [`Output`]s.
+/// views and [`CatalogOutput`]s.
 #[derive(Debug)]
 pub struct Catalog {
     view: CatalogView,
@@ -139,7 +139,7 @@ pub struct Catalog {
     recount: Vec<NodeId>,
     /// Endpoints that were taken away on purpose since the last refresh.
     deliberate: BTreeSet<EndpointKey>,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<CatalogOutput>,
 }
 
 impl Catalog {
@@ -266,7 +266,7 @@ impl Catalog {
         let own_zone = topology.own_zone.clone();
         self.view.advance();
         let services = self.view.set_topology(Topology { own_zone, nearest_zones });
-        self.outputs.push_back(Output::Publish { services });
+        self.outputs.push_back(CatalogOutput::Publish { services });
     }
 
     /// Forgets a node that was gone for too long, or whose place another node took. Whatever is known of it
@@ -288,7 +288,7 @@ impl Catalog {
         self.refresh(Some((now, wall)));
     }
 
-    /// Takes the result of an [`Output::Probe`].
+    /// Takes the result of an [`CatalogOutput::Probe`].
     pub fn handle_probe(
         &mut self,
         now: Instant,
@@ -335,7 +335,7 @@ impl Catalog {
     }
 
     /// The next thing to do or to report.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_output(&mut self) -> Option<CatalogOutput> {
         let output = self.outputs.pop_front();
         if output.is_none() && self.outputs.capacity() > MAX_KEPT_OUTPUTS {
             self.outputs = VecDeque::new();

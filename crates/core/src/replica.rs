@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use clock::{ClockError, HybridClock, HybridTime, MAX_AHEAD};
-pub use delta::{Delta, DeltaError, DeltaRow, Request};
+pub use delta::{Delta, DeltaError, DeltaRequest, DeltaRow};
 use digest::Summaries;
 pub use digest::{BUCKETS, bucket_of};
 pub use encoding::DecodeError;
@@ -225,8 +225,8 @@ impl Replica {
 
     /// What to request from a peer to get further.
     #[must_use]
-    pub fn request(&self, origin: NodeId) -> Request {
-        let nothing = Request { above: Version::ZERO, floor: Version::ZERO };
+    pub fn request(&self, origin: NodeId) -> DeltaRequest {
+        let nothing = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
         self.histories.get(&origin).map_or(nothing, |h| h.request())
     }
 
@@ -257,7 +257,7 @@ impl Replica {
     /// than one commit. `None` if there are none. When tombstones that the peer lacks were purged, the
     /// delta starts from zero.
     #[must_use]
-    pub fn delta(&self, origin: NodeId, request: Request, max_bytes: usize) -> Option<Delta> {
+    pub fn delta(&self, origin: NodeId, request: DeltaRequest, max_bytes: usize) -> Option<Delta> {
         self.histories.get(&origin)?.delta(origin, request, max_bytes)
     }
 

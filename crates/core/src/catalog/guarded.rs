@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::nodes::NodeRecord;
 use super::refresh::{Changed, Rebuild};
 use super::service::{Endpoint, GuardMark, Standing};
-use super::{Catalog, EndpointKey, Output};
+use super::{Catalog, CatalogOutput, EndpointKey};
 use crate::guard::{Change, Fate, Guard, GuardOutput, Observation, Target};
 use crate::model::{Health, Mode, NodeId, ServiceName, Timestamp};
 
@@ -170,15 +170,19 @@ impl Catalog {
             match output {
                 GuardOutput::Reconsider { key } => touched.push(key),
                 GuardOutput::Probe { key, address } => {
-                    self.outputs.push_back(Output::Probe { service: service(), key, address });
+                    self.outputs.push_back(CatalogOutput::Probe {
+                        service: service(),
+                        key,
+                        address,
+                    });
                 }
                 GuardOutput::Began { held } => {
                     guarded.mark = Some(GuardMark { since: wall });
-                    self.outputs.push_back(Output::Guarded { service: service(), held });
+                    self.outputs.push_back(CatalogOutput::Guarded { service: service(), held });
                 }
                 GuardOutput::Ended { reason } => {
                     guarded.mark = None;
-                    self.outputs.push_back(Output::Released { service: service(), reason });
+                    self.outputs.push_back(CatalogOutput::Released { service: service(), reason });
                 }
             }
         }

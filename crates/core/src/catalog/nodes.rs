@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::view::NodeView;
-use super::{Catalog, Output};
+use super::{Catalog, CatalogOutput};
 use crate::model::{CheckId, CheckRow, Instance, InstanceId, NodeId, NodeName, NodePhase, NodeRow};
 
 /// Whether a node can be reached.
@@ -227,12 +227,16 @@ impl Catalog {
         }
         let from = told.map(|(status, _)| status);
         if from != Some(to) {
-            self.outputs.push_back(Output::NodeChanged { node: name.clone(), id, from, to });
+            self.outputs.push_back(CatalogOutput::NodeChanged { node: name.clone(), id, from, to });
         }
         let was_draining = told.is_some_and(|(_, phase)| phase == NodePhase::Draining);
         let is_draining = phase == NodePhase::Draining;
         if was_draining != is_draining {
-            self.outputs.push_back(Output::NodeDraining { node: name.clone(), id, is_draining });
+            self.outputs.push_back(CatalogOutput::NodeDraining {
+                node: name.clone(),
+                id,
+                is_draining,
+            });
         }
     }
 
@@ -247,7 +251,7 @@ impl Catalog {
         let is_news = live.iter().any(|id| told.is_none_or(|told| !told.contains(id)));
         if is_news && is_telling {
             self.names.told.insert(name.clone(), live.clone());
-            self.outputs.push_back(Output::NameConflict { name: name.clone(), ids: live });
+            self.outputs.push_back(CatalogOutput::NameConflict { name: name.clone(), ids: live });
         }
     }
 }

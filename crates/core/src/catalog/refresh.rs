@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::nodes::NodeRecord;
 use super::service::{Endpoint, GuardMark, ServiceView, Standing};
 use super::topology::Topology;
-use super::{Catalog, EndpointKey, Output};
+use super::{Catalog, CatalogOutput, EndpointKey};
 use crate::model::{
     CheckId, CheckRow, Health, Instance, InstanceId, Mode, NodePhase, ServiceName, Timestamp,
     effective_health,
@@ -161,7 +161,7 @@ impl Catalog {
                 self.view.put_sorted(service, mark, endpoints);
             }
         }
-        self.outputs.push_back(Output::Publish { services });
+        self.outputs.push_back(CatalogOutput::Publish { services });
     }
 
     /// Counts the endpoints of the nodes that may have more or fewer than before.
@@ -240,7 +240,7 @@ impl Catalog {
             if let Some(endpoint) = endpoint.filter(|_| from != to) {
                 let (service, endpoint) = (rebuild.service.clone(), endpoint.clone());
                 let key = changed.key.clone();
-                let told = Output::HealthChanged { service, key, endpoint, from, to };
+                let told = CatalogOutput::HealthChanged { service, key, endpoint, from, to };
                 self.outputs.push_back(told);
             }
         }

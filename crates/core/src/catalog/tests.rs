@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     CheckId, CheckRow, CheckStatus, InstanceFields, Mode, NodePhase, ProviderId,
-    limits::INSTANCES_PER_NODE,
+    limits::MAX_INSTANCES_PER_NODE,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -81,7 +81,7 @@ struct Scene {
     catalog: Catalog,
     now: Instant,
     probes: Vec<EndpointKey>,
-    told: Vec<Output>,
+    told: Vec<CatalogOutput>,
 }
 
 impl Scene {
@@ -118,14 +118,14 @@ impl Scene {
     fn drain(&mut self) {
         while let Some(output) = self.catalog.poll_output() {
             match output {
-                Output::Probe { key, .. } => self.probes.push(key),
-                other @ (Output::Publish { .. }
-                | Output::HealthChanged { .. }
-                | Output::Guarded { .. }
-                | Output::Released { .. }
-                | Output::NodeChanged { .. }
-                | Output::NodeDraining { .. }
-                | Output::NameConflict { .. }) => self.told.push(other),
+                CatalogOutput::Probe { key, .. } => self.probes.push(key),
+                other @ (CatalogOutput::Publish { .. }
+                | CatalogOutput::HealthChanged { .. }
+                | CatalogOutput::Guarded { .. }
+                | CatalogOutput::Released { .. }
+                | CatalogOutput::NodeChanged { .. }
+                | CatalogOutput::NodeDraining { .. }
+                | CatalogOutput::NameConflict { .. }) => self.told.push(other),
             }
         }
     }
@@ -169,7 +169,7 @@ fn a_change_of_one_service_leaves_the_others_untouched() {
     assert!(same("db"));
     assert!(!same("web"));
     assert!(after.index() > before.index());
-    assert!(scene.told.contains(&Output::Publish { services: vec![name("web")] }));
+    assert!(scene.told.contains(&CatalogOutput::Publish { services: vec![name("web")] }));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_sharp_drop_is_held_while_the_instances_answer_probes() {
     scene.fail([0, 1, 2]);
     assert_eq!((scene.answered(), scene.is_guarded()), (5, true));
     assert_eq!(scene.probes.len(), 3);
-    assert!(scene.told.contains(&Output::Guarded { service: name("web"), held: 3 }));
+    assert!(scene.told.contains(&CatalogOutput::Guarded { service: name("web"), held: 3 }));
     scene.probe_all(true);
     assert_eq!((scene.answered(), scene.is_guarded()), (5, true));
     scene.pass(Duration::from_secs(5));
@@ -208,7 +208,7 @@ fn instances_that_fail_the_probe_are_let_go() {
     scene.probe_all(false);
     assert_eq!((scene.answered(), scene.is_guarded()), (2, false));
     let reason = "none answered a probe";
-    assert!(scene.told.contains(&Output::Released { service: name("web"), reason }));
+    assert!(scene.told.contains(&CatalogOutput::Released { service: name("web"), reason }));
 }
 
 #[test]
@@ -230,7 +230,11 @@ fn what_is_held_is_told_once() {
     let rows: Vec<RowChange> = (0..4).flat_map(|n| gone(n, Departure::Dropped)).collect();
     scene.rows(&rows);
     let changes = |scene: &Scene| {
-        scene.told.iter().filter(|t| matches!(t, Output::HealthChanged { to: None, .. })).count()
+        scene
+            .told
+            .iter()
+            .filter(|t| matches!(t, CatalogOutput::HealthChanged { to: None, .. }))
+            .count()
     };
     assert_eq!(changes(&scene), 4);
     scene.probe_all(true);
@@ -373,12 +377,12 @@ fn loading_stored_rows_alarms_nobody() {
     let topology = Topology { own_zone, nearest_zones: vec![] };
     let mut catalog = Catalog::new(topology, GuardSettings::default(), 0);
     let mut rows = vec![node_row()];
-    for n in 0..INSTANCES_PER_NODE / 100 {
+    for n in 0..MAX_INSTANCES_PER_NODE / 100 {
         rows.push(instance_row(n, "web", Mode::Active));
         rows.push(check_row(n, CheckStatus::Critical, true));
     }
     catalog.load(rows.iter().map(|r| (NODE, &r.key, &r.state)));
-    assert!(matches!(catalog.poll_output(), Some(Output::Publish { .. })));
+    assert!(matches!(catalog.poll_output(), Some(CatalogOutput::Publish { .. })));
     assert_eq!(catalog.poll_output(), None);
 }
 

@@ -42,7 +42,7 @@ pub struct Delta {
 
 /// What a replica lacks of a node's history, to ask a peer for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+pub struct DeltaRequest {
     /// Everything up to this version has arrived.
     pub above: Version,
     /// The floor of the peers that state a history from zero, while one is being restated; otherwise zero. A peer that

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::delta::{Delta, DeltaError, DeltaRow, Request};
+use super::delta::{Delta, DeltaError, DeltaRequest, DeltaRow};
 use super::extent::Extent;
 use super::rows::{Departure, Entry, RowChange, RowKey, RowState, approx_octets};
 use super::slot::Slot;
@@ -134,12 +134,12 @@ impl History {
         known.max(self.distrusted.unwrap_or_default()).max(self.rows.newest())
     }
 
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request(&self) -> DeltaRequest {
         match &self.restatement {
             Some(Restatement { arrived, floor }) => {
-                Request { above: arrived.head(), floor: *floor }
+                DeltaRequest { above: arrived.head(), floor: *floor }
             }
-            None => Request { above: self.arrived.head(), floor: Version::ZERO },
+            None => DeltaRequest { above: self.arrived.head(), floor: Version::ZERO },
         }
     }
 
@@ -426,7 +426,7 @@ impl History {
     pub(super) fn delta(
         &self,
         origin: NodeId,
-        request: Request,
+        request: DeltaRequest,
         max_bytes: usize,
     ) -> Option<Delta> {
         let (extent, _) = self.told()?;

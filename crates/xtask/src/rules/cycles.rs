@@ -39,30 +39,6 @@ const ALLOWED: &[Allowed] = &[
         reason: "2026-11-28: the guard becomes a machine of its own",
     },
     Allowed {
-        folder: "crates/core/src",
-        user: "dns::answer",
-        used: "dns::record",
-        reason: "2026-11-28: the rank of a record belongs to what orders an answer",
-    },
-    Allowed {
-        folder: "crates/core/src",
-        user: "gossip::frame",
-        used: "gossip::exchange",
-        reason: "2026-11-28: what a Hello holds belongs to the frames",
-    },
-    Allowed {
-        folder: "crates/core/src",
-        user: "health::alias",
-        used: "health::scheduler",
-        reason: "2026-11-28: the key of a check belongs to the check",
-    },
-    Allowed {
-        folder: "crates/core/src",
-        user: "health::check",
-        used: "health::scheduler",
-        reason: "2026-11-28: the id of a run belongs to the check",
-    },
-    Allowed {
         folder: "crates/agent/src",
         user: "watchdog",
         used: "handle",

@@ -100,7 +100,7 @@ impl Cluster {
     fn told_of(&mut self, name: &str) -> Vec<(Option<NodeStatus>, NodeStatus)> {
         let mut changes = Vec::new();
         for output in std::mem::take(&mut self.scene.told) {
-            if let Output::NodeChanged { node, from, to, .. } = output
+            if let CatalogOutput::NodeChanged { node, from, to, .. } = output
                 && node.as_str() == name
             {
                 changes.push((from, to));
@@ -127,7 +127,7 @@ fn a_nodes_changes_are_told_once_each() {
     cluster.take(1, &[Cluster::node(1, NodePhase::Draining)]);
     let draining = |is_draining| {
         let (node, id) = (node_name("n1"), node_id(1));
-        Output::NodeDraining { node, id, is_draining }
+        CatalogOutput::NodeDraining { node, id, is_draining }
     };
     assert!(cluster.scene.told.contains(&draining(true)));
     cluster.take(1, &[Cluster::node(1, NodePhase::Active)]);
@@ -168,7 +168,7 @@ fn nodes_that_go_down_together_are_one_drop() {
     let mut cluster = Cluster::new();
     cluster.statuses(2..=5, NodeStatus::Down);
     assert_eq!(cluster.scene.probes.len(), 4);
-    assert!(cluster.scene.told.contains(&Output::Guarded { service: name("web"), held: 4 }));
+    assert!(cluster.scene.told.contains(&CatalogOutput::Guarded { service: name("web"), held: 4 }));
     assert_eq!(cluster.web(Scope::Any).len(), 6);
     cluster.scene.probe_all(false);
     assert_eq!(cluster.web(Scope::Any), ["i1", "i6"]);
@@ -217,7 +217,7 @@ fn what_was_let_go_is_not_told_a_second_time() {
     cluster.scene.probe_all(false);
     assert!(cluster.view().service(&name("web")).is_none());
     let told = &cluster.scene.told;
-    assert!(!told.iter().any(|t| matches!(t, Output::HealthChanged { .. })), "{told:?}");
+    assert!(!told.iter().any(|t| matches!(t, CatalogOutput::HealthChanged { .. })), "{told:?}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn the_live_one_of_two_nodes_has_the_name() {
     let (old, new) = (node_id(1), node_id(9));
     let rows = [row_of("n1", "z1", NodePhase::Active), instance_row(9, "web", Mode::Active)];
     cluster.take(9, &rows);
-    let conflict = Output::NameConflict { name: node_name("n1"), ids: vec![old, new] };
+    let conflict = CatalogOutput::NameConflict { name: node_name("n1"), ids: vec![old, new] };
     let conflicts =
         |cluster: &Cluster| cluster.scene.told.iter().filter(|told| **told == conflict).count();
     assert_eq!(conflicts(&cluster), 1);
@@ -280,7 +280,7 @@ fn distances_that_change_move_only_the_services_whose_order_they_change() {
     cluster.scene.catalog.set_nearest_zones(vec![zone("z3"), zone("z2")]);
     cluster.scene.drain();
     assert_eq!(cluster.web(Scope::Nearest), ["i5", "i6"]);
-    assert_eq!(cluster.scene.told, [Output::Publish { services: vec![name("web")] }]);
+    assert_eq!(cluster.scene.told, [CatalogOutput::Publish { services: vec![name("web")] }]);
     assert!(cluster.view().layout_index() > before.layout_index());
     let db = |view: &CatalogView| Arc::clone(view.service(&name("db")).unwrap());
     assert!(Arc::ptr_eq(&db(&before), &db(cluster.view())));
@@ -314,7 +314,7 @@ fn panic_mode_here_ends_when_something_is_healthy_elsewhere() {
 #[test]
 fn rows_of_several_nodes_are_published_once() {
     let cluster = Cluster::new();
-    let published = |told: &&Output| matches!(told, Output::Publish { .. });
+    let published = |told: &&CatalogOutput| matches!(told, CatalogOutput::Publish { .. });
     assert_eq!(cluster.scene.told.iter().filter(published).count(), 1);
     assert_eq!(cluster.web(Scope::Nearest), ["i1", "i2"]);
     assert_eq!(cluster.web(Scope::Zone(&zone("z3"))), ["i5", "i6"]);

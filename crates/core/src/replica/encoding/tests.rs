@@ -6,7 +6,7 @@ use super::*;
 use crate::replica::rows::tests::{
     APPENDED, all_kinds, decode_row, gone, hex, id, key_octets, octets, state_octets,
 };
-use crate::replica::{Departure, Replica, Request, Row, RowKey, RowState};
+use crate::replica::{DeltaRequest, Departure, Replica, Row, RowKey, RowState};
 
 const ORIGIN: NodeId = NodeId::from_bytes([0x11; 16]);
 
@@ -54,7 +54,7 @@ fn what_only_newer_versions_know_is_kept_and_passed_on() {
     let mut replica = Replica::new(NodeId::from_bytes([0x22; 16]));
     let all = Delta { from: Version::ZERO, floor: Version::ZERO, ..received };
     replica.merge(&all).unwrap();
-    let request = Request { above: Version::ZERO, floor: Version::ZERO };
+    let request = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
     assert_eq!(replica.delta(ORIGIN, request, usize::MAX), Some(all));
     for ((key, state), row) in all_kinds().into_iter().zip(&sent.rows).take(3) {
         assert!(matches!(row.state, RowState::Present(Row::Newer(_))), "{row:?}");
