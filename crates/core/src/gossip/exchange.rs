@@ -121,7 +121,7 @@ pub enum ExchangeOutput {
     Ready(NodeId),
     /// Send this packet to these members; each receiver passes its commit to [`Exchange::handle_urgent`].
     Urgent {
-        /// The receivers.
+        /// The members that receive the packet.
         to: Vec<Peer>,
         /// An encoded [`Packet`](super::Packet).
         packet: Arc<[u8]>,
@@ -141,7 +141,7 @@ pub enum ExchangeOutput {
     },
     /// A peer has sent something that no correct peer sends.
     Misbehaved {
-        /// The peer.
+        /// The peer at fault.
         node: NodeId,
         /// A description of the fault, for the log.
         problem: String,

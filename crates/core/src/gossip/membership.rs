@@ -92,7 +92,7 @@ pub enum Liveness {
 pub enum MembershipOutput {
     /// Send this packet; the receiver passes it to its [`Membership::handle_packet`].
     Send {
-        /// The receiver.
+        /// The member that receives the packet.
         to: Peer,
         /// The octets of the packet.
         packet: Vec<u8>,

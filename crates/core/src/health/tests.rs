@@ -90,7 +90,7 @@ impl Scene {
                 }
                 HealthOutput::Cancel { run } => self.runs.retain(|(_, r)| *r != run),
                 HealthOutput::DeregisterInstance { instance, .. } => {
-                    self.deregistered.push(instance)
+                    self.deregistered.push(instance);
                 }
             }
         }

@@ -142,7 +142,7 @@ pub enum InstanceError {
         what: &'static str,
         /// The given count or length.
         found: usize,
-        /// The limit.
+        /// The limit that is exceeded.
         most: usize,
     },
     /// Two checks of the instance have the same id.

@@ -42,7 +42,7 @@ pub enum NameError {
     /// A label holds something other than letters, digits, hyphens and inner underscores.
     #[error("label {label:?} holds {found:?}; letters, digits, '-' and inner '_' are allowed")]
     BadCharacter {
-        /// The label.
+        /// The label at fault.
         label: String,
         /// The first character that is not allowed.
         found: char,
@@ -50,7 +50,7 @@ pub enum NameError {
     /// A label begins or ends with a hyphen or an underscore.
     #[error("label {label:?} begins or ends with '-' or '_'")]
     BadEdge {
-        /// The label.
+        /// The label at fault.
         label: String,
     },
     /// A service name has more than four labels.
@@ -66,7 +66,7 @@ pub enum NameError {
     /// A label is one of [`RESERVED_LABELS`].
     #[error("{label:?} is reserved (any, node, local) and cannot be a zone or part of a service")]
     Reserved {
-        /// The label.
+        /// The label at fault.
         label: String,
     },
 }

@@ -148,13 +148,13 @@ const OF_AN_UNKNOWN_KIND: Properties = Properties {
 };
 
 impl ProviderKind {
-    /// Why a client may not state the complete set of such a provider; `None` if it may.
+    /// Why a client may not state the complete set of a provider of this kind; `None` if it may.
     #[must_use]
     pub fn set_refusal(self) -> Option<ProviderRefusal> {
         self.properties().set_refusal
     }
 
-    /// Why a client may not remove such a provider; `None` if it may.
+    /// Why a client may not remove a provider of this kind; `None` if it may.
     #[must_use]
     pub fn removal_refusal(self) -> Option<ProviderRefusal> {
         self.properties().removal_refusal

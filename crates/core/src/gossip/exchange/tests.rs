@@ -514,7 +514,7 @@ fn a_peer_that_has_told_all_it_has_is_not_waited_for() {
     }
     let nothing = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
     let mut asked = Vec::new();
-    // Within a second; whoever is asked answers with all it has.
+    // Within a second; any peer that is asked answers with all its rows.
     for _ in 0..4 {
         net.now += Duration::from_millis(200);
         let (now, agent) = (net.now, net.agent(2));
