@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use domain::base::{Message, Rtype};
 use domain::rdata::AllRecordData;
 use dunlin_core::catalog::CatalogView;
-use dunlin_core::dns::{Domain, Outcome, Settings, Shuffler, Transport, respond};
+use dunlin_core::dns::{DnsOutcome, DnsSettings, Domain, Shuffler, Transport, respond};
 
 /// The catalog and the settings of the server that is asked.
-static KNOWN: LazyLock<(CatalogView, Settings)> =
+static KNOWN: LazyLock<(CatalogView, DnsSettings)> =
     LazyLock::new(|| (catalog::catalog(), catalog::settings()));
 
 /// Asks over both transports and judges what comes back. Returns the code of the answer over UDP.
@@ -22,12 +22,12 @@ pub(crate) fn ask(packet: &[u8]) -> Option<u8> {
         let mut reply = vec![0xEE; 7];
         let shuffler = &mut Shuffler::new(packet.len() as u64);
         rcode = match respond(packet, view, settings, transport, shuffler, &mut reply) {
-            Outcome::Reply(_) => Some(judge(packet, &reply, transport)),
-            Outcome::Silent => {
+            DnsOutcome::Reply(_) => Some(judge(packet, &reply, transport)),
+            DnsOutcome::Silent => {
                 assert!(packet.len() < 12 || packet[2] & 0x80 != 0, "silence to a question");
                 None
             }
-            Outcome::Forward => panic!("forwarded without an upstream"),
+            DnsOutcome::Forward => panic!("forwarded without an upstream"),
         };
     }
     rcode

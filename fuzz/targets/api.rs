@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use dunlin_agent::fuzzing::Api;
 use dunlin_agent::{Command, Handle, Identity, Shared};
 use dunlin_core::host::{Answer, Request};
-use dunlin_core::model::limits::CHECK_OUTPUT_OCTETS;
+use dunlin_core::model::limits::MAX_CHECK_OUTPUT_OCTETS;
 use dunlin_core::model::{NodeId, NodeName, ZoneName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Runtime};
@@ -92,7 +92,7 @@ async fn agree(mut queue: mpsc::Receiver<Command>) {
             Request::PutProvider { provider, instances, .. } => {
                 registrations::judge_set(&provider, instances);
             }
-            Request::PushCheck { output, .. } => assert!(output.len() <= CHECK_OUTPUT_OCTETS),
+            Request::PushCheck { output, .. } => assert!(output.len() <= MAX_CHECK_OUTPUT_OCTETS),
             Request::Deregister(_)
             | Request::SetMode(..)
             | Request::SetNodePhase(_)

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_core::catalog::{CatalogView, Endpoint, NodeStatus, NodeView, Standing, Topology};
-use dunlin_core::dns::{Domain, Settings};
+use dunlin_core::dns::{DnsSettings, Domain};
 use dunlin_core::model::{
     Health, Instance, InstanceFields, InstanceId, NodeId, NodeName, NodePhase, NodeRow, ProviderId,
     ServiceName, ZoneName,
 };
 
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings() -> DnsSettings {
     let domain = Domain::parse("dunlin.internal").expect("a domain");
-    Settings::new(domain, NodeName::parse("alpha").expect("a name"))
+    DnsSettings::new(domain, NodeName::parse("alpha").expect("a name"))
 }
 
 pub(crate) fn catalog() -> CatalogView {

@@ -43,7 +43,7 @@ pub(crate) fn run(mut octets: &[u8]) {
                 deltas::judge(&delta);
                 exchange.handle_urgent(now, deltas::PEER, delta, &mut replica);
             }
-            Packet::Echo { .. } | Packet::EchoReply { .. } => {
+            Packet::Ping { .. } | Packet::Pong { .. } => {
                 membership.handle_heard(now, deltas::PEER);
             }
         }

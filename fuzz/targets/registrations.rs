@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dunlin_core::host::Registry;
-use dunlin_core::model::limits::{ID_OCTETS, META_PAIRS, NAME_OCTETS, TAGS};
+use dunlin_core::model::limits::{MAX_ID_OCTETS, MAX_META_PAIRS, MAX_NAME_OCTETS, MAX_TAGS};
 use dunlin_core::model::{ProviderId, Registration, Timestamp};
 use dunlin_core::replica::{Row, RowDecoder, RowKey, RowState};
 
 /// It keeps the limits, and is the same after it was written to the disk and to the wire and read again.
 pub(crate) fn judge(registration: &Registration) {
     let instance = &registration.instance;
-    assert!(instance.id.as_str().len() <= ID_OCTETS);
-    assert!(instance.service.as_str().len() <= NAME_OCTETS);
+    assert!(instance.id.as_str().len() <= MAX_ID_OCTETS);
+    assert!(instance.service.as_str().len() <= MAX_NAME_OCTETS);
     assert!(
-        instance.profile.tags.len() <= TAGS && instance.profile.meta.iter().count() <= META_PAIRS
+        instance.profile.tags.len() <= MAX_TAGS
+            && instance.profile.meta.iter().count() <= MAX_META_PAIRS
     );
     let stored = serde_json::to_string(registration).expect("a registration can be stored");
     let read: Registration = serde_json::from_str(&stored).expect("what is stored can be read");

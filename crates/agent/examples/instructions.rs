@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use dunlin_agent::dns::{Bare, DnsStats};
 use dunlin_agent::http::encode;
 use dunlin_core::catalog::{Catalog, CatalogOutput, CatalogView, GuardSettings, Topology};
-use dunlin_core::dns::{Domain, Settings, rtype};
+use dunlin_core::dns::{DnsSettings, Domain, rtype};
 use dunlin_core::model::{NodeName, ServiceName, Timestamp, ZoneName};
 use dunlin_core::replica::{RowChange, RowKey};
 use rows::{Failed, id, instance_row, node_row, service_name};
@@ -67,7 +67,7 @@ impl Scene {
     /// Asks a worker that keeps this many answers for one name after the other, by A and SRV.
     fn ask(self, rounds: u32, kept: usize, name: impl Fn(u32) -> String) -> Result<(), Failed> {
         let stats = DnsStats::new(1);
-        let settings = Settings::new(Domain::parse("dunlin.internal")?, NodeName::parse("n1")?);
+        let settings = DnsSettings::new(Domain::parse("dunlin.internal")?, NodeName::parse("n1")?);
         let mut worker = Bare::new(self.published, settings, kept, &stats);
         let question = |number: u32| {
             let kind = if number.is_multiple_of(2) { rtype::A } else { rtype::SRV };

@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dunlin_core::health::Outcome;
+use dunlin_core::health::CheckOutcome;
 use dunlin_core::model::{CheckKind, CheckSpec, CheckStatus, InstanceId, ServiceName};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -67,8 +67,8 @@ impl fmt::Debug for Runner {
 /// What a run found wrong, for people to read.
 type Failure = String;
 
-fn outcome(status: CheckStatus, output: impl Into<String>) -> Outcome {
-    Outcome { status, output: output.into() }
+fn outcome(status: CheckStatus, output: impl Into<String>) -> CheckOutcome {
+    CheckOutcome { status, output: output.into() }
 }
 
 impl Runner {
@@ -83,7 +83,7 @@ impl Runner {
     }
 
     /// Performs one run. Drop the future to give it up.
-    pub async fn run(&self, request: CheckRequest) -> Outcome {
+    pub async fn run(&self, request: CheckRequest) -> CheckOutcome {
         let is_command = matches!(request.spec.kind, CheckKind::Command { .. });
         let slots = if is_command { &self.commands } else { &self.connections };
         let Ok(_slot) = slots.acquire().await else {
@@ -100,7 +100,7 @@ impl Runner {
         }
     }
 
-    async fn perform(&self, request: &CheckRequest) -> Result<Outcome, Failure> {
+    async fn perform(&self, request: &CheckRequest) -> Result<CheckOutcome, Failure> {
         match &request.spec.kind {
             CheckKind::Tcp { target } => {
                 let address = target.unwrap_or(request.address);

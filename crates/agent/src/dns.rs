@@ -28,7 +28,7 @@ use std::{io, thread};
 
 use arc_swap::ArcSwap;
 use dunlin_core::catalog::CatalogView;
-use dunlin_core::dns::Settings;
+use dunlin_core::dns::DnsSettings;
 use dunlin_shell::FairLimit;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -177,7 +177,7 @@ impl Server {
     /// When a socket cannot be set up or a thread not be started; nothing keeps running then.
     pub fn start(
         listeners: Listeners,
-        settings: Settings,
+        settings: DnsSettings,
         limits: Limits,
         view: Arc<ArcSwap<CatalogView>>,
     ) -> Result<Self, DnsError> {
@@ -258,7 +258,7 @@ impl Server {
     }
 
     /// Answers by other settings from now on. Workers drop the answers that they kept.
-    pub fn reload(&self, settings: Settings) {
+    pub fn reload(&self, settings: DnsSettings) {
         let settings = without_self(settings, self.local_addr);
         self.shared.settings.store(Arc::new(settings));
     }
@@ -302,7 +302,7 @@ pub(crate) fn local_addr(listeners: &Listeners) -> io::Result<Option<SocketAddr>
 }
 
 /// An agent that is its own upstream would ask itself the same question until its limit is reached.
-fn without_self(mut settings: Settings, local_addr: Option<SocketAddr>) -> Settings {
+fn without_self(mut settings: DnsSettings, local_addr: Option<SocketAddr>) -> DnsSettings {
     let before = settings.upstreams.len();
     settings.upstreams.retain(|upstream| Some(*upstream) != local_addr);
     if settings.upstreams.len() < before {

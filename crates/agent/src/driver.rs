@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dunlin_core::catalog::GuardSettings;
-use dunlin_core::health::{CheckKey, Outcome, RunId};
+use dunlin_core::health::{CheckKey, CheckOutcome, RunId};
 use dunlin_core::host::{Batch, Event, Host, Moment, Output, Ticket};
 use dunlin_core::model::{CheckStatus, NodeId, Timestamp};
 use futures_util::FutureExt;
@@ -57,7 +57,7 @@ pub enum StartError {
 struct Finished {
     key: CheckKey,
     run: RunId,
-    outcome: Outcome,
+    outcome: CheckOutcome,
 }
 
 /// The engine, and everything that its outputs are performed with.
@@ -275,7 +275,7 @@ impl Driver {
             // A check whose run never ends would never run again, so even a bug must have an outcome.
             let outcome = AssertUnwindSafe(runner.run(request)).catch_unwind();
             let Some(outcome) = stop.run_until_cancelled(outcome).await else { return };
-            let outcome = outcome.unwrap_or_else(|_| Outcome {
+            let outcome = outcome.unwrap_or_else(|_| CheckOutcome {
                 status: CheckStatus::Critical,
                 output: "the agent failed at this check; its log says more".to_owned(),
             });

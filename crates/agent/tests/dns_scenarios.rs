@@ -16,7 +16,7 @@ use dunlin_core::{catalog, dns, model, replica};
 use scenario::{Answerer, World, Writes, play_all};
 
 use crate::catalog::CatalogView;
-use crate::dns::{Settings, Transport};
+use crate::dns::{DnsSettings, Transport};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A question that is always answered, and its number.
@@ -28,7 +28,7 @@ struct Sockets {
     server: Server,
     address: SocketAddr,
     view: Arc<ArcSwap<CatalogView>>,
-    settings: Settings,
+    settings: DnsSettings,
     client: UdpSocket,
 }
 
@@ -126,7 +126,7 @@ async fn answers_over_sockets_are_as_the_scenarios_say() {
     let empty = catalog::Topology { own_zone, nearest_zones: vec![] };
     let view = Arc::new(ArcSwap::from_pointee(CatalogView::empty(empty, 0)));
     let domain = dns::Domain::parse("dunlin.internal").unwrap();
-    let settings = Settings::new(domain, model::NodeName::parse("alpha").unwrap());
+    let settings = DnsSettings::new(domain, model::NodeName::parse("alpha").unwrap());
     let (limits, shown) = (Limits::default(), Arc::clone(&view));
     let server = Server::start(listeners, settings.clone(), limits, shown).unwrap();
     let address = server.local_addr().unwrap();

@@ -1,12 +1,12 @@
 //! The agent's settings: every key with its type, default and meaning.
 //!
-//! A [`Config`] is read from the text of `dunlin.toml` and from `DUNLIN_SECTION__KEY` variables, both
-//! of which the caller brings: nothing here opens a file or looks at the environment. What depends on
-//! the machine (node name, address, data directory) stays `None` until the binary resolves it.
+//! A [`Config`] is read from the text of `dunlin.toml` and from `DUNLIN_SECTION__KEY` variables, both of which the
+//! caller provides: nothing here opens a file or reads the environment. Values that depend on the machine (node name,
+//! address, data directory) stay `None` until the binary resolves them.
 //!
 //! Each section of the file has a module of its own with its keys, their defaults and their `validate`. The JSON
-//! schema, the reference page, the check for unknown keys and the comparison for a reload all come from these
-//! types, so none of them can fall behind; which keys a running agent takes over is declared once, in `reload.rs`.
+//! schema, the reference page, the check for unknown keys and the comparison for a reload are all derived from these
+//! types, so they cannot become outdated. The keys that a running agent applies are declared once, in `reload.rs`.
 //! A key is listed here only when it has an effect in this release.
 
 mod api;
@@ -35,12 +35,12 @@ pub use api::{ApiConfig, ApiTls, SocketMode, SocketUsers};
 use bounds::require;
 pub use cluster::{ClusterConfig, ClusterTls};
 pub use dns::DnsConfig;
-pub use error::{ConfigError, Place};
+pub use error::{ConfigError, ConfigPlace};
 pub use guard::{GuardConfig, GuardOverride};
 pub use log::{LogConfig, LogFormat};
 pub use node::NodeConfig;
 pub use providers::ProvidersConfig;
-pub use reload::{Change, ReloadDiff, Reloadable};
+pub use reload::{ConfigChange, ReloadDiff, Reloadable};
 pub use text::DomainName;
 
 /// The whole configuration.
@@ -64,13 +64,13 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// A whole configuration, to the code that reads, describes and compares one. Besides [`Config`] there are those of
-/// tests, which hold what no section of this release holds yet.
+/// A whole configuration, as the code that reads, describes and compares one sees it. Besides [`Config`] there are those
+/// of tests, which use features that no section of this release uses yet.
 trait Root: Serialize + DeserializeOwned + JsonSchema {
-    /// The keys and sections that a running agent takes over, each as the names on its path.
+    /// The keys and sections that a running agent applies, each as the names on its path.
     const RELOADABLE: &'static [&'static [&'static str]];
 
-    /// Checks what types alone cannot.
+    /// Checks the conditions that types alone cannot express.
     fn validate(&self) -> Result<(), ConfigError>;
 }
 
@@ -83,23 +83,23 @@ impl Root for Config {
 }
 
 impl Config {
-    /// Reads the text of a configuration file; `origin` is what errors call it, usually its path.
+    /// Reads the text of a configuration file; errors call it `origin`, which is usually its path.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its key and line.
+    /// The first fault, with its key and line.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ConfigError> {
         Self::parse_with_env(text, origin, [])
     }
 
-    /// Like [`Config::parse`], with variables laid over the file: `DUNLIN_DNS__TTL=5s` is `dns.ttl`.
-    /// Variables that do not begin with `DUNLIN_` or hold no `__` are passed over.
+    /// Like [`Config::parse`], with variables that override the file: `DUNLIN_DNS__TTL=5s` is `dns.ttl`.
+    /// Variables that do not begin with `DUNLIN_` or hold no `__` are ignored.
     ///
-    /// A value is read as its key's type asks: text as it is, lists as TOML or separated by commas,
-    /// everything else as TOML. Lists of sections (`[[section]]`) stand in the file alone, since a variable could
-    /// name one of them only by its place in the list.
+    /// A value is read according to its key's type: text as it is, lists as TOML or separated by commas, everything
+    /// else as TOML. Lists of sections (`[[section]]`) are allowed in the file alone, since a variable could name one of
+    /// them only by its position in the list.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its key and its line or variable.
+    /// The first fault, with its key and its line or variable.
     pub fn parse_with_env(
         text: &str,
         origin: &str,
@@ -108,13 +108,13 @@ impl Config {
         parse::parse(text, origin, env)
     }
 
-    /// The settings as they would stand in a file, defaults included.
+    /// The settings as the text of a configuration file, defaults included.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are tables of plain values")
     }
 
-    /// The JSON schema (draft 2020-12) of the configuration file. `x-reload` marks what SIGHUP applies.
+    /// The JSON schema (draft 2020-12) of the configuration file. `x-reload` marks the keys that SIGHUP applies.
     #[must_use]
     pub fn schema() -> Schema {
         keys::schema::<Self>()
@@ -126,19 +126,19 @@ impl Config {
         reference::markdown::<Self>()
     }
 
-    /// What a running agent takes over from these settings.
+    /// The settings that a running agent applies on a reload.
     #[must_use]
     pub fn reloadable(&self) -> Reloadable {
         Reloadable::of(self)
     }
 
-    /// What changes from these settings to `new`, and which of it needs a restart.
+    /// The changes from these settings to `new`, and which of them need a restart.
     #[must_use]
     pub fn diff_reload(&self, new: &Self) -> ReloadDiff {
         reload::diff(self, new)
     }
 
-    /// Checks what types alone cannot: ranges, and values that depend on each other.
+    /// Checks the conditions that types alone cannot express: ranges, and values that depend on each other.
     ///
     /// # Errors
     /// The first key that is out of bounds.

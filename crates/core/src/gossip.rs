@@ -1,9 +1,9 @@
-//! How agents find each other and tell each other their rows.
+//! How agents find each other and send each other their rows.
 //!
-//! Two state machines without input and output, driven by the agent and by the simulator alike:
-//! - [`Membership`] knows who is alive, by packets.
-//! - [`Exchange`] spreads rows: what was just committed is pushed along links, bad news overtakes everything in
-//!   packets of its own, and digests find what is missing all the same.
+//! Two state machines without input and output, which the agent and the simulator drive alike:
+//! - [`Membership`] determines by packets which members are alive.
+//! - [`Exchange`] spreads rows: new commits are pushed along links, bad news overtakes everything in packets of its
+//!   own, and digests find rows that were lost on the way.
 
 mod distance;
 mod exchange;

@@ -64,7 +64,7 @@ use crate::catalog::{Catalog, CatalogView, EndpointKey, GuardSettings, NodeStatu
 use crate::gossip::{
     Exchange, ExchangeOutput, ExchangeSettings, ExchangeStats, Frame, Hello, Outgoing, Peer,
 };
-use crate::health::{CheckKey, Outcome, RunId};
+use crate::health::{CheckKey, CheckOutcome, RunId};
 use crate::model::{CheckStatus, NodeId, NodeRow, ServiceName};
 use crate::replica::{Delta, Replica, RowChange, Version};
 
@@ -329,7 +329,13 @@ impl Host {
     }
 
     /// Takes the result of [`Output::RunCheck`].
-    pub fn handle_check(&mut self, moment: Moment, key: &CheckKey, run: RunId, outcome: Outcome) {
+    pub fn handle_check(
+        &mut self,
+        moment: Moment,
+        key: &CheckKey,
+        run: RunId,
+        outcome: CheckOutcome,
+    ) {
         self.checks.scheduler.handle_result(moment.now, moment.wall, key, run, outcome);
         self.flush(moment);
     }

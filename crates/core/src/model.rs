@@ -1,7 +1,7 @@
-//! The words of Dunlin as types: names, nodes, instances, checks, health.
+//! The terms of Dunlin as types: names, nodes, instances, checks, health.
 //!
-//! Constructors parse: a [`ServiceName`] or an [`InstanceId`] that exists is valid, so nothing further
-//! down checks again. Limits are in [`limits`].
+//! Constructors parse: every [`ServiceName`] and [`InstanceId`] is valid, so no other code checks it again. The limits
+//! are in [`limits`].
 
 mod check;
 mod health;
@@ -24,5 +24,6 @@ pub use instance::{Instance, InstanceError, InstanceFields, Mode, Profile, Regis
 pub use meta::Meta;
 pub use name::{Label, NameError, NodeName, RESERVED_LABELS, ServiceName, ZoneName};
 pub use node::{NodePhase, NodeRow};
-pub use provider::{ProviderId, ProviderKind, Refusal};
+pub use provider::{ProviderId, ProviderKind, ProviderRefusal};
+pub(crate) use text::{debug_as_quoted_text, text_conversions};
 pub use time::Timestamp;

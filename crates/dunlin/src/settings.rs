@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use dunlin_core::config::Config;
 use dunlin_core::model::NodeName;
-use dunlin_core::model::limits::LABEL_OCTETS;
+use dunlin_core::model::limits::MAX_LABEL_OCTETS;
 
 use crate::failure::Failure;
 use crate::machine;
@@ -118,7 +118,7 @@ fn data_dir_of_user(state_home: Option<PathBuf>, home: Option<PathBuf>) -> Optio
 fn node_name_from(host: &str) -> Result<NodeName> {
     let first = host.split('.').next().unwrap_or_default();
     let fit = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let label: String = first.chars().map(fit).take(LABEL_OCTETS).collect();
+    let label: String = first.chars().map(fit).take(MAX_LABEL_OCTETS).collect();
     NodeName::parse(label.trim_matches('-'))
         .map_err(|_| anyhow!("the host's name {host:?} makes no node name; set node.name"))
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dunlin_core::health::{CheckKey, Outcome};
+use dunlin_core::health::{CheckKey, CheckOutcome};
 use dunlin_core::host::Request;
 use dunlin_core::model::{
     CheckId, CheckKind, CheckSpec, CheckStatus, Instance, InstanceFields, InstanceId, Mode,
@@ -127,11 +127,11 @@ impl Client {
     }
 
     /// What a check of a server sees.
-    pub(crate) fn outcome(&self, node: usize, key: &CheckKey) -> Outcome {
+    pub(crate) fn outcome(&self, node: usize, key: &CheckKey) -> CheckOutcome {
         if self.is_up(node, &key.instance) {
-            return Outcome { status: CheckStatus::Passing, output: "connected".to_owned() };
+            return CheckOutcome { status: CheckStatus::Passing, output: "connected".to_owned() };
         }
-        Outcome { status: CheckStatus::Critical, output: "connection refused".to_owned() }
+        CheckOutcome { status: CheckStatus::Critical, output: "connection refused".to_owned() }
     }
 }
 

@@ -202,7 +202,6 @@ impl SimNode {
             round_interval: ROUND_INTERVAL,
             tells_all: !self.identity.is_bare,
             seed: seed ^ 3,
-            ..MembersSettings::default()
         };
         let process =
             Process::new(moment.now, &self.identity, (own, self.life), host, settings, members);

@@ -8,9 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use dunlin_core::health::Outcome;
+use dunlin_core::health::CheckOutcome;
 use dunlin_core::model::CheckStatus;
-use dunlin_core::model::limits::CHECK_OUTPUT_OCTETS;
+use dunlin_core::model::limits::MAX_CHECK_OUTPUT_OCTETS;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -37,7 +37,7 @@ impl Drop for Group {
 }
 
 /// Runs the program and judges how it ended.
-pub(super) async fn run(argv: &[String], request: &CheckRequest) -> Result<Outcome, Failure> {
+pub(super) async fn run(argv: &[String], request: &CheckRequest) -> Result<CheckOutcome, Failure> {
     let (program, arguments) = argv.split_first().ok_or("no program is given")?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -76,7 +76,7 @@ fn explain(error: &io::Error, program: &str) -> Failure {
     format!("{program}: {error}")
 }
 
-fn judge(status: ExitStatus, output: &str) -> Outcome {
+fn judge(status: ExitStatus, output: &str) -> CheckOutcome {
     let (health, word) = match (status.code(), status.signal()) {
         (Some(0), _) => (CheckStatus::Passing, "exit 0".to_owned()),
         (Some(1), _) => (CheckStatus::Warning, "exit 1".to_owned()),
@@ -115,7 +115,7 @@ impl ProcessOutput {
         if read == 0 {
             self.pipes[pipe] = None;
         }
-        let room = CHECK_OUTPUT_OCTETS - self.kept.len();
+        let room = MAX_CHECK_OUTPUT_OCTETS - self.kept.len();
         self.kept.extend_from_slice(&self.buffers[pipe][..read.min(room)]);
     }
 

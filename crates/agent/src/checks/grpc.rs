@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dunlin_core::health::Outcome;
+use dunlin_core::health::CheckOutcome;
 use dunlin_core::model::{CheckStatus, TlsCheck};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -27,7 +27,7 @@ pub(super) async fn run(
     address: SocketAddr,
     tls: Option<&TlsCheck>,
     connector: &Tls,
-) -> Result<Outcome, Failure> {
+) -> Result<CheckOutcome, Failure> {
     let stream = connector.connect(address, tls, b"h2").await?;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
@@ -77,7 +77,7 @@ fn put_varint(out: &mut BytesMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
-async fn read(response: Response<Incoming>) -> Result<Outcome, Failure> {
+async fn read(response: Response<Incoming>) -> Result<CheckOutcome, Failure> {
     if !response.status().is_success() {
         return Err(format!("HTTP status {} instead of a gRPC answer", response.status()));
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use dunlin_core::health::Outcome;
+use dunlin_core::health::CheckOutcome;
 use dunlin_core::model::{CheckStatus, HttpCheck};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -21,7 +21,11 @@ use super::{Failure, outcome};
 const MAX_BODY_OCTETS: usize = 64 * 1024;
 
 /// Sends the request and judges the answer.
-pub(super) async fn run(check: &HttpCheck, own: SocketAddr, tls: &Tls) -> Result<Outcome, Failure> {
+pub(super) async fn run(
+    check: &HttpCheck,
+    own: SocketAddr,
+    tls: &Tls,
+) -> Result<CheckOutcome, Failure> {
     let address = check.target.unwrap_or(own);
     let request = request(check, address)?;
     let stream = tls.connect(address, check.tls.as_ref(), b"http/1.1").await?;
@@ -60,7 +64,7 @@ fn request(check: &HttpCheck, address: SocketAddr) -> Result<Request<Empty<Bytes
     request.body(Empty::new()).map_err(|e| format!("the request cannot be made: {e}"))
 }
 
-async fn judge(check: &HttpCheck, response: Response<Incoming>) -> Result<Outcome, Failure> {
+async fn judge(check: &HttpCheck, response: Response<Incoming>) -> Result<CheckOutcome, Failure> {
     let status = response.status();
     if !check.expect_status.contains(status.as_u16()) {
         return Err(format!("expected status {}, got {status}", check.expect_status));

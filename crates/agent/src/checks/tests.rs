@@ -19,7 +19,7 @@ fn request(kind: CheckKind, address: SocketAddr) -> CheckRequest {
     }
 }
 
-async fn run(kind: CheckKind, address: SocketAddr) -> Outcome {
+async fn run(kind: CheckKind, address: SocketAddr) -> CheckOutcome {
     Runner::new(Limits::default()).run(request(kind, address)).await
 }
 

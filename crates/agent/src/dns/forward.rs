@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dunlin_core::dns::{
-    Answer, HEADER_OCTETS, Query, Rcode, Settings, Shuffler, TCP_MESSAGE_OCTETS, Transport,
+    Answer, DnsSettings, HEADER_OCTETS, Query, Rcode, Shuffler, TCP_MESSAGE_OCTETS, Transport,
 };
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,7 +56,7 @@ enum ForwardError {
 
 /// Passes questions on until it is cancelled.
 pub(super) struct Forwarder {
-    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) settings: Arc<ArcSwap<DnsSettings>>,
     pub(super) stats: Arc<DnsStats>,
     pub(super) timeout: Duration,
     pub(super) in_flight: Arc<Semaphore>,
@@ -100,7 +100,7 @@ fn deliver(reply_to: ReplyTo, reply: Vec<u8>) {
 }
 
 /// SERVFAIL for a packet that was a good question before.
-pub(super) fn failure(packet: &[u8], settings: &Settings) -> Vec<u8> {
+pub(super) fn failure(packet: &[u8], settings: &DnsSettings) -> Vec<u8> {
     let mut out = Vec::new();
     if let Ok(query) = Query::parse(packet) {
         let answer = Answer::bare(settings, Rcode::ServFail);
@@ -110,7 +110,7 @@ pub(super) fn failure(packet: &[u8], settings: &Settings) -> Vec<u8> {
 }
 
 /// The first proper reply of an upstream, with the client's id.
-async fn ask_all(job: &Job, settings: &Settings, timeout: Duration) -> Option<Vec<u8>> {
+async fn ask_all(job: &Job, settings: &DnsSettings, timeout: Duration) -> Option<Vec<u8>> {
     let (transport, limit) = match (&job.reply_to, Query::parse(&job.packet)) {
         (_, Err(_)) => return None,
         (ReplyTo::Tcp(_), Ok(_)) => (Transport::Tcp, TCP_MESSAGE_OCTETS),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use dunlin_core::dns::{Permit, RateLimiter, write_slip};
+use dunlin_core::dns::{RateLimiter, ReplyPermit, write_slip};
 
 use super::datagrams::DatagramBatch;
 use super::random_seed;
@@ -41,9 +41,9 @@ impl<'a> Limiter<'a> {
         let Some(limiter) = &mut self.limiter else { return true };
         let Some(peer) = batch.peer(at) else { return true };
         match limiter.judge(peer.ip(), Instant::now()) {
-            Permit::Answer => return true,
-            Permit::Slip => write_slip(batch.packet(at), reply),
-            Permit::Drop => reply.clear(),
+            ReplyPermit::Answer => return true,
+            ReplyPermit::Slip => write_slip(batch.packet(at), reply),
+            ReplyPermit::Drop => reply.clear(),
         }
         let is_slipped = !reply.is_empty();
         add(

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::dns::{HEADER_OCTETS, Outcome, Shuffler, Transport, respond};
+use dunlin_core::dns::{DnsOutcome, HEADER_OCTETS, Shuffler, Transport, respond};
 use dunlin_shell::FairLimit;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,9 +94,9 @@ impl Streams {
                 return Ok(());
             }
             let is_answered = match self.respond(&packet, &mut shuffler, &mut reply) {
-                Outcome::Reply(_) => true,
-                Outcome::Silent => false,
-                Outcome::Forward => {
+                DnsOutcome::Reply(_) => true,
+                DnsOutcome::Silent => false,
+                DnsOutcome::Forward => {
                     // Replies that are ready do not wait for an upstream.
                     self.send(&mut output, &mut replies).await?;
                     reply = self.forward(&packet).await;
@@ -131,16 +131,16 @@ impl Streams {
     }
 
     /// Writes the reply, if it can be made here.
-    fn respond(&self, packet: &[u8], shuffler: &mut Shuffler, reply: &mut Vec<u8>) -> Outcome {
+    fn respond(&self, packet: &[u8], shuffler: &mut Shuffler, reply: &mut Vec<u8>) -> DnsOutcome {
         let shared = &self.shared;
         let counters = shared.stats.shared();
         counters.received(Transport::Tcp);
         let (settings, view) = (shared.settings.load(), shared.view.load());
         let outcome = respond(packet, &view, &settings, Transport::Tcp, shuffler, reply);
         match outcome {
-            Outcome::Reply(written) => counters.replied(written),
-            Outcome::Silent => add(&counters.dropped, 1),
-            Outcome::Forward => add(&counters.forwarded, 1),
+            DnsOutcome::Reply(written) => counters.replied(written),
+            DnsOutcome::Silent => add(&counters.dropped, 1),
+            DnsOutcome::Forward => add(&counters.forwarded, 1),
         }
         outcome
     }

@@ -56,9 +56,9 @@ fn view_with(service: &str, addresses: &[[u8; 4]]) -> CatalogView {
     view
 }
 
-fn settings() -> Settings {
+fn settings() -> DnsSettings {
     let domain = Domain::parse("dunlin.internal").unwrap();
-    Settings::new(domain, NodeName::parse("n1").unwrap())
+    DnsSettings::new(domain, NodeName::parse("n1").unwrap())
 }
 
 #[test]
@@ -81,7 +81,7 @@ struct Fixture {
     address: SocketAddr,
 }
 
-fn start(settings: Settings, limits: Limits) -> Fixture {
+fn start(settings: DnsSettings, limits: Limits) -> Fixture {
     let listeners = bind(([127, 0, 0, 1], 0).into(), 2).unwrap();
     let view = Arc::new(ArcSwap::from_pointee(view_with("web", &[[10, 0, 0, 1]])));
     let server = Server::start(listeners, settings, limits, Arc::clone(&view)).unwrap();

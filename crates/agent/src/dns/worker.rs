@@ -9,7 +9,7 @@ use std::{array, io, thread};
 use arc_swap::{ArcSwap, Cache};
 use dunlin_core::catalog::{CatalogId, CatalogView};
 use dunlin_core::dns::{
-    AbsentNames, Answer, Outcome, Query, QuestionKey, Rcode, Reject, Resolution, Settings,
+    AbsentNames, Answer, DnsOutcome, DnsSettings, Query, QuestionKey, Rcode, Reject, Resolution,
     Shuffler, Transport, Written, resolve,
 };
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ const RECEIVE_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct DnsShared {
     pub(super) view: Arc<ArcSwap<CatalogView>>,
-    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) settings: Arc<ArcSwap<DnsSettings>>,
     pub(super) stats: Arc<DnsStats>,
     pub(super) forward: mpsc::Sender<Job>,
     pub(super) rate_limit: Option<RateLimit>,
@@ -71,7 +71,7 @@ pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, s
                 Ok(asked) => answerer.answer(asked, reply),
                 Err(reject) => answerer.reject(*reject, packet, reply),
             };
-            if outcome == Outcome::Forward {
+            if outcome == DnsOutcome::Forward {
                 let job = batch.peer(at).map(|peer| Job {
                     packet: packet.to_vec(),
                     reply_to: ReplyTo::Udp { socket: Arc::clone(socket), peer },
@@ -88,8 +88,8 @@ pub(super) fn serve(socket: &Arc<UdpSocket>, index: usize, max_entries: usize, s
 
 struct Answerer<'a> {
     view: Cache<Arc<ArcSwap<CatalogView>>, Arc<CatalogView>>,
-    settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
-    last_settings: Arc<Settings>,
+    settings: Cache<Arc<ArcSwap<DnsSettings>>, Arc<DnsSettings>>,
+    last_settings: Arc<DnsSettings>,
     /// [`CatalogView::catalog`] of the view that answers were last made from.
     catalog: CatalogId,
     answers: AnswerCache,
@@ -107,7 +107,7 @@ struct Asked<'p> {
 impl<'a> Answerer<'a> {
     fn new(
         view: Arc<ArcSwap<CatalogView>>,
-        settings: Arc<ArcSwap<Settings>>,
+        settings: Arc<ArcSwap<DnsSettings>>,
         max_entries: usize,
         stats: &'a DnsStats,
         index: usize,
@@ -141,18 +141,18 @@ impl Answerer<'_> {
         Ok(Asked { query, question: self.answers.question(QuestionKey::of(&query)) })
     }
 
-    fn reject(&self, reject: Reject, packet: &[u8], out: &mut Vec<u8>) -> Outcome {
+    fn reject(&self, reject: Reject, packet: &[u8], out: &mut Vec<u8>) -> DnsOutcome {
         match reject.write(packet, out) {
             Some(rcode) => self.replied(rcode),
             None => {
                 add(&self.counters.dropped, 1);
-                Outcome::Silent
+                DnsOutcome::Silent
             }
         }
     }
 
     /// Writes the reply to a question, or leaves `out` empty when there is none to send now.
-    fn answer(&mut self, Asked { query, question }: &Asked<'_>, out: &mut Vec<u8>) -> Outcome {
+    fn answer(&mut self, Asked { query, question }: &Asked<'_>, out: &mut Vec<u8>) -> DnsOutcome {
         let settings = &*self.last_settings;
         let limit = query.reply_limit(settings, Transport::Udp);
         if let Some(rcode) = query.refusal() {
@@ -170,7 +170,7 @@ impl Answerer<'_> {
             let written = answer.write(query, limit, &mut self.shuffler, out);
             add(&self.counters.cache_hits, 1);
             self.counters.replied(written);
-            return Outcome::Reply(written);
+            return DnsOutcome::Reply(written);
         }
         let written = match resolve(query, &question.key, view, settings) {
             Resolution::Answer(answer) => {
@@ -184,18 +184,18 @@ impl Answerer<'_> {
             }
             Resolution::Forward => {
                 out.clear();
-                return Outcome::Forward;
+                return DnsOutcome::Forward;
             }
         };
         add(&self.counters.cache_misses, 1);
         self.counters.replied(written);
-        Outcome::Reply(written)
+        DnsOutcome::Reply(written)
     }
 
-    fn replied(&self, rcode: Rcode) -> Outcome {
+    fn replied(&self, rcode: Rcode) -> DnsOutcome {
         let written = Written { rcode, truncated: false };
         self.counters.replied(written);
-        Outcome::Reply(written)
+        DnsOutcome::Reply(written)
     }
 
     /// Gives a question to the forwarder. When the forwarder is at its limit, the client gets SERVFAIL at once.
@@ -226,7 +226,7 @@ impl<'a> Bare<'a> {
     /// A worker that answers from a view and keeps at most `max_entries` answers.
     pub fn new(
         view: Arc<ArcSwap<CatalogView>>,
-        settings: Settings,
+        settings: DnsSettings,
         max_entries: usize,
         stats: &'a DnsStats,
     ) -> Self {
@@ -238,6 +238,6 @@ impl<'a> Bare<'a> {
     pub fn answer(&mut self, packet: &[u8], out: &mut Vec<u8>) -> bool {
         self.0.refresh();
         let outcome = self.0.read(packet).map(|asked| self.0.answer(&asked, out));
-        matches!(outcome, Ok(Outcome::Reply(_)))
+        matches!(outcome, Ok(DnsOutcome::Reply(_)))
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
-use dunlin_core::dns::{Domain, Settings};
+use dunlin_core::dns::{DnsSettings, Domain};
 use tokio::sync::watch;
 
 use super::foundation::Foundation;
@@ -66,11 +66,11 @@ pub(super) fn start(base: &Foundation, listeners: Listeners) -> Result<Part, Nod
     Ok(part)
 }
 
-fn dns_settings(settings: &NodeSettings) -> Result<Settings, NodeError> {
+fn dns_settings(settings: &NodeSettings) -> Result<DnsSettings, NodeError> {
     let config = &settings.config.dns;
     let domain = Domain::parse(config.domain.as_str())
         .map_err(|_| NodeError::Domain(config.domain.as_str().to_owned()))?;
-    let mut dns = Settings::new(domain, settings.name.clone());
+    let mut dns = DnsSettings::new(domain, settings.name.clone());
     dns.ttl = config.ttl;
     dns.udp_payload = config.udp_payload;
     dns.upstreams = config.upstreams.clone();

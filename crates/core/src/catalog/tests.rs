@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     CheckId, CheckRow, CheckStatus, InstanceFields, Mode, NodePhase, ProviderId,
-    limits::INSTANCES_PER_NODE,
+    limits::MAX_INSTANCES_PER_NODE,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -377,7 +377,7 @@ fn loading_stored_rows_alarms_nobody() {
     let topology = Topology { own_zone, nearest_zones: vec![] };
     let mut catalog = Catalog::new(topology, GuardSettings::default(), 0);
     let mut rows = vec![node_row()];
-    for n in 0..INSTANCES_PER_NODE / 100 {
+    for n in 0..MAX_INSTANCES_PER_NODE / 100 {
         rows.push(instance_row(n, "web", Mode::Active));
         rows.push(check_row(n, CheckStatus::Critical, true));
     }

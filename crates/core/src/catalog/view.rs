@@ -17,7 +17,7 @@ use super::hints::{self, Hints};
 use super::node::NodeView;
 use super::service::{Endpoint, GuardMark, ServiceView};
 use super::topology::Topology;
-use crate::model::limits::NAME_OCTETS;
+use crate::model::limits::MAX_NAME_OCTETS;
 use crate::model::{InstanceId, NodeId, NodeName, NodeRow, ServiceName, ZoneName};
 
 /// Indexes with removed services that a view remembers at most, so that a watch that is resumed learns of
@@ -507,7 +507,7 @@ fn new_to<'a>(hints: &Hints, names: impl Iterator<Item = &'a str>) -> usize {
 
 /// The labels of a name in reverse, without an allocation: every lookup begins with it.
 struct Reversed {
-    octets: [u8; NAME_OCTETS + 1],
+    octets: [u8; MAX_NAME_OCTETS + 1],
     len: usize,
 }
 
@@ -515,7 +515,7 @@ impl Reversed {
     /// The result is empty, as no service's name is, if the name is longer than a service's may be.
     fn of(name: &str) -> Self {
         let mut reversed = Self { octets: [0; _], len: 0 };
-        if name.len() <= NAME_OCTETS {
+        if name.len() <= MAX_NAME_OCTETS {
             for label in name.as_bytes().rsplit(|octet| *octet == b'.') {
                 if reversed.len > 0 {
                     reversed.push(b".");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds::{is_empty, require, require_within};
 use super::{ConfigError, text};
 
-/// One client may have all connections, or all watches, that there are.
+/// The limit of connections and of watches that one client may have, which are all that the agent has.
 const MAX_PER_CLIENT: u16 = 16_384;
 
 /// The settings of `[api]`.
@@ -191,7 +191,7 @@ impl ApiConfig {
         })
     }
 
-    /// What is dangerous about a listener that is allowed all the same; `None` if nothing is.
+    /// The danger of a listener that is allowed; `None` if there is none.
     #[must_use]
     pub fn exposure(&self, address: SocketAddr) -> Option<&'static str> {
         let names_clients = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());

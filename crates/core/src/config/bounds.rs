@@ -1,10 +1,10 @@
-//! What `validate` of each section is made of: conditions, and errors that say what would be right.
+//! The parts from which `validate` of each section is made: conditions, and errors that describe valid values.
 
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{ConfigError, Place};
+use super::{ConfigError, ConfigPlace};
 
 /// Refuses a key's value unless a condition holds.
 pub(super) fn require(
@@ -15,10 +15,14 @@ pub(super) fn require(
     if holds {
         return Ok(());
     }
-    Err(ConfigError::BadValue { place: Place::Nowhere, key: key.to_owned(), problem: problem() })
+    Err(ConfigError::BadValue {
+        place: ConfigPlace::Nowhere,
+        key: key.to_owned(),
+        problem: problem(),
+    })
 }
 
-/// Refuses a number outside of a range; both ends are allowed.
+/// Refuses a number outside of a range, whose ends are allowed.
 pub(super) fn require_within<T>(key: &str, found: T, least: T, most: T) -> Result<(), ConfigError>
 where
     T: PartialOrd + Display,
@@ -28,7 +32,7 @@ where
     })
 }
 
-/// Refuses a duration outside of a range; both ends are allowed.
+/// Refuses a duration outside of a range, whose ends are allowed.
 pub(super) fn require_time(
     key: &str,
     found: Duration,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds::{is_empty, require};
 use super::{ConfigError, duration, text};
 
-/// Agents to join through, at most.
+/// The limit of agents through which an agent joins the cluster.
 const MAX_JOIN: usize = 64;
 
 /// The settings of `[cluster]`.

@@ -10,9 +10,9 @@ use super::bounds::{require, require_within};
 use super::text::DomainName;
 use super::{ConfigError, duration, text};
 
-/// Servers that questions are forwarded to, at most.
+/// The limit of servers to which questions are forwarded.
 const MAX_UPSTREAMS: usize = 8;
-/// The longest time for which others may keep an answer.
+/// The longest time for which clients may cache an answer.
 const MAX_TTL: Duration = Duration::from_secs(86_400);
 
 /// The settings of `[dns]`.

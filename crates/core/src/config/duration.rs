@@ -1,4 +1,4 @@
-//! Durations as strings: `"5s"`, `"1m 30s"`, `"10m"`. A bare number is refused, since its unit is a guess.
+//! Durations as strings: `"5s"`, `"1m 30s"`, `"10m"`. A bare number is refused, since its unit would be a guess.
 
 use std::fmt;
 use std::time::Duration;

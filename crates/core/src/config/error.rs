@@ -1,29 +1,29 @@
-//! What can be wrong with a configuration, and where.
+//! The faults of a configuration, and the place of each.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Where a setting was given.
+/// The place where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In a line of a file.
+pub enum ConfigPlace {
+    /// The setting was given in a line of a file.
     File {
-        /// Its name, as the caller called it.
+        /// The caller's name for the file.
         origin: String,
-        /// Counted from 1.
+        /// The number of the line, counted from 1.
         line: usize,
     },
-    /// In a variable of the environment.
+    /// The setting was given in a variable of the environment.
     Variable {
-        /// Its name.
+        /// The name of the variable.
         name: String,
     },
-    /// Nowhere: a default, or a value made by code.
+    /// The setting was not given: it is a default, or a value made by code.
     Nowhere,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ConfigPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { origin, line } => write!(f, "{origin}:{line}: "),
@@ -33,44 +33,44 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a configuration is not taken. Its author is at fault; nothing was changed.
+/// Why a configuration is refused. Its author is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The text is not TOML.
     #[error("{place}not valid TOML: {problem}")]
     Syntax {
-        /// Where it stops being TOML.
-        place: Place,
-        /// What is wrong there.
+        /// Where the text stops being TOML.
+        place: ConfigPlace,
+        /// A description of the fault.
         problem: String,
     },
-    /// A key that does not exist.
+    /// The configuration has a key that does not exist.
     #[error("{place}unknown key {key:?}{}", suggestion(nearest.as_deref()))]
     UnknownKey {
-        /// Where it stands.
-        place: Place,
+        /// Where the key was given.
+        place: ConfigPlace,
         /// The key with its sections.
         key: String,
         /// The key that may have been meant.
         nearest: Option<String>,
     },
-    /// A key whose value has the wrong type or is out of bounds.
+    /// The value of a key has the wrong type or is out of bounds.
     #[error("{place}{key}: {problem}")]
     BadValue {
-        /// Where it stands.
-        place: Place,
+        /// Where the key was given.
+        place: ConfigPlace,
         /// The key with its sections.
         key: String,
-        /// What is wrong, and what would be right.
+        /// A description of the fault and of valid values.
         problem: String,
     },
 }
 
 impl ConfigError {
-    /// Says where a key was given, if that is not known yet.
-    pub(super) fn placed(self, find: impl FnOnce(&str) -> Option<Place>) -> Self {
-        if let Self::BadValue { place: Place::Nowhere, key, problem } = self {
-            let place = find(&key).unwrap_or(Place::Nowhere);
+    /// Adds the place where a key was given, if it is not known yet.
+    pub(super) fn placed(self, find: impl FnOnce(&str) -> Option<ConfigPlace>) -> Self {
+        if let Self::BadValue { place: ConfigPlace::Nowhere, key, problem } = self {
+            let place = find(&key).unwrap_or(ConfigPlace::Nowhere);
             return Self::BadValue { place, key, problem };
         }
         self

@@ -1,7 +1,7 @@
-//! All keys there are, taken from the schema: for finding unknown ones, for the reference, for reloads.
+//! All keys that exist, as the schema lists them: for finding unknown ones, for the reference, and for reloads.
 //!
-//! The schema is made from the types of the sections. What the types do not say, which keys a running agent takes
-//! over, is marked in it from the one list in `reload.rs`.
+//! The schema is made from the types of the sections. The keys that a running agent applies, which the types do not
+//! tell, are marked in it from the list in `reload.rs`.
 
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use super::Root;
 
-/// What stands in a path for a name that the user chooses.
+/// The word in a path that stands for a name of the user's choice.
 pub(super) const ANY_NAME: &str = "NAME";
 
-/// Marks what a running agent takes over, with all that stands in it.
+/// The mark of a key or section that a running agent applies, with everything in it.
 const RELOAD_MARK: &str = "x-reload";
 
-/// The schema of a configuration, with its marks.
+/// The schema of a configuration, in which the reloadable keys are marked.
 pub(super) fn schema<C: Root>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<C>();
@@ -36,7 +36,7 @@ fn mark(schema: &mut Schema, path: &[&str]) {
     key.expect("a key that is declared reloadable exists").insert(RELOAD_MARK.into(), true.into());
 }
 
-/// A place in the schema: a section, a list of sections, a map with names of the user's choice, or a plain value.
+/// A node of the schema: a section, a list of sections, a map with names of the user's choice, or a plain value.
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     schema: &'a Value,
@@ -49,13 +49,13 @@ impl<'a> Shape<'a> {
         Self { schema: schema.as_value(), is_reloadable: false, is_required: false }
     }
 
-    /// A place within this one.
+    /// A node within this one.
     fn inner(self, schema: &'a Value, is_required: bool) -> Self {
         let is_marked = schema.get(RELOAD_MARK).and_then(Value::as_bool).unwrap_or(false);
         Self { schema, is_reloadable: self.is_reloadable || is_marked, is_required }
     }
 
-    /// What a key of this section or map holds; `None` if there is no such key.
+    /// The node of a key of this section or map; `None` if the key does not exist.
     pub(super) fn child(self, key: &str) -> Option<Self> {
         let own = self.schema.get("properties").and_then(|p| p.get(key));
         let schema = own.or_else(|| {
@@ -67,7 +67,7 @@ impl<'a> Shape<'a> {
         Some(self.inner(schema, is_required))
     }
 
-    /// One section of this list of sections; `None` if this is no such list.
+    /// One section of this list of sections; `None` if this is not a list of sections.
     pub(super) fn item(self) -> Option<Self> {
         let item = self.inner(self.schema.get("items")?, false);
         item.is_table().then_some(item)
@@ -81,7 +81,7 @@ impl<'a> Shape<'a> {
         names.into_iter().filter_map(|name| Some((name, self.child(name)?))).collect()
     }
 
-    /// Whether it holds further keys.
+    /// Whether the value holds further keys.
     pub(super) fn is_table(self) -> bool {
         self.has_type("object")
     }
@@ -91,17 +91,17 @@ impl<'a> Shape<'a> {
         self.is_table() && self.schema.get("properties").is_none()
     }
 
-    /// Whether SIGHUP applies it.
+    /// Whether SIGHUP applies changes of the value.
     pub(super) fn is_reloadable(self) -> bool {
         self.is_reloadable
     }
 
-    /// Whether its section cannot be without it.
+    /// Whether the section must contain the key.
     pub(super) fn is_required(self) -> bool {
         self.is_required
     }
 
-    /// Whether values of this JSON type may stand here.
+    /// Whether values of this JSON type are allowed here.
     pub(super) fn has_type(self, name: &str) -> bool {
         match self.schema.get("type") {
             Some(Value::String(only)) => only == name,
@@ -148,14 +148,14 @@ impl<'a> Shape<'a> {
         Some(constants.filter_map(quoted).collect())
     }
 
-    /// What the key means, in one line.
+    /// The meaning of the key in one line.
     pub(super) fn meaning(self) -> String {
         let text = self.schema.get("description").and_then(Value::as_str);
         let words = text.unwrap_or_default().split_whitespace();
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// The value without any setting, as JSON.
+    /// The default value as JSON.
     pub(super) fn default_value(self) -> Option<&'a Value> {
         self.schema.get("default").filter(|v| !v.is_null())
     }

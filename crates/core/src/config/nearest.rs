@@ -1,15 +1,15 @@
-//! Which key may have been meant by one that does not exist.
+//! Finding the key that may have been meant by one that does not exist.
 
 use strsim::osa_distance;
 
 use super::keys::{ANY_NAME, Shape};
 use super::path::{KeyPath, Step};
 
-/// Characters of a wrong key that are compared with known ones, all of which are shorter.
+/// The limit of characters of a wrong key that are compared with known keys, all of which are shorter.
 const MAX_COMPARED: usize = 40;
 
-/// The known key that a wrong one may have meant: a near name in the same section, or the same name
-/// in another.
+/// The known key that may have been meant: one with a similar name in the same section, or with the same name in
+/// another.
 pub(super) fn nearest(root: Shape<'_>, section: &KeyPath, wrong: &str) -> Option<String> {
     let mut here = root;
     for step in section.steps() {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{is_empty, require};
 use super::{ConfigError, text};
-use crate::model::limits::{META_PAIR_OCTETS, META_PAIRS};
+use crate::model::limits::{MAX_META_PAIR_OCTETS, MAX_META_PAIRS};
 use crate::model::{NodeName, ZoneName};
 
 /// The settings of `[node]`.
@@ -60,13 +60,15 @@ impl NodeConfig {
         let is_unnamed = self.data_dir.as_deref().is_some_and(is_empty);
         require(!is_unnamed, "node.data_dir", || "is empty".to_owned())?;
         let pairs = self.meta.len();
-        require(pairs <= META_PAIRS, "node.meta", || {
-            format!("has {pairs} pairs; at most {META_PAIRS} are allowed")
+        require(pairs <= MAX_META_PAIRS, "node.meta", || {
+            format!("has {pairs} pairs; at most {MAX_META_PAIRS} are allowed")
         })?;
         for (key, value) in &self.meta {
             let octets = key.len() + value.len();
-            require(octets <= META_PAIR_OCTETS, "node.meta", || {
-                format!("pair {key:?} has {octets} octets; at most {META_PAIR_OCTETS} are allowed")
+            require(octets <= MAX_META_PAIR_OCTETS, "node.meta", || {
+                format!(
+                    "pair {key:?} has {octets} octets; at most {MAX_META_PAIR_OCTETS} are allowed"
+                )
             })?;
         }
         Ok(())

@@ -1,7 +1,7 @@
-//! From text and variables to a configuration, keeping for every key where it was given.
+//! Parsing text and variables into a configuration, while recording where every key was given.
 //!
-//! Keys are compared with the schema before anything is deserialised, so that a wrong one gets an error
-//! with a suggestion; what deserialisation finds wrong is traced back to its key by its span.
+//! Keys are compared with the schema before anything is deserialised, so that a wrong one gets an error with a
+//! suggestion. A fault that deserialisation finds is traced back to its key by its span.
 
 mod check;
 mod given;
@@ -12,7 +12,7 @@ use toml::de::DeTable;
 
 use super::keys::{self, Shape};
 use super::path::KeyPath;
-use super::{ConfigError, Place, Root};
+use super::{ConfigError, ConfigPlace, Root};
 use check::{Checker, Source};
 use given::Given;
 use variable::Variable;
@@ -32,12 +32,13 @@ pub(super) fn parse<C: Root>(
         given.replace(&variable.key(), variable.place());
         variable.lay_over(&mut settings, value);
     }
-    let config = C::deserialize(settings).map_err(|e| bad_value("(all)", Place::Nowhere, &e))?;
+    let config =
+        C::deserialize(settings).map_err(|e| bad_value("(all)", ConfigPlace::Nowhere, &e))?;
     config.validate().map_err(|e| e.placed(|key| given.place_of(key)))?;
     Ok(config)
 }
 
-fn bad_value(key: &str, place: Place, error: &toml::de::Error) -> ConfigError {
+fn bad_value(key: &str, place: ConfigPlace, error: &toml::de::Error) -> ConfigError {
     ConfigError::BadValue { place, key: key.to_owned(), problem: error.message().trim().to_owned() }
 }
 
@@ -45,14 +46,14 @@ fn bad_value(key: &str, place: Place, error: &toml::de::Error) -> ConfigError {
 struct File<'a> {
     text: &'a str,
     origin: &'a str,
-    /// Where its lines end.
+    /// The offsets at which lines end.
     line_ends: Vec<usize>,
 }
 
 impl Source for File<'_> {
-    fn place(&self, offset: usize) -> Place {
+    fn place(&self, offset: usize) -> ConfigPlace {
         let line = self.line_ends.partition_point(|end| *end < offset) + 1;
-        Place::File { origin: self.origin.to_owned(), line }
+        ConfigPlace::File { origin: self.origin.to_owned(), line }
     }
 
     fn may_hold_lists(&self) -> bool {

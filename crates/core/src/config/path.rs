@@ -1,18 +1,18 @@
-//! The way to a key through sections and lists of sections.
+//! The path to a key through sections and lists of sections.
 
 use std::fmt;
 
-/// The names and places on the way to a key. Written `guard.service.web.panic`, or `router[1].listen` for a key of
-/// the second `[[router]]`.
+/// The names and positions on the path to a key. It is written `guard.service.web.panic`, or `router[1].listen` for a
+/// key of the second `[[router]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPath(Vec<Step>);
 
 /// One step of a [`KeyPath`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
-    /// To a key of a section.
+    /// The step to a key of a section.
     Key(String),
-    /// To a section of a list, counted from 0.
+    /// The step to a section of a list, counted from 0.
     Item(usize),
 }
 
@@ -44,12 +44,12 @@ impl KeyPath {
         path
     }
 
-    /// Whether it leads to a section of a list.
+    /// Whether the path leads to a section of a list.
     pub(super) fn is_item(&self) -> bool {
         matches!(self.0.last(), Some(Step::Item(_)))
     }
 
-    /// How the section is called in TOML, where the items of a list all have its name: `router.tls`.
+    /// The name of the section in TOML, where all items of a list have the name of the list: `router.tls`.
     pub(super) fn header(&self) -> String {
         let names = self.0.iter().filter_map(|step| match step {
             Step::Key(name) => Some(name.as_str()),

@@ -30,11 +30,11 @@ separated by commas. Unknown keys are errors. `dunlin config check` reads a file
 *Reload* says whether SIGHUP (`systemctl reload dunlin`) applies a change; the others need a restart.
 ";
 
-/// A table of the file, or what the tables of a list have in common.
+/// A section of the file, or the sections of a list.
 struct Section<'a> {
-    /// What stands in front of its keys: `router[].tls`.
+    /// The path in front of the section's keys: `router[].tls`.
     keys: String,
-    /// What it is called in TOML: `router.tls`.
+    /// The name of the section in TOML: `router.tls`.
     header: String,
     shape: Shape<'a>,
     meaning: String,
@@ -42,7 +42,7 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// What a key holds; `None` if that is no section but a plain value, or a map of such.
+    /// The section that a key holds; `None` if it holds a plain value, or a map of plain values.
     fn of(keys: String, header: String, shape: Shape<'a>) -> Option<Self> {
         if let Some(item) = shape.item() {
             let meaning = shape.meaning();

@@ -1,9 +1,9 @@
-//! What a new configuration changes, and what of it a running agent takes over.
+//! The changes of a new configuration, and the part of them that a running agent applies.
 //!
-//! The keys that can be taken over are declared here and nowhere else. From the declaration come the marks in the
-//! schema and in the reference, the difference that people are told, and [`Reloadable`], the value from which the
-//! agent and the program apply it. Both take it apart without `..`, so that a key that is added here does not compile
-//! until they say what they do with it.
+//! The reloadable keys are declared here and nowhere else. From the declaration come the marks in the schema and in
+//! the reference, the difference that is shown to people, and [`Reloadable`], the value from which the agent and the
+//! program apply it. Both destructure it without `..`, so that a key that is added here does not compile until they
+//! handle it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::keys::{self, Shape};
 use super::path::KeyPath;
 use super::{Config, Root};
 
-/// Declares the fields of [`Reloadable`], each with the key or section that it is made from.
+/// Declares the fields of [`Reloadable`], each with the key or section from which it is made.
 macro_rules! reloadable {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $($key:ident).+;)*) => {
-        /// What a running agent takes over from a new configuration: exactly the keys that are declared reloadable.
+        /// The settings that a running agent applies from a new configuration: exactly the keys declared reloadable.
         #[derive(Debug, Clone, PartialEq)]
         pub struct Reloadable {
             $($(#[$doc])* pub $field: $type,)*
@@ -37,9 +37,9 @@ macro_rules! reloadable {
 }
 
 reloadable! {
-    /// When the guard steps in.
+    /// When the guard holds instances.
     guard: GuardConfig = guard;
-    /// How long others may keep an answer of the DNS server.
+    /// How long clients may cache an answer of the DNS server.
     dns_ttl: Duration = dns.ttl;
     /// Which lines are written to the log.
     log_filter: String = log.filter;
@@ -47,25 +47,25 @@ reloadable! {
 
 /// One key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct ConfigChange {
     /// The key with its sections.
     pub key: String,
     /// The old value as TOML; `None` when it was not set.
     pub from: Option<String>,
-    /// The new value as TOML; `None` when it is not set any more.
+    /// The new value as TOML; `None` when it is no longer set.
     pub to: Option<String>,
 }
 
-/// All keys that differ, by name.
+/// All keys that differ, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReloadDiff {
-    /// A running agent applies these.
-    pub reloadable: Vec<Change>,
-    /// These wait for a restart.
-    pub needs_restart: Vec<Change>,
+    /// The changes that a running agent applies.
+    pub reloadable: Vec<ConfigChange>,
+    /// The changes that need a restart.
+    pub needs_restart: Vec<ConfigChange>,
 }
 
-/// The sections of a list are compared by their places.
+/// Compares two configurations. The sections of a list are compared by their positions.
 pub(super) fn diff<C: Root>(old: &C, new: &C) -> ReloadDiff {
     let schema = keys::schema::<C>();
     let [old, new] = [old, new].map(|config| Leaves::of(config, Shape::root(&schema)));
@@ -74,7 +74,7 @@ pub(super) fn diff<C: Root>(old: &C, new: &C) -> ReloadDiff {
     for path in paths {
         let (from, to) = (old.0.get(path), new.0.get(path));
         let value = |leaf: Option<&Leaf>| leaf.map(|leaf| leaf.value.to_string());
-        let change = Change { key: path.to_string(), from: value(from), to: value(to) };
+        let change = ConfigChange { key: path.to_string(), from: value(from), to: value(to) };
         if change.from == change.to {
             continue;
         }

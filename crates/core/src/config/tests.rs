@@ -99,7 +99,7 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!(config.api.tls.unwrap().client_ca, Some(PathBuf::from("clients.crt")));
 }
 
-/// A file, and part of what is said about it.
+/// Pairs of a file and a part of the expected error.
 const MISTAKES: &[(&str, &str)] = &[
     ("[dns]\ntll = \"1s\"", r#"dunlin.toml:2: unknown key "dns.tll"; did you mean "dns.ttl"?"#),
     ("[dsn]\n", r#"dunlin.toml:1: unknown key "dsn"; did you mean "dns"?"#),
@@ -298,7 +298,7 @@ fn the_schema_refuses_unknown_keys_and_stands_alone() {
     assert_eq!(schema.get("additionalProperties"), Some(&serde_json::Value::Bool(false)));
 }
 
-/// Lines that are nearly right, so that random files get past the first key.
+/// Lines that are nearly valid, so that random files get past the first key.
 fn line() -> impl Strategy<Value = String> {
     let section =
         prop::sample::select(vec!["[dns]", "[node]", "[guard]", "[guard.service.web]", "[x]"]);

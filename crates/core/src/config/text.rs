@@ -1,32 +1,31 @@
-//! Values that are text in the file and more than text in memory, and how the schema describes them.
+//! Values that are a text in the file and another type in memory, and their descriptions in the schema.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::limits::NAME_OCTETS;
-use crate::model::{Label, NameError};
+use crate::model::limits::MAX_NAME_OCTETS;
+use crate::model::{Label, NameError, debug_as_quoted_text, text_conversions};
 
-/// The suffix of all names in DNS: labels, lower case, without a dot at the end.
+/// The suffix of all names in DNS: labels in lower case, without a dot at the end.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DomainName(Arc<str>);
 
 impl DomainName {
-    /// The longest domain: a service of four labels and a zone must still fit in front of it.
+    /// The limit of a domain in octets, with which a service of four labels and a zone still fit in front of it.
     const MAX_OCTETS: usize = 100;
 
-    /// Parses a domain such as `dunlin.internal`; a dot at the end is taken off.
+    /// Parses a domain, for example `dunlin.internal`; a dot at the end is removed.
     ///
     /// # Errors
     /// When a label is not valid, or the name leaves no room for service names in front of it.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let text = text.strip_suffix('.').unwrap_or(text);
-        if text.len() > Self::MAX_OCTETS.min(NAME_OCTETS) {
+        if text.len() > Self::MAX_OCTETS.min(MAX_NAME_OCTETS) {
             return Err(NameError::NameTooLong { octets: text.len() });
         }
         for label in text.split('.') {
@@ -42,30 +41,8 @@ impl DomainName {
     }
 }
 
-impl TryFrom<String> for DomainName {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<DomainName> for String {
-    fn from(name: DomainName) -> Self {
-        name.as_str().to_owned()
-    }
-}
-
-impl fmt::Display for DomainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for DomainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.as_str())
-    }
-}
+text_conversions!(NameError: DomainName);
+debug_as_quoted_text!(DomainName);
 
 pub(super) fn socket_address<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(d)?;
@@ -91,13 +68,13 @@ pub(super) fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let is_port = port.parse::<u16>().is_ok_and(|p| p != 0) && !port.starts_with('+');
     let host = host.strip_suffix('.').unwrap_or(host);
-    // Names of hosts hold what labels may not: underscores. A last label of digits is a broken address.
+    // Names of hosts may hold underscores. A name whose last label consists of digits is a broken address.
     let is_label = |l: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         (1..=63).contains(&l.len()) && l.chars().all(allowed)
     };
     let is_numeric = |l: &str| l.chars().all(|c| c.is_ascii_digit());
-    let is_name = host.len() <= NAME_OCTETS
+    let is_name = host.len() <= MAX_NAME_OCTETS
         && host.split('.').all(is_label)
         && !host.rsplit('.').next().is_some_and(is_numeric);
     is_port && is_name
@@ -116,7 +93,7 @@ pub(super) fn upstreams<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<SocketAdd
     texts.into_iter().map(parse).collect()
 }
 
-/// Types that exist only to say in the schema what a text holds.
+/// Declares types that exist only to describe in the schema what a text holds.
 macro_rules! described_text {
     ($($name:ident: $word:literal, $example:literal;)*) => {$(
         pub(super) struct $name;

@@ -1,45 +1,45 @@
-//! Answers about names that do not exist: one template for all of them that are equally long.
+//! Answers about names that do not exist: one template for all names of the same length.
 //!
-//! There is no end of such names, so no cache could hold what was asked before. But all that their answers say is
-//! that the domain exists: they differ only in the place of the domain within the question, which records refer to.
+//! The number of these names is unbounded, so no cache could hold the answers. But all that the answers contain is the
+//! domain's SOA record. They differ only in the position of the domain within the question, to which the record refers.
 
 use super::answer::{Answer, Depends};
 use super::query::{QuestionKey, Rcode};
 use super::reading;
 use super::record::{Builder, Owner};
-use super::settings::Settings;
+use super::settings::DnsSettings;
 use crate::catalog::CatalogView;
 
 /// The answer to a question for a name within the domain that does not exist.
 #[must_use]
-pub fn no_such_name(key: &QuestionKey, view: &CatalogView, settings: &Settings) -> Answer {
+pub fn no_such_name(key: &QuestionKey, view: &CatalogView, settings: &DnsSettings) -> Answer {
     let inner = reading::inside(key.name(), settings.domain.wire()).map(<[u8]>::len);
     let mut builder = Builder::new(settings, inner, &[]);
     builder.authority_soa(Owner::Domain, &view.topology().own_zone, serial(view));
     builder.finish(Rcode::NxDomain, Depends::Layout)
 }
 
-/// The SOA's serial: grows whenever names come or go, and wraps around (RFC 1982).
+/// The serial of the SOA record, which grows whenever a name is added or removed, and wraps around (RFC 1982).
 #[allow(clippy::cast_possible_truncation, reason = "serials are modulo 2^32")]
 pub(super) fn serial(view: &CatalogView) -> u32 {
     view.layout_index() as u32
 }
 
-/// Such answers by the length of the question's name: at most as many as a name has octets.
+/// The answers about names that do not exist, by the length of the name. There are at most as many as a name has octets.
 #[derive(Debug, Default)]
 pub struct AbsentNames {
     made: Vec<Option<Answer>>,
-    /// [`CatalogView::layout_index`] when they were made.
+    /// The [`CatalogView::layout_index`] for which they were made.
     layout_index: u64,
 }
 
 impl AbsentNames {
-    /// As [`no_such_name`]. The settings must be the same since the last [`clear`](Self::clear).
+    /// The answer of [`no_such_name`]. The settings must not change without a call of [`clear`](Self::clear).
     pub fn answer(
         &mut self,
         key: &QuestionKey,
         view: &CatalogView,
-        settings: &Settings,
+        settings: &DnsSettings,
     ) -> &Answer {
         if self.layout_index != view.layout_index() {
             self.clear();
@@ -52,7 +52,7 @@ impl AbsentNames {
         self.made[at].get_or_insert_with(|| no_such_name(key, view, settings))
     }
 
-    /// Forgets all, for other settings.
+    /// Removes all answers, because the settings have changed.
     pub fn clear(&mut self) {
         self.made.clear();
     }

@@ -1,26 +1,26 @@
-//! Records that differ in one place, kept as one of them and what each has there; short or few ones are kept as they are.
+//! Compression of records that differ in one stretch: the first record is kept whole, and of each record the stretch.
 //!
 //! The addresses of a service differ in their last octets, its SRV records in a port or the host's label. A cache of
-//! many answers is larger than a processor's caches, so that reading an answer is most of what it costs: less is read
-//! than written.
+//! many answers is larger than a processor's caches, so most of the cost of an answer is reading it from memory, and
+//! compressed records are shorter to read. Where this saves too little, records are kept as they are.
 
-/// Records are kept whole unless so many octets are saved: what the processor reads at a time.
-const LEAST_SAVED: usize = 64;
+/// Records are kept whole unless compression saves this many octets, which is what a processor reads at a time.
+const MIN_SAVED: usize = 64;
 
-/// How some records of one length are kept: the first, then of each, the first included, the stretch that differs. Where
-/// that is all of it, nothing comes before.
+/// The layout of some kept records of one length: the first record, then of each record, the first included, the stretch
+/// that differs. If the stretch is the whole record, the first record is not kept a second time in front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Alike {
-    /// Octets of each record.
+    /// The length of each record in octets.
     len: u16,
-    /// Where the stretch begins that differs.
+    /// The offset of the stretch within a record.
     at: u8,
-    /// How many octets differ.
+    /// The length of the stretch in octets.
     differing: u8,
 }
 
 impl Alike {
-    /// How records are kept, if they are of one length and differ in few octets.
+    /// The layout for these records, if they are of one length and differ in few octets.
     pub(super) fn of<'a>(mut records: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let Some(first) = records.next() else {
             return Some(Self { len: 0, at: 0, differing: 0 });
@@ -35,10 +35,10 @@ impl Alike {
             after = after.min(same(first.iter().rev().zip(record.iter().rev())));
             count += 1;
         }
-        // Records that are all the same are so from both ends.
+        // Identical records are the same from both ends, so the two lengths overlap.
         let mut differing = first.len().saturating_sub(before + after);
         let (whole, packed) = (count * first.len(), first.len() + count * differing);
-        if whole < packed + LEAST_SAVED && first.len() <= u8::MAX.into() {
+        if whole < packed + MIN_SAVED && first.len() <= u8::MAX.into() {
             (before, differing) = (0, first.len());
         }
         Some(Self {
@@ -48,7 +48,7 @@ impl Alike {
         })
     }
 
-    /// Appends the records as they are kept.
+    /// Appends the records in this layout.
     pub(super) fn keep<'a>(self, records: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
         for (number, record) in records.enumerate() {
             if number == 0 {
@@ -58,22 +58,22 @@ impl Alike {
         }
     }
 
-    /// Octets in front of the stretches: a whole record, unless the stretches are that.
+    /// The octets in front of the stretches: one record, or none if the stretches are whole records.
     fn before_stretches(self) -> usize {
         if u16::from(self.differing) == self.len { 0 } else { self.len.into() }
     }
 
-    /// Octets of so many records when they are written.
+    /// The octets that this number of records has when written.
     pub(super) fn octets(self, records: usize) -> usize {
         records * usize::from(self.len)
     }
 
-    /// How many records there is room for.
+    /// The number of records that fit into this room.
     pub(super) fn fitting(self, room: usize) -> usize {
         room / usize::from(self.len).max(1)
     }
 
-    /// Writes some of the records that are kept, by their numbers.
+    /// Writes some of the kept records, given by their numbers.
     pub(super) fn write(
         self,
         kept: &[u8],
@@ -96,7 +96,7 @@ impl Alike {
     }
 }
 
-/// How many pairs are the same until two differ.
+/// The number of equal pairs in front of the first that differs.
 fn same<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
     pairs.take_while(|(a, b)| a == b).count()
 }
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps records and writes them all.
+    /// Keeps records, then writes all of them. Returns how many octets were kept, and what was written.
     fn through(records: &[&[u8]]) -> Option<(usize, Vec<u8>)> {
         let alike = Alike::of(records.iter().copied())?;
         let (mut kept, mut out) = (Vec::new(), Vec::new());
@@ -166,7 +166,7 @@ mod tests {
             let first = (0..len).find(differs);
             let stretch = first.map_or(0, |first| (first..len).rfind(differs).unwrap() + 1 - first);
             let (whole, packed) = (records.len() * len, len + records.len() * stretch);
-            prop_assert_eq!(kept, if whole < packed + LEAST_SAVED { whole } else { packed });
+            prop_assert_eq!(kept, if whole < packed + MIN_SAVED { whole } else { packed });
         }
     }
 }

@@ -1,24 +1,35 @@
-//! An encoded answer that many clients can have: a template of whole records.
+//! An encoded answer for many clients: a template of whole records.
 
 use std::hint;
 
 use super::alike::Alike;
-use super::query::{FLAG_RD, OPT_OCTETS, Query, QuestionKey, Rcode};
-use super::record::Rank;
-use super::settings::Settings;
+use super::query::{FLAG_QR, FLAG_RD, FLAG_TC, OPT_OCTETS, Query, QuestionKey, Rcode, opt_record};
+
+use super::HEADER_OCTETS;
+use super::settings::DnsSettings;
 use super::shuffle::Shuffler;
-use super::{HEADER_OCTETS, rtype};
 use crate::catalog::CatalogView;
 
-const FLAG_QR: u16 = 0x8000;
 const FLAG_AA: u16 = 0x0400;
-const FLAG_TC: u16 = 0x0200;
 const FLAG_RA: u16 = 0x0080;
 
-/// What processors fetch from memory at once.
+/// The octets that a processor fetches from memory at once.
 const LINE_OCTETS: usize = 64;
-/// What an answer of 1,232 octets is made from, and a few records that did not fit.
+/// The lines of memory behind an answer of 1,232 octets, with a few records that did not fit.
 const TOUCHED_LINES: usize = 24;
+
+/// How a record takes part in shuffling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rank {
+    /// Records come in the order of their priorities; only records of equal priority are shuffled.
+    pub(super) priority: u16,
+    /// The record's share of the first places among records of its priority.
+    pub(super) weight: u16,
+}
+
+impl Rank {
+    pub(super) const EQUAL: Self = Self { priority: 0, weight: 1 };
+}
 
 /// One encoded record within [`Answer::octets`].
 #[derive(Debug, Clone, Copy)]
@@ -43,24 +54,24 @@ impl Block {
     }
 }
 
-/// What an answer was made from, and so how long it stays true.
+/// The data that an answer was made from. The answer is current until it changes.
 #[derive(Debug, Clone)]
 pub(super) enum Depends {
-    /// The question and the settings alone.
+    /// The answer depends on the question and the settings alone.
     Settings,
-    /// The set of names, nodes and zones.
+    /// The answer depends on the set of names, nodes and zones.
     Layout,
-    /// One service, and that its name is still read as it was.
+    /// The answer depends on one service, and on its name still having the same meaning.
     Service {
-        /// [`CatalogView::service_key`] of the service.
+        /// The [`CatalogView::service_key`] of the service.
         key: Box<str>,
-        /// Whether the label next to the domain, which stands here in the question, is a zone's name. None if it
-        /// cannot become one.
+        /// The offset in the question of the label next to the domain, and whether that label is a zone's name. `None`
+        /// if the label cannot become one.
         edge: Option<(u8, bool)>,
     },
 }
 
-/// The same, with the key among the answer's octets.
+/// The same as [`Depends`], with the service's key among the answer's octets.
 #[derive(Debug, Clone, Copy)]
 enum Basis {
     Settings,
@@ -68,39 +79,41 @@ enum Basis {
     Service { edge: Option<(u8, bool)> },
 }
 
-/// How the records are kept that change places or are left out, within [`Answer::octets`].
+/// The layout within [`Answer::octets`] of the records that are shuffled or may be left out.
 #[derive(Debug, Clone)]
 enum Blocks {
-    /// All answers are alike and of one rank, and all additionals are alike. So it is with addresses, and with most
+    /// All answers are alike and of one rank, and all additionals are alike. This holds for addresses and for most
     /// services.
     Alike { answers: Alike, additionals: Alike },
-    /// The answers and then the additionals, each as it is.
+    /// The answers and then the additionals are listed one by one.
     Listed(Box<[Block]>),
 }
 
-/// What [`Answer::write`] wrote.
+/// The properties of a reply that [`Answer::write`] has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// The code in the reply.
+    /// The response code in the reply.
     pub rcode: Rcode,
     /// Whether answers were left out, so that the client should ask over TCP.
     pub truncated: bool,
 }
 
-/// A template: encoded once, written many times, each time for one client.
+/// A template of a reply, which is encoded once and written many times, each time for one client.
 ///
-/// A cache of many thousands is larger than a processor's caches, so what a write needs lies close together.
+/// A cache of many thousand answers is larger than a processor's caches, so the data that a write needs lies close
+/// together.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The question's key, the records as they are kept in order of their sections, and the key of what it depends on.
+    /// The question's key, the kept records in the order of their sections, and the key of the service on which the
+    /// answer depends.
     octets: Box<[u8]>,
     blocks: Blocks,
-    /// Where in `octets` each part ends.
+    /// Where in `octets` the question's key ends; the fields that follow are the ends of the other parts.
     question_end: u16,
     answers_end: u32,
     authority_end: u32,
     records_end: u32,
-    /// Records of each section.
+    /// The number of answers; the fields that follow are the numbers of records in the other sections.
     answers: u16,
     authority: u16,
     additionals: u16,
@@ -114,7 +127,7 @@ pub struct Answer {
 
 impl Answer {
     pub(super) fn new(
-        settings: &Settings,
+        settings: &DnsSettings,
         rcode: Rcode,
         depends: Depends,
         (octets, question): (Vec<u8>, usize),
@@ -157,25 +170,25 @@ impl Answer {
 
     /// An answer without records.
     #[must_use]
-    pub fn bare(settings: &Settings, rcode: Rcode) -> Self {
+    pub fn bare(settings: &DnsSettings, rcode: Rcode) -> Self {
         let depends = Depends::Settings;
         Self::new(settings, rcode, depends, (Vec::new(), 0), &[], [0, 0])
     }
 
-    /// Whether it was made for this very question.
+    /// Whether the answer was made for this question.
     #[must_use]
     pub fn is_for(&self, key: &QuestionKey) -> bool {
         self.octets[..usize::from(self.question_end)] == *key.as_bytes()
     }
 
-    /// The code it carries.
+    /// The response code of the answer.
     #[must_use]
     pub fn rcode(&self) -> Rcode {
         self.rcode
     }
 
-    /// Whether an answer that was current in the same catalog's view of the index `seen` is what would be made now.
-    /// Costs next to nothing while its service does not change, and else one look into the view.
+    /// Whether an answer that was current in the same catalog's view of the index `seen` is still current in this view.
+    /// The cost is negligible while its service does not change, and otherwise one look-up in the view.
     #[must_use]
     pub fn is_current(&self, view: &CatalogView, seen: u64) -> bool {
         let is_same_layout = view.layout_index() <= seen;
@@ -188,7 +201,7 @@ impl Answer {
                     view.is_unchanged_since(key, seen)
                         || view.index_of(key).is_some_and(|index| index <= seen)
                 });
-                // Distances of zones are the priorities in SRV.
+                // The priorities in SRV records are the distances of zones.
                 is_same_service
                     && (is_same_layout
                         || view.topology_index() <= seen
@@ -197,7 +210,7 @@ impl Answer {
         }
     }
 
-    /// Whether the label next to the domain is a zone's name, or none, as it was.
+    /// Whether the label next to the domain still is, or still is not, a zone's name.
     fn is_as_was(&self, (at, was_zone): (u8, bool), view: &CatalogView) -> bool {
         let label = self.octets[usize::from(at)..].split_first();
         let label = label.and_then(|(len, rest)| rest.get(..usize::from(*len)));
@@ -205,8 +218,8 @@ impl Answer {
         label.is_some_and(|label| view.zone(label).is_some() == was_zone)
     }
 
-    /// Whether a cache should keep it: only what there is a bounded number of, so that a flood of
-    /// random names cannot push out what is asked for every day.
+    /// Whether a cache should keep the answer. Only answers whose number is bounded are kept, so that a flood of random
+    /// names cannot evict answers that are needed every day.
     #[must_use]
     pub fn is_worth_keeping(&self) -> bool {
         self.is_kept
@@ -217,7 +230,8 @@ impl Answer {
         self
     }
 
-    /// Reads from all lines of memory that a write into a usual datagram needs, so that they are near then.
+    /// Reads from all lines of memory that a write into a usual datagram needs, so that they are in the processor's
+    /// cache then.
     pub fn touch(&self) {
         let lines = self.octets.iter().step_by(LINE_OCTETS).take(TOUCHED_LINES);
         let blocks: &[Block] = match &self.blocks {
@@ -232,7 +246,7 @@ impl Answer {
         ));
     }
 
-    /// How much memory it takes, roughly.
+    /// The approximate size of the answer in memory, in octets.
     #[must_use]
     pub fn octets(&self) -> usize {
         let blocks = match &self.blocks {
@@ -245,7 +259,7 @@ impl Answer {
     /// Writes the reply for one client into `out`, at most `limit` octets, which must be 512 or more.
     /// Allocates nothing once `out` and the shuffler have grown to their size.
     ///
-    /// The query must ask the question that the template was made for, in whatever case.
+    /// The query must ask the question for which the template was made, in any case.
     pub fn write(
         &self,
         query: &Query<'_>,
@@ -276,8 +290,8 @@ impl Answer {
         };
         let truncated = answers < usize::from(self.answers);
         let authority = if truncated { 0 } else { usize::from(self.authority) };
-        if opt > 0 {
-            self.push_opt(query, out);
+        if let Some(edns) = query.edns() {
+            out.extend(opt_record(self.udp_payload, self.rcode.number(), edns.dnssec_ok));
             additional += 1;
         }
         let flags = self.flags
@@ -301,7 +315,7 @@ impl Answer {
         &self.octets[self.authority_end as usize..self.records_end as usize]
     }
 
-    /// How many octets all answers and all additionals have.
+    /// The octets that all answers, and all additionals, have when written.
     fn written_octets(&self) -> [usize; 2] {
         match &self.blocks {
             Blocks::Alike { answers, additionals } => [
@@ -312,7 +326,7 @@ impl Answer {
         }
     }
 
-    /// Appends the answer section in a random order, as many records as fit. Returns how many.
+    /// Appends as many records of the answer section as fit, in a random order. Returns their number.
     fn push_answers(&self, room: usize, shuffler: &mut Shuffler, out: &mut Vec<u8>) -> usize {
         match &self.blocks {
             Blocks::Alike { answers, .. } => {
@@ -327,7 +341,7 @@ impl Answer {
         }
     }
 
-    /// As many of the records as fit, of each priority in a random order.
+    /// Appends as many of the records as fit, those of each priority in a random order.
     fn push_listed(
         &self,
         blocks: &[Block],
@@ -339,7 +353,7 @@ impl Answer {
         let mut pushed = 0;
         let mut first = 0;
         for run in blocks.chunk_by(|a, b| a.rank.priority == b.rank.priority) {
-            // No more places are drawn than records can fit.
+            // The draw is limited to the number of records that can fit.
             let shortest = run.iter().map(|b| b.len).min().map_or(1, usize::from);
             let wanted = run.len().min(left / shortest.max(1));
             let count = u16::try_from(run.len()).unwrap_or(u16::MAX);
@@ -375,8 +389,8 @@ impl Answer {
         count
     }
 
-    /// Appends those additionals that fit. They begin at a random one, so that clients which take
-    /// addresses from here alone do not all meet the same few.
+    /// Appends those additionals that fit, beginning at a random one, so that clients which take addresses from this
+    /// section alone do not all use the same few.
     fn push_some_additionals(
         &self,
         room: usize,
@@ -414,20 +428,11 @@ impl Answer {
         out.extend_from_slice(block.of(&self.octets));
         1
     }
-
-    /// The OPT record of a reply to a query that had one (RFC 6891 §6.1.1, §6.1.3).
-    fn push_opt(&self, query: &Query<'_>, out: &mut Vec<u8>) {
-        let [upper, _] = (self.rcode.number() << 4).to_be_bytes();
-        let dnssec_ok = query.edns().is_some_and(|edns| edns.dnssec_ok);
-        out.push(0);
-        out.extend_from_slice(&rtype::OPT.to_be_bytes());
-        out.extend_from_slice(&self.udp_payload.to_be_bytes());
-        out.extend_from_slice(&[upper, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
-    }
 }
 
-/// Records as they are kept, after the question: how, and where each section ends. `message` has the question and then
-/// the records as they are sent; `sections` are the answers, the authority and the additionals.
+/// Packs the records of a message. Returns the octets to keep, the layout of the records, and where each section ends.
+/// `message` holds the question and then the records as they are sent; the sections are the answers, the authority and
+/// the additionals.
 fn pack(
     message: Vec<u8>,
     question: usize,

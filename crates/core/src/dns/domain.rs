@@ -6,11 +6,11 @@ use thiserror::Error;
 
 use crate::model::{Label, NameError};
 
-/// Octets of the domain as text. The longest target, `NODE.node.ZONE.D` with labels of 63 octets, then
+/// The limit of the domain's text in octets. With it the longest target, `NODE.node.ZONE.D` with labels of 63 octets,
 /// still fits into a name's 255 octets.
-const DOMAIN_OCTETS: usize = 100;
+const MAX_DOMAIN_OCTETS: usize = 100;
 
-/// Why a text is not a domain. The configuration is at fault.
+/// Why a text is not a valid domain. The configuration is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DomainError {
     /// One of its labels is not valid.
@@ -18,20 +18,20 @@ pub enum DomainError {
     BadLabel {
         /// The whole text.
         domain: String,
-        /// What is wrong.
+        /// Why the label is not valid.
         reason: NameError,
     },
-    /// It is too long to carry node and zone names in front.
+    /// The domain is too long for node and zone names in front of it.
     #[error(
-        "domain has {octets} octets; at most {DOMAIN_OCTETS} leave room for node and zone names"
+        "domain has {octets} octets; at most {MAX_DOMAIN_OCTETS} leave room for node and zone names"
     )]
     TooLong {
-        /// How long it is.
+        /// The length of the text.
         octets: usize,
     },
 }
 
-/// The DNS suffix, lower case, one label or more.
+/// The DNS suffix, in lower case, of one label or more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Domain {
     text: Box<str>,
@@ -39,13 +39,13 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// Parses a dotted name; a dot at its end is fine.
+    /// Parses a dotted name; a dot at its end is allowed.
     ///
     /// # Errors
     /// When a label is not valid, or the whole exceeds 100 octets.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
         let text = text.strip_suffix('.').unwrap_or(text);
-        if text.len() > DOMAIN_OCTETS {
+        if text.len() > MAX_DOMAIN_OCTETS {
             return Err(DomainError::TooLong { octets: text.len() });
         }
         let mut wire = Vec::with_capacity(text.len() + 2);

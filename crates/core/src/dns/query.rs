@@ -1,21 +1,30 @@
-//! A question as it came: header, one question, perhaps an OPT record.
+//! The question of a packet: the header, one question, and an optional OPT record.
 //!
-//! Names are read where they stand and never followed: a compression pointer in the first name of a
-//! message could only lead into the header or to itself, so it is a format error. Records behind the
-//! question are walked over, each at least eleven octets long, hence at most once through the packet.
+//! Compression pointers in the question's name are not followed: in the first name of a message a pointer could only
+//! lead into the header or to itself, so it is a format error. The records behind the question are skipped one after
+//! another. Each is at least eleven octets long, so parsing takes at most one pass over the packet.
 
-use super::settings::Settings;
+use super::settings::DnsSettings;
 use super::{CLASS_IN, HEADER_OCTETS, MIN_UDP_OCTETS, TCP_MESSAGE_OCTETS, Transport, rtype};
 
-/// This message is a response (RFC 1035 §4.1.1).
-const FLAG_QR: u16 = 0x8000;
+/// The flag of a message that is a response (RFC 1035 §4.1.1).
+pub(super) const FLAG_QR: u16 = 0x8000;
+/// The flag of a reply that was truncated.
+pub(super) const FLAG_TC: u16 = 0x0200;
 const OPCODE_MASK: u16 = 0x7800;
-/// Recursion desired, echoed in the reply.
+/// The flag of a client that desires recursion, which the reply repeats.
 pub(super) const FLAG_RD: u16 = 0x0100;
-/// Octets of a name on the wire (RFC 1035 §2.3.4).
-const NAME_WIRE_OCTETS: usize = 255;
-/// Octets of an OPT record without options.
+/// The limit of a name on the wire in octets (RFC 1035 §2.3.4).
+const MAX_NAME_WIRE_OCTETS: usize = 255;
+/// The length of an OPT record without options, in octets.
 pub(super) const OPT_OCTETS: usize = 11;
+
+/// An OPT record without options (RFC 6891 §6.1.2, §6.1.3). `rcode` is the response code, whose upper bits it carries.
+pub(super) fn opt_record(payload: u16, rcode: u16, dnssec_ok: bool) -> [u8; OPT_OCTETS] {
+    let [[kind_0, kind_1], [payload_0, payload_1], [upper, _]] =
+        [rtype::OPT, payload, rcode << 4].map(u16::to_be_bytes);
+    [0, kind_0, kind_1, payload_0, payload_1, upper, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]
+}
 
 /// Response codes (RFC 1035 §4.1.1, RFC 6891 §9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,16 +37,16 @@ pub enum Rcode {
     ServFail,
     /// The name does not exist, nor any below it (RFC 8020).
     NxDomain,
-    /// An opcode other than QUERY.
+    /// The opcode is not QUERY.
     NotImp,
-    /// Outside the domain, a class other than IN, or a zone transfer.
+    /// The name is outside the domain, the class is not IN, or the question is for a zone transfer.
     Refused,
-    /// An EDNS version above 0.
+    /// The EDNS version is above 0.
     BadVers,
 }
 
 impl Rcode {
-    /// Every code that is sent.
+    /// All codes that this server sends.
     pub const ALL: [Self; 7] = [
         Self::NoError,
         Self::FormErr,
@@ -62,7 +71,7 @@ impl Rcode {
         }
     }
 
-    /// The mnemonic, lower case.
+    /// The mnemonic of the code, in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,23 +86,24 @@ impl Rcode {
     }
 }
 
-/// What the client said in its OPT record (RFC 6891 §6.1).
+/// The contents of the client's OPT record (RFC 6891 §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edns {
-    /// The longest datagram it takes.
+    /// The longest datagram that the client accepts, in octets.
     pub payload: u16,
-    /// Its EDNS version; only 0 is spoken here.
+    /// The client's EDNS version; this server supports only 0.
     pub version: u8,
-    /// The DO bit, echoed (RFC 3225 §3); there are no signatures to send.
+    /// The DO bit, which the reply repeats (RFC 3225 §3); there are no signatures to send.
     pub dnssec_ok: bool,
 }
 
 /// A packet that gets no proper answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reject {
-    /// Shorter than a header, or itself a response: silence, lest two servers answer each other.
+    /// The packet is shorter than a header, or itself a response. It gets no reply, so that two servers never answer
+    /// each other.
     Silent,
-    /// A reply of the header alone.
+    /// The packet gets a reply of the header alone, with this code.
     Reply(Rcode),
 }
 
@@ -185,15 +195,15 @@ impl<'a> Query<'a> {
         self.edns
     }
 
-    /// Name, type and class exactly as they came.
+    /// The name, type and class with the octets of the packet.
     #[must_use]
     pub fn question(&self) -> &'a [u8] {
         &self.packet[HEADER_OCTETS..self.question_end]
     }
 
-    /// The longest reply that this client takes.
+    /// The longest reply that this client accepts, in octets.
     #[must_use]
-    pub fn reply_limit(&self, settings: &Settings, transport: Transport) -> usize {
+    pub fn reply_limit(&self, settings: &DnsSettings, transport: Transport) -> usize {
         match transport {
             Transport::Tcp => TCP_MESSAGE_OCTETS,
             Transport::Udp => {
@@ -203,8 +213,8 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// What is wrong with the question whatever its name: an EDNS version above 0 (RFC 6891 §6.1.3), a
-    /// class other than IN (also ANY, which asks for what no single server knows), a zone transfer.
+    /// The code with which the question is refused regardless of its name: for an EDNS version above 0 (RFC 6891
+    /// §6.1.3), a class other than IN (also ANY, which asks for data that no single server has), or a zone transfer.
     #[must_use]
     pub fn refusal(&self) -> Option<Rcode> {
         if self.edns.is_some_and(|edns| edns.version > 0) {
@@ -221,7 +231,7 @@ impl<'a> Query<'a> {
     }
 
     /// The flags that every reply repeats: opcode and RD.
-    pub(super) fn echoed_flags(&self) -> u16 {
+    pub(super) fn repeated_flags(&self) -> u16 {
         self.flags() & (OPCODE_MASK | FLAG_RD)
     }
 
@@ -230,10 +240,10 @@ impl<'a> Query<'a> {
     }
 }
 
-/// What all askers of one question share: the name in lower case (RFC 4343) and the type.
+/// The part of a question that is the same for all its clients: the name in lower case (RFC 4343) and the type.
 #[derive(Clone, Copy)]
 pub struct QuestionKey {
-    octets: [u8; NAME_WIRE_OCTETS + 2],
+    octets: [u8; MAX_NAME_WIRE_OCTETS + 2],
     len: usize,
 }
 
@@ -242,23 +252,23 @@ impl QuestionKey {
     #[must_use]
     pub fn of(query: &Query<'_>) -> Self {
         let question = query.question();
-        // Without the class, which is always IN where keys are used.
+        // The class is left out, since it is always IN where keys are used.
         let len = question.len() - 2;
-        let mut octets = [0; NAME_WIRE_OCTETS + 2];
+        let mut octets = [0; MAX_NAME_WIRE_OCTETS + 2];
         octets[..len].copy_from_slice(&question[..len]);
-        // Length octets are at most 63, below the letters, so folding leaves them alone. The type is
-        // copied back, since its octets may look like letters.
+        // Length octets are at most 63, below the letters, so folding does not change them. The type is not folded,
+        // since its octets may look like letters.
         octets[..len - 2].make_ascii_lowercase();
         Self { octets, len }
     }
 
-    /// Name and type, for a hash table.
+    /// The name and the type as octets, for a hash table.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.octets[..self.len]
     }
 
-    /// The name in wire form, lower case.
+    /// The name in wire form and lower case.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         &self.octets[..self.len - 2]
@@ -274,7 +284,7 @@ fn plain_name_end(packet: &[u8]) -> Option<usize> {
             return None;
         }
         at += 1 + len;
-        if at - HEADER_OCTETS > NAME_WIRE_OCTETS {
+        if at - HEADER_OCTETS > MAX_NAME_WIRE_OCTETS {
             return None;
         }
         if len == 0 {
@@ -283,13 +293,13 @@ fn plain_name_end(packet: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where any other name ends: labels, then the root or a pointer to an earlier place where the rest is
+/// Where any other name ends: labels, then the root or a pointer to an earlier offset at which the rest of the name is
 /// (RFC 1035 §4.1.4).
 fn any_name_end(packet: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut octets, mut end) = (start, 1, None);
-    // Each pointer leads to before the last one, so there is an end of them.
+    // Each pointer has to lead to an offset before the last one, so the loop ends.
     let mut earlier = HEADER_OCTETS..start;
-    while octets <= NAME_WIRE_OCTETS {
+    while octets <= MAX_NAME_WIRE_OCTETS {
         let len = usize::from(*packet.get(at)?);
         match len {
             0 => return Some(end.unwrap_or(at + 1)),
@@ -313,8 +323,8 @@ fn any_name_end(packet: &[u8], start: usize) -> Option<usize> {
 }
 
 /// The one OPT record, which must be in the additional section under the root's name.
-/// The outer `None` is a format error: a second OPT, one elsewhere, options that do not end with their
-/// record, or a record cut short.
+/// The outer `None` is a format error: a second OPT record, one in another section, options that do not end with their
+/// record, or a record that is cut short.
 fn find_edns(
     packet: &[u8],
     start: usize,
@@ -348,7 +358,8 @@ fn find_edns(
     Some(edns)
 }
 
-/// Whether these are options, whichever: each a code and a length, then so many octets (RFC 6891 §6.1.2).
+/// Whether these octets are well-formed options: each a code and a length, then that number of octets (RFC 6891
+/// §6.1.2).
 fn are_options(mut data: &[u8]) -> bool {
     while !data.is_empty() {
         let rest = word(data, 2).and_then(|octets| data.get(4 + usize::from(octets)..));

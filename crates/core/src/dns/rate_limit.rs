@@ -1,38 +1,38 @@
-//! Response rate limiting: so that questions with a forged sender cannot turn this server against others.
+//! Response rate limiting, so that questions with a forged sender cannot turn this server against others.
 //!
-//! Whoever is attacked that way is the network which the questions seem to come from, so replies are counted
-//! for each network (IPv4 /24, IPv6 /56). Beyond the limit most questions get nothing; now and then one gets
-//! an empty reply with TC, which is no larger than the question and sends a real client to TCP. As in NSD
-//! and BIND ("Response Rate Limiting", Vixie and Schryver, 2012), except that all replies count alike.
+//! The victim of an attack by forged senders is the network from which the questions seem to come, so replies are
+//! counted for each network (IPv4 /24, IPv6 /56). Beyond the limit most questions get no reply. At regular distances one
+//! gets an empty reply with TC, which is no larger than the question and makes a real client ask over TCP. This is the
+//! method of NSD and BIND ("Response Rate Limiting", Vixie and Schryver, 2012), except that all replies count alike.
 //!
-//! The table has a fixed size and forgets nobody on purpose: networks that fall on one bucket share it for
-//! a moment, and which do depends on a key that nobody outside knows.
+//! The table has a fixed size. Networks that fall on the same bucket replace each other, and which networks these are
+//! depends on a secret key.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use twox_hash::XxHash3_64;
 
-use super::query::{OPT_OCTETS, Query};
-use super::rtype;
+use super::MIN_UDP_OCTETS;
+use super::query::{FLAG_QR, FLAG_TC, Query, opt_record};
 
-/// Networks that are counted at a time.
+/// The number of networks that are counted at a time.
 const BUCKETS: usize = 1 << 16;
-/// Allowances are kept in thousandths of a reply.
+/// The cost of one reply. Allowances are kept in thousandths of a reply.
 const REPLY: u64 = 1_000;
 
-/// What becomes of a question.
+/// How a question may be answered under the rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
-    /// It is answered.
+pub enum ReplyPermit {
+    /// The question is answered.
     Answer,
-    /// It gets an empty reply with TC, [`write_slip`].
+    /// The question gets the empty reply with TC of [`write_slip`].
     Slip,
-    /// It gets nothing.
+    /// The question gets no reply.
     Drop,
 }
 
-/// Counts replies to networks. One for each worker: it is changed by each question.
+/// Counts replies to networks. Each worker has one of its own, since each question changes it.
 #[derive(Debug)]
 pub struct RateLimiter {
     replies_per_second: u32,
@@ -42,30 +42,30 @@ pub struct RateLimiter {
     buckets: Box<[Bucket]>,
 }
 
-/// The allowance of one network, filled up as time goes by.
+/// The allowance of one network, which is refilled as time passes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
-    /// Which network; others that fall here begin anew.
+    /// The hash of the network; another network on this bucket starts with a full allowance.
     network: u64,
-    /// When it was filled up last, in milliseconds since the start.
+    /// When the allowance was last refilled, in milliseconds since the start.
     filled_ms: u64,
-    /// Thousandths of replies that may still be sent.
+    /// The replies that may still be sent, in thousandths.
     allowance: u64,
-    /// Questions beyond the limit.
+    /// The number of questions beyond the limit.
     excess: u32,
 }
 
 impl RateLimiter {
-    /// Allows so many replies per second to one network, at least 1; beyond, each `slip`-th question gets an
-    /// empty reply (0: none does). `key` must not be known outside.
+    /// A limiter that allows `replies_per_second` to each network, at least 1. Beyond the limit each `slip`-th question
+    /// gets an empty reply; with 0 none does. `key` has to be secret.
     #[must_use]
     pub fn new(replies_per_second: u32, slip: u32, key: u64, now: Instant) -> Self {
         let buckets = vec![Bucket::default(); BUCKETS].into();
         Self { replies_per_second: replies_per_second.max(1), slip, key, started: now, buckets }
     }
 
-    /// Judges a question, and counts its reply.
-    pub fn judge(&mut self, client: IpAddr, now: Instant) -> Permit {
+    /// Decides about a question, and counts its reply.
+    pub fn judge(&mut self, client: IpAddr, now: Instant) -> ReplyPermit {
         let network = self.network(client);
         let now_ms = now.saturating_duration_since(self.started);
         let now_ms = u64::try_from(now_ms.as_millis()).unwrap_or(u64::MAX);
@@ -82,16 +82,16 @@ impl RateLimiter {
         bucket.filled_ms = bucket.filled_ms.max(now_ms);
         if bucket.allowance >= REPLY {
             bucket.allowance -= REPLY;
-            return Permit::Answer;
+            return ReplyPermit::Answer;
         }
         bucket.excess = bucket.excess.wrapping_add(1);
         if self.slip > 0 && bucket.excess.is_multiple_of(self.slip) {
-            return Permit::Slip;
+            return ReplyPermit::Slip;
         }
-        Permit::Drop
+        ReplyPermit::Drop
     }
 
-    /// A number for the client's network, never 0.
+    /// The hash of the client's network, which is never 0.
     fn network(&self, client: IpAddr) -> u64 {
         let hash = |prefix: &[u8]| XxHash3_64::oneshot_with_seed(self.key, prefix).max(1);
         match client.to_canonical() {
@@ -101,26 +101,20 @@ impl RateLimiter {
     }
 }
 
-/// The reply to each so-many-th question beyond the limit: nothing but that it is truncated (RFC 1035 §4.1.1:
-/// TC), so that a real client asks again over TCP. Empty for what is no question.
+/// Writes the reply to each `slip`-th question beyond the limit. It has no records and the flag TC (RFC 1035 §4.1.1), so
+/// that a real client asks again over TCP. `out` stays empty if the packet is not a question.
 pub fn write_slip(packet: &[u8], out: &mut Vec<u8>) {
-    const QR: u16 = 0x8000;
-    const TC: u16 = 0x0200;
     out.clear();
     let Ok(query) = Query::parse(packet) else { return };
     let edns = query.edns();
     out.extend_from_slice(&query.id().to_be_bytes());
-    out.extend_from_slice(&(QR | TC | query.echoed_flags()).to_be_bytes());
+    out.extend_from_slice(&(FLAG_QR | FLAG_TC | query.repeated_flags()).to_be_bytes());
     let additional = u8::from(edns.is_some());
     out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, additional]);
     out.extend_from_slice(query.question());
     if let Some(edns) = edns {
-        // Who speaks EDNS is answered so (RFC 6891 §6.1.1).
-        let mut opt = [0; OPT_OCTETS];
-        opt[1..3].copy_from_slice(&rtype::OPT.to_be_bytes());
-        opt[3..5].copy_from_slice(&super::MIN_UDP_OCTETS.to_be_bytes());
-        opt[7] = u8::from(edns.dnssec_ok) << 7;
-        out.extend_from_slice(&opt);
+        // A question with EDNS gets a reply with EDNS (RFC 6891 §6.1.1).
+        out.extend(opt_record(MIN_UDP_OCTETS, 0, edns.dnssec_ok));
     }
 }
 
@@ -162,7 +156,7 @@ mod tests {
         assert_eq!(count(&mut limiter, "192.0.2.77", 10, start), [0, 5, 5], "the same network");
         assert_eq!(count(&mut limiter, "192.0.3.1", 1, start), [1, 0, 0], "another network");
         assert_eq!(count(&mut limiter, "192.0.2.1", 50, start + SECOND / 4), [25, 12, 13]);
-        // However long it was silent, it has saved up no more than a second's.
+        // A network that was silent for long may not send more than one second's replies at once.
         assert_eq!(count(&mut limiter, "192.0.2.1", 101, start + 3600 * SECOND), [100, 1, 0]);
         assert_eq!(count(&mut limiter, "192.0.2.1", 1, start), [0, 0, 1], "time does not go back");
     }
@@ -187,8 +181,8 @@ mod tests {
         let start = start();
         let mut limiter = RateLimiter::new(1, 1, 7, start);
         let at = |ms| start + Duration::from_millis(ms);
-        const A: Permit = Permit::Answer;
-        const S: Permit = Permit::Slip;
+        const A: ReplyPermit = ReplyPermit::Answer;
+        const S: ReplyPermit = ReplyPermit::Slip;
         let judged =
             [0, 1, 500, 999, 1000, 1001, 2000].map(|ms| limiter.judge(ip("10.0.0.1"), at(ms)));
         assert_eq!(judged, [A, S, S, S, A, S, A]);

@@ -1,9 +1,9 @@
-//! What a name means: the tree of names that the domain spans.
+//! The meaning of a name in the tree of names below the domain.
 //!
-//! Read from the domain leftwards: `any`, `node`, `local` and the names of zones come first, everything
-//! else is a service. So a zone's name wins over a service's label, and a service `web.eu1` beside a
-//! zone `eu1` is reached as `web.eu1.any.D`. A name that only has others below it (an empty
-//! non-terminal) exists, without data (RFC 8020 §2).
+//! A name is read from the domain leftwards: `any`, `node`, `local` and the names of zones come first, everything
+//! else is a service. So a zone's name takes precedence over a service's label, and a service `web.eu1` beside a
+//! zone `eu1` is reached as `web.eu1.any.D`. A name that only has other names below it (an empty non-terminal)
+//! exists, without data (RFC 8020 §2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -11,60 +11,60 @@ use std::sync::Arc;
 use crate::catalog::{CatalogView, Named, NodeView, ServiceView};
 use crate::model::{NodeName, ZoneName};
 
-/// The deepest names are `_service._tcp.job.env.product.ZONE`.
-const DEEPEST: usize = 6;
-/// Between the digits of an address and `node`.
+/// The limit of labels in front of the domain; the deepest names are `_service._tcp.job.env.product.ZONE`.
+const MAX_LABELS: usize = 6;
+/// The label between the digits of an address and `node`.
 pub(super) const ADDRESS_LABEL: &str = "ip";
-/// Above the names of nodes.
+/// The label behind the name of a node.
 pub(super) const NODE_LABEL: &str = "node";
 const ANY_LABEL: &str = "any";
 const LOCAL_LABEL: &str = "local";
 
-/// Which zones a service's name asks for.
+/// The zones that a service's name asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Zones {
-    /// `N.D`
+    /// `N.D` asks for the nearest zone with healthy instances.
     Nearest,
-    /// `N.ZONE.D`
+    /// `N.ZONE.D` asks for one zone.
     One(ZoneName),
-    /// `N.any.D`
+    /// `N.any.D` asks for all zones.
     Any,
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone)]
 pub(super) enum Reading {
-    /// The domain itself.
+    /// The name is the domain itself.
     Apex,
-    /// `ZONE.D`
+    /// `ZONE.D` is the name of a zone.
     Zone(ZoneName),
-    /// A service that exists.
+    /// The name is that of a service that exists.
     Service {
         service: Arc<ServiceView>,
         zones: Zones,
         /// The label next to the domain, if it could become a zone's name.
         edge: Option<ZoneName>,
     },
-    /// A node that exists.
+    /// The name is that of a node that exists.
     Node(Arc<NodeView>),
-    /// `HEX.ip.node.ZONE.D`: the address that the name spells.
+    /// `HEX.ip.node.ZONE.D` spells this address.
     Address(IpAddr),
-    /// An address of a node, asked for in reverse.
+    /// The name is the reverse name of an address of this node.
     Reverse(Arc<NodeView>),
-    /// It exists because others below it do.
+    /// The name exists because others below it do.
     Empty,
-    /// It does not exist.
+    /// The name does not exist.
     Unknown,
-    /// It is not in the domain.
+    /// The name is not in the domain.
     Outside,
 }
 
-/// Reads a name in wire form, lower case.
+/// Determines the meaning of a name in wire form and lower case.
 pub(super) fn read(name: &[u8], domain: &[u8], view: &CatalogView) -> Reading {
     let Some(inner) = inside(name, domain) else {
         return read_reverse(name, view);
     };
-    let mut labels = [""; DEEPEST];
+    let mut labels = [""; MAX_LABELS];
     let Some(labels) = split(inner, &mut labels) else {
         return Reading::Unknown;
     };
@@ -153,7 +153,7 @@ fn read_service(labels: &[&str], zones: Zones, edge: Option<&str>, view: &Catalo
         [first, rest @ ..] => joined(first, rest),
         [] => return Reading::Empty,
     };
-    // What no service may be called, none is called.
+    // The name is not parsed, since no service has a name that is not valid.
     match view.named(&name) {
         Named::Service(service) => {
             let edge = edge.and_then(|label| ZoneName::parse(label).ok());
@@ -175,10 +175,10 @@ fn joined(first: &str, rest: &[&str]) -> String {
     name
 }
 
-/// The labels in front of the domain, or `None` outside of it.
+/// The labels in front of the domain, or `None` for a name outside of it.
 pub(super) fn inside<'a>(name: &'a [u8], domain: &[u8]) -> Option<&'a [u8]> {
     let inner = name.strip_suffix(domain)?;
-    // The cut must be between labels: walk there, since any octet may stand within a label.
+    // The domain has to begin at a label. Only walking over the labels shows that, since a label may hold any octet.
     let mut at = 0;
     while at < inner.len() {
         at += 1 + usize::from(inner[at]);
@@ -186,8 +186,8 @@ pub(super) fn inside<'a>(name: &'a [u8], domain: &[u8]) -> Option<&'a [u8]> {
     (at == inner.len()).then_some(inner)
 }
 
-/// The labels of a part of a name, which is well-formed; `None` when there are more than any name of
-/// the tree has, or when they hold what no label of ours does.
+/// The labels of a well-formed part of a name; `None` when there are more than any name of the tree has, or when they
+/// hold a character that no label of the tree does.
 fn split<'a, 'b>(mut inner: &'a [u8], labels: &'b mut [&'a str]) -> Option<&'b [&'a str]> {
     let allowed = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
     let mut count = 0;
@@ -203,8 +203,8 @@ fn split<'a, 'b>(mut inner: &'a [u8], labels: &'b mut [&'a str]) -> Option<&'b [
     labels.get(..count)
 }
 
-/// Addresses of nodes have names of their own in the reverse trees (RFC 1035 §3.5, RFC 3596 §2.5). The
-/// rest of those trees is not ours: like any name outside the domain it is refused or forwarded.
+/// Addresses of nodes have names of their own in the reverse trees (RFC 1035 §3.5, RFC 3596 §2.5). The rest of those
+/// trees is outside: like any name outside the domain it is refused or forwarded.
 fn read_reverse(name: &[u8], view: &CatalogView) -> Reading {
     let address = if let Some(digits) = name.strip_suffix(b"\x07in-addr\x04arpa\x00") {
         reverse_v4(digits)

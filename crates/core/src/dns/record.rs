@@ -1,37 +1,37 @@
 //! Encoding records into an answer's template.
 //!
-//! Each record is a block that may be moved or left out: it refers by compression only to the question,
-//! whose place in a message never changes (RFC 1035 §4.1.4). Names within SRV are never compressed
-//! (RFC 2782), nor names within PTR outside the domain.
+//! Each record is a block that may be moved or left out: its compression pointers lead only to the question, whose
+//! position in a message never changes (RFC 1035 §4.1.4). Names within SRV are never compressed (RFC 2782), nor names
+//! within PTR outside the domain.
 
 use std::net::IpAddr;
 
-use super::answer::{Answer, Block, Depends};
+use super::answer::{Answer, Block, Depends, Rank};
 use super::domain::push_label;
 use super::query::Rcode;
 use super::reading::{ADDRESS_LABEL, NODE_LABEL};
-use super::settings::Settings;
+use super::settings::DnsSettings;
 use super::{CLASS_IN, HEADER_OCTETS, rtype};
 use crate::catalog::Endpoint;
 use crate::model::{NodeName, ZoneName};
 
-/// Records in an answer section at most; over TCP no more A records than this would fit anyway. Of more
+/// The limit of records in an answer section; no more A records than this would fit over TCP anyway. If there are more
 /// instances, those of the nearest zones are taken.
 const MAX_ANSWERS: usize = 4096;
-/// A pointer to the question's name.
+/// The compression pointer to the question's name.
 const QUESTION_POINTER: u16 = 0xC000 | HEADER_OCTETS as u16;
 
-/// A host inside the domain that has an address.
+/// The name of a host inside the domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target<'a> {
-    /// `NODE.node.ZONE.D`
+    /// `NODE.node.ZONE.D` stands for the address of a node.
     Node { name: &'a NodeName, zone: &'a ZoneName },
-    /// `HEX.ip.node.ZONE.D`, for an address that is not the node's own.
+    /// `HEX.ip.node.ZONE.D` stands for an address that is not the node's own.
     Address { address: IpAddr, zone: &'a ZoneName },
 }
 
 impl<'a> Target<'a> {
-    /// The host that an endpoint is reached at, and its address.
+    /// The host at which an endpoint is reached, and its address.
     pub(super) fn of(endpoint: &'a Endpoint) -> (Self, IpAddr) {
         let address = endpoint.instance.address.to_canonical();
         let node = &endpoint.node;
@@ -65,36 +65,23 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Whose record it is.
+/// The name that a record belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Owner<'a> {
-    /// The name asked for.
+    /// The record belongs to the name asked for.
     Question,
-    /// The domain itself.
+    /// The record belongs to the domain itself.
     Domain,
-    /// Some host.
+    /// The record belongs to a host.
     Target(&'a Target<'a>),
 }
 
-/// How a record takes part in shuffling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rank {
-    /// Only records of equal priority change places; they come in order of priority.
-    pub(super) priority: u16,
-    /// How much more often it leads than others.
-    pub(super) weight: u16,
-}
-
-impl Rank {
-    pub(super) const EQUAL: Self = Self { priority: 0, weight: 1 };
-}
-
-/// An answer in the making. Sections are filled in order: answers, authority, additionals.
+/// Builds an answer. The sections are filled in order: answers, authority, additionals.
 pub(super) struct Builder<'a> {
-    settings: &'a Settings,
-    /// A pointer to the domain within the question's name, if it is there.
+    settings: &'a DnsSettings,
+    /// The compression pointer to the domain, if the question's name ends with it.
     domain_pointer: Option<u16>,
-    /// The question, as its key has it, and behind it the records.
+    /// The question's key, and behind it the records.
     octets: Vec<u8>,
     question: usize,
     blocks: Vec<Block>,
@@ -103,10 +90,10 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// `inner_octets`: how many octets of the question's name stand in front of the domain. `question`: the key
-    /// of the question, if the answer is for that one alone.
+    /// An answer without records. `inner_octets` is the number of octets in front of the domain in the question's name;
+    /// `question` is the key of the question, or empty if the answer serves several questions.
     pub(super) fn new(
-        settings: &'a Settings,
+        settings: &'a DnsSettings,
         inner_octets: Option<usize>,
         question: &[u8],
     ) -> Self {
@@ -133,7 +120,7 @@ impl<'a> Builder<'a> {
         )
     }
 
-    /// Whether the answer section takes no more.
+    /// Whether the answer section has reached its limit.
     pub(super) fn is_full(&self) -> bool {
         self.answers >= MAX_ANSWERS
     }
@@ -181,7 +168,7 @@ impl<'a> Builder<'a> {
         self.push_domain(out, compress);
     }
 
-    /// An A or AAAA record in the answer section.
+    /// Adds an A or AAAA record to the answer section.
     pub(super) fn answer_address(&mut self, address: IpAddr, rank: Rank) {
         self.push_address(Owner::Question, address, rank);
         self.answers += 1;
@@ -222,7 +209,7 @@ impl<'a> Builder<'a> {
         self.answers += 1;
     }
 
-    /// One record with a string per fact, each below 256 octets.
+    /// Adds one TXT record with a string for each fact, cut to 255 octets.
     pub(super) fn answer_txt(&mut self, facts: &[String]) {
         self.record(Owner::Question, rtype::TXT, Rank::EQUAL, |_, out| {
             for fact in facts {
@@ -232,7 +219,7 @@ impl<'a> Builder<'a> {
         self.answers += 1;
     }
 
-    /// The minimal answer to ANY (RFC 8482 §4.2).
+    /// Adds the minimal answer to ANY (RFC 8482 §4.2).
     pub(super) fn answer_any(&mut self) {
         self.record(Owner::Question, rtype::HINFO, Rank::EQUAL, |_, out| {
             push_text(out, "RFC8482");
@@ -246,7 +233,7 @@ impl<'a> Builder<'a> {
         self.answers += 1;
     }
 
-    /// The SOA of a negative answer (RFC 2308 §3).
+    /// Adds the SOA of a negative answer (RFC 2308 §3).
     pub(super) fn authority_soa(&mut self, owner: Owner<'_>, own_zone: &ZoneName, serial: u32) {
         self.push_soa(owner, own_zone, serial);
         self.authority += 1;
@@ -260,14 +247,15 @@ impl<'a> Builder<'a> {
             this.push_target(out, &primary, true);
             push_label(out, b"hostmaster");
             this.push_domain(out, true);
-            // Serial, refresh, retry, expire, negative TTL. There are no secondaries to refresh.
+            // The serial, then refresh, retry and expire, which have no effect without secondaries, and the negative
+            // TTL.
             for number in [serial, 3600, 600, 86_400, ttl] {
                 out.extend_from_slice(&number.to_be_bytes());
             }
         });
     }
 
-    /// The address of a host that an answer named.
+    /// Adds the address of a host that an answer names.
     pub(super) fn additional(&mut self, target: &Target<'_>, address: IpAddr) {
         self.push_address(Owner::Target(target), address, Rank::EQUAL);
     }

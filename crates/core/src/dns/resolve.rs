@@ -1,42 +1,42 @@
-//! From a question to its answer.
+//! Resolving a question into its answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::absent::{no_such_name, serial};
-use super::answer::{Answer, Depends, Written};
+use super::answer::{Answer, Depends, Rank, Written};
 use super::query::{Query, QuestionKey, Rcode};
 use super::reading::{self, Reading, Zones};
-use super::record::{Builder, Owner, Rank, Target};
-use super::settings::Settings;
+use super::record::{Builder, Owner, Target};
+use super::settings::DnsSettings;
 use super::shuffle::Shuffler;
 use super::{Transport, rtype};
 use crate::catalog::{CatalogView, NodeView, Scope, ServiceView};
 use crate::model::ZoneName;
 
-/// Name servers that an answer names at most: resolvers try a few, and glue must fit a datagram.
+/// The limit of name servers in an answer: resolvers try a few, and their addresses have to fit into a datagram.
 const MAX_NAME_SERVERS: usize = 13;
 
-/// What is to be done about a question.
+/// How a question is to be answered.
 #[derive(Debug)]
 pub enum Resolution {
-    /// Write this.
+    /// The question is answered with this answer.
     Answer(Answer),
-    /// The name does not exist: write what [`no_such_name`] or [`AbsentNames`](super::AbsentNames) give.
+    /// The name does not exist: the answer is that of [`no_such_name`] or [`AbsentNames`](super::AbsentNames).
     NoSuchName,
-    /// It is outside the domain and there are upstreams: ask them.
+    /// The name is outside the domain and there are upstreams, which are to be asked.
     Forward,
 }
 
-/// What became of a packet.
+/// The outcome of handling a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DnsOutcome {
     /// The reply is written.
     Reply(Written),
-    /// Send nothing.
+    /// There is no reply to the packet.
     Silent,
-    /// Ask the upstreams.
+    /// The upstreams are to be asked.
     Forward,
 }
 
@@ -44,17 +44,17 @@ pub enum Outcome {
 pub fn respond(
     packet: &[u8],
     view: &CatalogView,
-    settings: &Settings,
+    settings: &DnsSettings,
     transport: Transport,
     shuffler: &mut Shuffler,
     out: &mut Vec<u8>,
-) -> Outcome {
+) -> DnsOutcome {
     let query = match Query::parse(packet) {
         Ok(query) => query,
         Err(reject) => {
             let rcode = reject.write(packet, out);
-            return rcode.map_or(Outcome::Silent, |rcode| {
-                Outcome::Reply(Written { rcode, truncated: false })
+            return rcode.map_or(DnsOutcome::Silent, |rcode| {
+                DnsOutcome::Reply(Written { rcode, truncated: false })
             });
         }
     };
@@ -62,10 +62,10 @@ pub fn respond(
     let answer = match resolve(&query, &key, view, settings) {
         Resolution::Answer(answer) => answer,
         Resolution::NoSuchName => no_such_name(&key, view, settings),
-        Resolution::Forward => return Outcome::Forward,
+        Resolution::Forward => return DnsOutcome::Forward,
     };
     let limit = query.reply_limit(settings, transport);
-    Outcome::Reply(answer.write(&query, limit, shuffler, out))
+    DnsOutcome::Reply(answer.write(&query, limit, shuffler, out))
 }
 
 /// Makes the answer to a question. `key` is the question's.
@@ -74,7 +74,7 @@ pub fn resolve(
     query: &Query<'_>,
     key: &QuestionKey,
     view: &CatalogView,
-    settings: &Settings,
+    settings: &DnsSettings,
 ) -> Resolution {
     if let Some(rcode) = query.refusal() {
         return Resolution::Answer(Answer::bare(settings, rcode));
@@ -87,8 +87,8 @@ pub fn resolve(
     let inner = reading::inside(key.name(), domain).map(<[u8]>::len);
     let builder = Builder::new(settings, inner, key.as_bytes());
     let maker = Maker { view, settings, qtype: query.qtype(), inner: inner.unwrap_or(0), builder };
-    // Spelled addresses and unheard-of types are questions without end: like names that do not exist,
-    // they must not push others out of a cache.
+    // The number of questions for spelled addresses and for unusual types is unbounded. Like names that do not exist,
+    // they must not evict others from a cache.
     let endless = matches!(reading, Reading::Address(_)) || !is_usual_type(query.qtype());
     if !matches!(reading, Reading::Outside) {
         let answer = maker.make(reading);
@@ -103,7 +103,7 @@ pub fn resolve(
 /// Makes one answer.
 struct Maker<'a> {
     view: &'a CatalogView,
-    settings: &'a Settings,
+    settings: &'a DnsSettings,
     qtype: u16,
     /// How many octets of the question's name stand in front of the domain.
     inner: usize,
@@ -113,7 +113,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn make(mut self, reading: Reading) -> Answer {
         if self.qtype == rtype::ANY {
-            // What ANY answers does not depend on data, but the name's existence does.
+            // The answer to ANY does not depend on the name's data, only on its existence.
             self.builder.answer_any();
             return self.builder.finish(Rcode::NoError, Depends::Layout);
         }
@@ -130,7 +130,7 @@ impl Maker<'_> {
             Reading::Node(node) => self.address(node.row.address.to_canonical()),
             Reading::Address(address) => self.address(address),
             Reading::Reverse(node) => return self.reverse(&node),
-            // The last two were answered before.
+            // The last two have been handled before.
             Reading::Empty | Reading::Unknown | Reading::Outside => {}
         }
         self.finish(Depends::Layout)
@@ -162,8 +162,8 @@ impl Maker<'_> {
         }
     }
 
-    /// The agents that answer DNS, one of each zone in turn, so that no zone's end takes all of them
-    /// from a resolver. This agent stands in when the view knows of none, since it does answer.
+    /// Answers with the agents that serve DNS, one of each zone in turn, so that the loss of a zone does not take all
+    /// of them from a resolver. If the view has none, this agent is named, since it does answer.
     fn name_servers(&mut self, zone: Option<&ZoneName>) {
         let topology = self.view.topology();
         let mut met: BTreeMap<&ZoneName, usize> = BTreeMap::new();
@@ -202,10 +202,7 @@ impl Maker<'_> {
     fn reverse(mut self, node: &NodeView) -> Answer {
         let own = &self.view.topology().own_zone;
         match self.qtype {
-            rtype::PTR => {
-                let target = Target::Node { name: &node.row.name, zone: &node.row.zone };
-                self.builder.answer_ptr(&target);
-            }
+            rtype::PTR => self.builder.answer_ptr(&target_of(node)),
             rtype::SOA => self.builder.answer_soa(own, serial(self.view)),
             rtype::NS => {
                 self.builder.answer_ns(&Target::Node { name: &self.settings.node, zone: own });
@@ -236,7 +233,7 @@ impl Maker<'_> {
         self.finish(Depends::Service { key, edge })
     }
 
-    /// Each address once, with the weights of all instances there (RFC 2181 §5: no duplicates).
+    /// Answers with each address once, weighted by the sum of the instances there (RFC 2181 §5: no duplicates).
     fn addresses(&mut self, service: &ServiceView, scope: Scope<'_>) {
         let mut places: BTreeMap<IpAddr, usize> = BTreeMap::new();
         let mut addresses: Vec<(IpAddr, u16)> = Vec::new();
@@ -260,7 +257,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Targets with ports, and the address of every distinct target.
+    /// Answers with the targets and ports, and adds the address of every distinct target.
     fn targets(&mut self, service: &ServiceView, scope: Scope<'_>) {
         let topology = self.view.topology();
         let mut seen: BTreeSet<(Target<'_>, IpAddr, u16, u16)> = BTreeSet::new();
@@ -285,7 +282,7 @@ impl Maker<'_> {
         }
     }
 
-    /// What there is to say about a service; within a zone, of its instances there.
+    /// Answers with the numbers of a service's instances; if a zone is asked for, of the instances there.
     fn facts(&mut self, service: &ServiceView, scope: Scope<'_>) {
         let counted = |zone: &ZoneName| !matches!(scope, Scope::Zone(asked) if asked != zone);
         let endpoints = service.endpoints.iter();
@@ -307,8 +304,8 @@ fn target_of(node: &NodeView) -> Target<'_> {
     Target::Node { name: &node.row.name, zone: &node.row.zone }
 }
 
-/// The types that programs ask for: those answered, and 64 to 65 (SVCB, HTTPS; RFC 9460), which
-/// browsers ask for first.
+/// Whether programs usually ask for this type: those that are answered, and 64 to 65 (SVCB, HTTPS; RFC 9460), for which
+/// browsers ask first.
 fn is_usual_type(qtype: u16) -> bool {
     matches!(
         qtype,

@@ -1,4 +1,4 @@
-//! What answers depend on besides the view.
+//! The settings on which answers depend, besides the view.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,30 +7,31 @@ use super::MIN_UDP_OCTETS;
 use super::domain::Domain;
 use crate::model::NodeName;
 
-/// How this agent answers. Cheap to compare; replaced as a whole on reload.
+/// How this agent answers. The settings are cheap to compare and are replaced as a whole on reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The suffix of all names; questions outside are refused or forwarded.
+pub struct DnsSettings {
+    /// The suffix of all names; questions outside of it are refused or forwarded.
     pub domain: Domain,
     /// This agent's node: the first name server in the SOA.
     pub node: NodeName,
-    /// How long others may keep an answer, positive or negative. Short means that clients which cache
-    /// follow quickly; long means fewer questions. Counted in whole seconds, rounded up.
+    /// How long clients may cache an answer, positive or negative. With a short TTL they follow changes quickly; with a
+    /// long one they ask less. It is rounded up to whole seconds.
     pub ttl: Duration,
-    /// The longest datagram to send, and what replies announce. 1,232 octets pass any path without
-    /// fragments; less than 512 counts as 512.
+    /// The longest datagram to send, in octets, which replies also announce. 1,232 octets pass any path without
+    /// fragmentation; less than 512 counts as 512.
     pub udp_payload: u16,
-    /// Where questions outside the domain go, tried in this order; none: they are refused.
+    /// The servers to which questions outside the domain are forwarded, tried in this order. If there are none, these
+    /// questions are refused.
     pub upstreams: Vec<SocketAddr>,
 }
 
-impl Settings {
+impl DnsSettings {
     /// The datagram size that no usual path fragments (DNS Flag Day 2020).
     pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
-    /// One second.
+    /// The TTL when none is configured.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(1);
 
-    /// Settings with defaults, without upstreams.
+    /// DnsSettings with defaults, without upstreams.
     #[must_use]
     pub fn new(domain: Domain, node: NodeName) -> Self {
         Self {

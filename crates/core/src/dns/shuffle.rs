@@ -1,9 +1,9 @@
-//! The order of records in an answer: random, heavier ones more often in front.
+//! The order of records in an answer: random, with heavier records in front more often.
 
 use crate::random::Random;
 
-/// A small generator and the space to shuffle in. Each worker owns one, so that shuffling neither
-/// locks nor allocates. Not for secrets.
+/// A random generator with buffers for shuffling. Each worker owns one, so that shuffling neither locks nor allocates.
+/// It must not be used for secrets.
 #[derive(Debug, Clone)]
 pub struct Shuffler {
     random: Random,
@@ -12,7 +12,7 @@ pub struct Shuffler {
 }
 
 impl Shuffler {
-    /// A generator that replays the same orders for the same seed.
+    /// A generator that gives the same orders for the same seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { random: Random::new(seed), order: Vec::new(), keys: Vec::new() }
@@ -37,9 +37,9 @@ impl Shuffler {
         &self.order[..wanted]
     }
 
-    /// The first `wanted` places of a permutation of `first..` drawn by weight without replacement:
-    /// each has the key `-ln(u) / weight`, and the smallest comes first (Efraimidis, Spirakis 2006).
-    /// Weight 0 comes after all others (RFC 2782 leaves it "a very small chance").
+    /// The first `wanted` places of a permutation of `first..` drawn by weight without replacement: each number has the
+    /// key `-ln(u) / weight`, and the smallest key comes first (Efraimidis, Spirakis 2006). Numbers of weight 0 come
+    /// after all others (RFC 2782 leaves them "a very small chance").
     pub(super) fn weighted(
         &mut self,
         first: u16,
@@ -49,12 +49,12 @@ impl Shuffler {
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
         for (index, weight) in (first..).zip(weights) {
-            // 53 bits above zero, so that the logarithm is finite.
+            // The number has 53 bits and is above zero, so that the logarithm is finite.
             #[allow(clippy::cast_precision_loss, reason = "53 bits fit an f64")]
             let unit = ((self.random.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
             let wait = -unit.ln();
             let key = if weight == 0 {
-                // The longest wait of a weight of at least 1 is ln(2^53), below 37.
+                // With a weight of at least 1 the key is at most ln(2^53), which is below 37.
                 64.0 + wait
             } else {
                 wait / f64::from(weight)

@@ -90,9 +90,9 @@ fn catalog() -> CatalogView {
     view
 }
 
-fn settings() -> Settings {
+fn settings() -> DnsSettings {
     let domain = Domain::parse("dunlin.internal").unwrap();
-    Settings::new(domain, NodeName::parse("alpha").unwrap())
+    DnsSettings::new(domain, NodeName::parse("alpha").unwrap())
 }
 
 /// A question with an OPT record that announces `payload`, if that is above 0.
@@ -159,7 +159,7 @@ fn read(reply: &[u8]) -> Read {
     }
 }
 
-fn ask_with(view: &CatalogView, packet: &[u8], transport: Transport) -> (Outcome, Vec<u8>) {
+fn ask_with(view: &CatalogView, packet: &[u8], transport: Transport) -> (DnsOutcome, Vec<u8>) {
     let mut out = Vec::new();
     let shuffler = &mut Shuffler::new(1);
     let outcome = respond(packet, view, &settings(), transport, shuffler, &mut out);
@@ -169,7 +169,7 @@ fn ask_with(view: &CatalogView, packet: &[u8], transport: Transport) -> (Outcome
 fn ask(name: &str, rtype: Rtype) -> Read {
     let packet = question(name, rtype, 1232);
     let (outcome, reply) = ask_with(&catalog(), &packet, Transport::Udp);
-    assert!(matches!(outcome, Outcome::Reply(_)), "{name}");
+    assert!(matches!(outcome, DnsOutcome::Reply(_)), "{name}");
     read(&reply)
 }
 
@@ -359,7 +359,7 @@ fn outside_the_domain_is_refused_or_forwarded() {
     let (mut out, shuffler) = (Vec::new(), &mut Shuffler::new(1));
     let udp = Transport::Udp;
     let outcome = respond(&packet, &catalog(), &with_upstream, udp, shuffler, &mut out);
-    assert_eq!(outcome, Outcome::Forward);
+    assert_eq!(outcome, DnsOutcome::Forward);
 }
 
 #[test]
@@ -371,12 +371,12 @@ fn what_is_no_question_gets_a_code_or_silence() {
         change(&mut packet);
         let (outcome, reply) = ask_with(&catalog(), &packet, Transport::Udp);
         match outcome {
-            Outcome::Silent => None,
-            Outcome::Reply(written) => {
+            DnsOutcome::Silent => None,
+            DnsOutcome::Reply(written) => {
                 assert_eq!(reply[..2], packet[..2]);
                 Some(written.rcode)
             }
-            Outcome::Forward => panic!("forwarded"),
+            DnsOutcome::Forward => panic!("forwarded"),
         }
     };
     let class_at = opt_at - 2;
@@ -499,7 +499,7 @@ fn every_answer_comes_first_in_turn_and_heavier_ones_more_often() {
     assert!(near(led[0], 500) && near(led[1], 1_500) && near(led[2], 3_000), "{led:?}");
 }
 
-/// The answer to a question, to look at what it depends on.
+/// The answer to a question, for tests of what it depends on.
 fn template(view: &CatalogView, name: &str, rtype: Rtype) -> Answer {
     let packet = question(&format!("{name}.dunlin.internal"), rtype, 0);
     let query = Query::parse(&packet).unwrap();
@@ -592,11 +592,11 @@ fn the_questions_case_and_id_come_back() {
     assert_eq!(lower.as_bytes(), mixed.as_bytes());
 }
 
-/// Whatever comes: no panic, and what goes back is well-formed and fits.
+/// Asserts for any packet that nothing panics, and that the reply is well-formed and fits.
 fn survive(view: &CatalogView, packet: &[u8]) {
     for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, TCP_MESSAGE_OCTETS)] {
         let (outcome, reply) = ask_with(view, packet, transport);
-        if matches!(outcome, Outcome::Reply(_)) {
+        if matches!(outcome, DnsOutcome::Reply(_)) {
             assert!(reply.len() <= limit);
             read(&reply);
         }

@@ -1,11 +1,11 @@
-//! How far the others are: round-trip times, and the order of zones that follows from them.
+//! How far other members are: round-trip times, and the order of zones that follows from them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{NodeId, ZoneName};
 
-/// Members whose round-trip times are kept; a newcomer beyond it replaces one of the kept.
+/// The number of members whose round-trip times are kept; beyond it a new member replaces another.
 const MAX_MEASURED: usize = 4096;
 /// The weight of a new measurement, as in TCP's estimate (RFC 6298 §2).
 const GAIN: f64 = 0.125;
@@ -17,7 +17,7 @@ pub struct Distances {
 }
 
 impl Distances {
-    /// Takes a measured round-trip time.
+    /// Includes a measured round-trip time in the smoothed one.
     pub fn handle_rtt(&mut self, node: NodeId, rtt: Duration) {
         if let Some(smoothed) = self.members.get_mut(&node) {
             *smoothed = smoothed.mul_f64(1.0 - GAIN) + rtt.mul_f64(GAIN);
@@ -46,16 +46,17 @@ impl Distances {
     }
 }
 
-/// A zone comes before another only if it is nearer by more than this share, so that noise moves nothing.
+/// A zone moves in front of another only if it is nearer by more than this share, so that noise does not change the
+/// order.
 const CLEARLY_NEARER: f64 = 0.2;
 
-/// Other zones by their distance.
+/// The other zones in the order of their distance.
 #[derive(Debug, Default)]
 pub struct ZoneOrder(Vec<ZoneName>);
 
 impl ZoneOrder {
-    /// The zones of measured members except the own, nearest first. A zone is as far as the median of its measured
-    /// members. The order stays as it was unless a zone is clearly nearer.
+    /// The zones of the measured members without the own zone, nearest first. The distance of a zone is the median of
+    /// its measured members. The order stays as it was unless a zone is clearly nearer.
     pub fn update<'a>(
         &mut self,
         own: &ZoneName,
@@ -105,7 +106,7 @@ mod tests {
         ZoneName::parse(name).unwrap()
     }
 
-    /// Distances, and the zones that members are known to stand in.
+    /// Distances, and the zones of members as far as they are known.
     #[derive(Default)]
     struct World {
         distances: Distances,

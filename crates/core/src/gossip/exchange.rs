@@ -1,22 +1,23 @@
-//! How rows spread: pushed along links as they are committed, found by digests when a push was lost.
+//! How rows spread: each commit is pushed along links at once, and digests find the rows whose push was lost.
 //!
-//! An agent keeps links (streams) to a few others, its *active view*. Along some of them, which form a tree, each
-//! commit is pushed at once; a link on which something comes that came already is pruned from the tree, one that
-//! had to be asked for news is grafted onto it (Plumtree: Leitão, Pereira, Rodrigues 2007). There are no
-//! announcements on pruned links: every so often two agents compare a digest of eight octets, and only when those
-//! differ do they compare groups, then heads, then send rows (Scuttlebutt reconciliation: van Renesse, Dumitriu,
-//! Gough, Thomas 2008).
+//! An agent keeps links (streams) to a few other members, its *active view*. Along some of them, which form a tree,
+//! each commit is pushed at once. A link that brings a commit for the second time is pruned from the tree; a link on
+//! which missing rows had to be requested is grafted onto it (Plumtree: Leitão, Pereira, Rodrigues 2007). There are no
+//! announcements on pruned links. Instead, two agents compare a digest of eight octets at regular intervals, and only
+//! if it differs do they compare the digests of groups, then heads, then send rows (Scuttlebutt reconciliation: van
+//! Renesse, Dumitriu, Gough, Thomas 2008).
 //!
-//! Bad news (health lost, deregistered, draining, node left) also goes out in packets at once, so that no stream can
-//! delay it: in a small cluster to all members, in a large one to random ones; each of them tells others once.
+//! Bad news (health lost, deregistered, draining, node left) is also sent in packets at once, so that no stream can
+//! delay it: in a small cluster to all members, in a large one to random ones. Each receiver forwards it once.
 //!
 //! What always holds:
-//! - Nothing is queued twice: what a slow link has yet to be sent is a set of nodes, each with a version; the rows
-//!   are read from the replica when the link has room. So every queue is bounded by the number of nodes.
-//! - On a link, urgent commits leave before all else.
-//! - The own history is nobody else's: whoever knows it further or otherwise than this agent itself makes it state
-//!   its history anew ([`ExchangeOutput::Restate`]).
+//! - Nothing is queued twice. The backlog of a slow link is a set of nodes, each with a version; the rows are read from
+//!   the replica when the link has room. So every queue is bounded by the number of nodes.
+//! - On a link, urgent commits leave before everything else.
+//! - Only the agent itself writes its own history. If a peer knows a later or different version of that history, the
+//!   agent restates it ([`ExchangeOutput::Restate`]).
 
+mod active_view;
 mod link;
 mod recent;
 mod roster;
@@ -24,50 +25,50 @@ mod spread;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use active_view::ActiveView;
 use link::Link;
 use recent::Recent;
 use sync::Lacking;
-use view::View;
 
 use super::{Frame, Hello, Peer};
 use crate::model::{NodeId, NodeName, ZoneName};
 use crate::random::Random;
 use crate::replica::{Extent, Replica, Row, RowChange, RowKey, Version};
 
-/// Nodes whose rows are taken in at most.
-const MOST_ORIGINS: usize = 65_536;
-/// No honest history gets here: a million commits a second for a hundred thousand years.
-const LAST_VERSION: Version = Version::new(1 << 61);
+/// The limit of nodes whose rows are accepted.
+const MAX_ORIGINS: usize = 65_536;
+/// The limit of versions. An honest history would need a million commits per second for more than fifty thousand years
+/// to reach it.
+const MAX_VERSION: Version = Version::new(1 << 61);
 
-/// Links that live no longer than this were refused.
-const SHORT_LIVED: Duration = Duration::from_secs(2);
-/// What a peer may do wrong on one link before it is closed.
-const MOST_FAULTS: u32 = 16;
+/// A link that ends within this time counts as refused by the peer.
+const MIN_LINK_LIFETIME: Duration = Duration::from_secs(2);
+/// The number of faults of a peer on one link at which the link is closed.
+const MAX_FAULTS: u32 = 16;
 
-/// How rows are spread. All agents of a cluster should have the same.
+/// How rows are spread. All agents of a cluster should have the same settings.
 #[derive(Debug, Clone)]
 pub struct ExchangeSettings {
-    /// Links that an agent opens; about as many are opened to it.
+    /// The number of links that an agent opens; about as many are opened to it.
     pub dials: usize,
-    /// In clusters of up to this many other members, everyone links to everyone.
+    /// In clusters of up to this many other members, every member links to every other.
     pub mesh: usize,
-    /// Links at most, whoever opened them.
+    /// The limit of links, no matter which side opened them.
     pub links: usize,
-    /// Time between two comparisons of digests.
-    pub sync_period: Duration,
-    /// How long news may be on its way before it is asked for.
+    /// The interval between two comparisons of digests.
+    pub sync_interval: Duration,
+    /// How long a commit may be on its way before it is requested.
     pub grace: Duration,
-    /// Time after which one of the own links is exchanged for another.
-    pub rotation: Duration,
-    /// Octets of rows that one frame holds at most, unless one commit is larger.
+    /// The interval at which one of the links that this agent opened is replaced by another.
+    pub rotation_interval: Duration,
+    /// The limit of the rows in one frame in octets, unless a single commit is larger.
     pub frame_octets: usize,
-    /// Octets of an urgent packet at most; larger commits go by links alone.
+    /// The limit of an urgent packet in octets; larger commits are sent by links alone.
     pub packet_octets: usize,
 }
 
@@ -77,122 +78,122 @@ impl Default for ExchangeSettings {
             dials: 4,
             mesh: 5,
             links: 24,
-            sync_period: Duration::from_secs(1),
+            sync_interval: Duration::from_secs(1),
             grace: Duration::from_millis(150),
-            rotation: Duration::from_secs(60),
+            rotation_interval: Duration::from_secs(60),
             frame_octets: 64 * 1024,
             packet_octets: 1_100,
         }
     }
 }
 
-/// Which of a link's two lanes.
+/// One of the two lanes of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Goes before everything else.
+    /// The lane of urgent commits, which leave before everything else.
     Urgent,
-    /// Everything else.
+    /// The lane of all other frames.
     Normal,
 }
 
 /// An encoded frame for a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// On which lane.
+    /// The lane on which the frame is sent.
     pub lane: Lane,
-    /// The frame's octets.
+    /// The octets of the frame.
     pub octets: Vec<u8>,
 }
 
-/// What the exchange wants done, or has to tell.
+/// An effect to perform, or a change to report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExchangeOutput {
     /// Open a link to this member, unless there is one.
     Dial(Peer),
     /// Close the link to this node.
     Close {
-        /// Which.
+        /// The node at the other end of the link.
         node: NodeId,
-        /// Why.
+        /// The reason, for the log.
         reason: &'static str,
     },
-    /// [`Exchange::next_frame`] has something for this link.
+    /// [`Exchange::next_frame`] has a frame for the link to this node.
     Ready(NodeId),
-    /// Send this packet to these members; what arrives goes to [`Exchange::handle_urgent`] there.
+    /// Send this packet to these members; each receiver passes its commit to [`Exchange::handle_urgent`].
     Urgent {
-        /// To whom.
+        /// The members that receive the packet.
         to: Vec<Peer>,
         /// An encoded [`Packet`](super::Packet).
         packet: Arc<[u8]>,
     },
-    /// Rows became visible, or a head moved: show them, and store them with the head that the replica has.
+    /// Rows became visible, or a head moved: show the rows, and store them with the head that the replica has.
     Visible {
-        /// Whose.
+        /// The node whose rows they are.
         origin: NodeId,
-        /// The rows, together.
+        /// The rows, which become visible together.
         rows: Vec<RowChange>,
     },
-    /// State the own history anew, above this version; see
+    /// Restate the own history above this version; see
     /// [`Replica::prepare_restatement`](crate::replica::Replica::prepare_restatement).
     Restate {
-        /// What some peer knows of it.
+        /// The newest version of the own history that some peer knows.
         above: Version,
     },
-    /// A peer sent what no sound peer sends.
+    /// A peer has sent something that no correct peer sends.
     Misbehaved {
-        /// Who.
+        /// The peer at fault.
         node: NodeId,
-        /// What was wrong.
+        /// A description of the fault, for the log.
         problem: String,
     },
 }
 
-/// Numbers for people.
+/// The figures of the exchange, for metrics and reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExchangeStats {
-    /// Links that are open.
+    /// The number of open links.
     pub links: usize,
-    /// Links along which news is pushed.
+    /// The number of links along which commits are pushed.
     pub tree_links: usize,
-    /// Nodes of which something is known to be missing.
+    /// The number of nodes of which rows are known to be missing.
     pub lacking: usize,
-    /// Octets of commits kept to be passed on.
+    /// The octets of commits that are kept to be passed on.
     pub recent_octets: usize,
-    /// Commits that came more than once by links.
+    /// The number of commits that came more than once by links.
     pub duplicates: u64,
-    /// Comparisons of digests that found a difference.
+    /// The number of comparisons of digests that found a difference.
     pub differences: u64,
-    /// Nodes whose rows differed although their heads were equal.
+    /// The number of times that a node's rows differed although its heads were equal.
     pub divergences: u64,
-    /// Urgent packets sent.
+    /// The number of urgent packets sent.
     pub urgent_packets: u64,
 }
 
-/// The state machine.
+/// The state machine by which one agent exchanges rows with its peers.
 #[derive(Debug)]
 pub struct Exchange {
     own: NodeId,
     settings: ExchangeSettings,
-    view: View,
+    view: ActiveView,
     links: BTreeMap<NodeId, Link>,
     recent: Recent,
     lacking: Lacking,
-    /// When the own history was last to be stated anew, and above what.
+    /// When a restatement of the own history was last requested, and above which version.
     restated: Option<(Instant, Version)>,
     next_sync: Instant,
     /// When the own catalog last changed.
     changed: Instant,
     repeats: VecDeque<spread::Repeat>,
-    /// Commits that packets brought, each with when it is passed on unless a link has brought it, too.
+    /// Commits that came in packets, each with the time at which it is passed on unless a link brings it before.
     strays: VecDeque<(Instant, NodeId, Version)>,
-    strangers: sync::Strangers,
+    unlinked: sync::UnlinkedMembers,
     random: Random,
     stats: ExchangeStats,
     outputs: VecDeque<ExchangeOutput>,
 }
 
 impl Exchange {
-    /// An agent without members and links. `replica` is what it has stored.
+    /// The exchange of an agent without members and links. `replica` holds the rows that it has stored.
     #[must_use]
     pub fn new(
         now: Instant,
@@ -203,16 +204,16 @@ impl Exchange {
     ) -> Self {
         Self {
             own: replica.own(),
-            view: View::new(now, zone),
+            view: ActiveView::new(now, zone),
             links: BTreeMap::new(),
             recent: Recent::default(),
             lacking: Lacking::default(),
             restated: None,
-            next_sync: now + settings.sync_period,
+            next_sync: now + settings.sync_interval,
             changed: now,
             repeats: VecDeque::new(),
             strays: VecDeque::new(),
-            strangers: sync::Strangers::default(),
+            unlinked: sync::UnlinkedMembers::default(),
             random: Random::new(seed),
             stats: ExchangeStats::default(),
             outputs: VecDeque::new(),
@@ -220,7 +221,7 @@ impl Exchange {
         }
     }
 
-    /// What to tell a peer first on a link.
+    /// The first frame for a peer on a link.
     #[must_use]
     pub fn hello(
         &self,
@@ -248,7 +249,7 @@ impl Exchange {
         }
     }
 
-    /// Takes what membership says of a member.
+    /// Takes the state of a member from membership.
     pub fn handle_member(&mut self, now: Instant, peer: Peer, is_live: bool, replica: &Replica) {
         if !is_live {
             self.view.remove(peer);
@@ -259,11 +260,11 @@ impl Exchange {
         }
         let row = replica.row(peer.id, &RowKey::Node);
         let zone = row.as_ref().and_then(Row::node).map(|node| node.zone.clone());
-        // Links are looked at with the next deadline, which is now: members may come by the thousand.
+        // The links are planned with the next deadline, which is now, since thousands of members may join at once.
         self.view.add(now, peer, zone.as_ref());
     }
 
-    /// Takes a link on which both sides have said hello. It takes the place of an older one to the same node.
+    /// Takes a link on which both sides have sent their hello. It replaces an older link to the same node.
     pub fn handle_link(&mut self, now: Instant, hello: &Hello, is_dialed: bool, replica: &Replica) {
         let node = hello.peer.id;
         self.view.add(now, hello.peer, Some(&hello.zone));
@@ -271,20 +272,20 @@ impl Exchange {
         if self.links.insert(node, Link::new(now, is_dialed)).is_some() {
             self.lacking.handle_peer_gone(now, node);
         }
-        // An address may have another node behind it than before, whose history is not meant.
+        // An address may now belong to another node than before, whose history is not meant.
         if hello.to == Some(self.own) {
             self.compare_own(now, node, hello.your_head, hello.your_digest, replica);
             if hello.has_forgotten_you {
                 self.restate(now, hello.your_head.max(replica.head(self.own)));
             }
         }
-        // One side begins, or both would send the same.
+        // Only the side that dialled begins; otherwise both would send the same.
         if is_dialed && hello.summary != replica.summary() {
             self.send(node, Frame::Buckets(sync::buckets_of(replica)));
         }
     }
 
-    /// Whether another link can be taken; who is turned away tries others.
+    /// Whether another link can be accepted; a member that is refused dials others.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.links.len() < self.settings.links
@@ -294,13 +295,13 @@ impl Exchange {
     pub fn handle_link_closed(&mut self, now: Instant, node: NodeId) {
         let Some(link) = self.links.remove(&node) else { return };
         self.lacking.handle_peer_gone(now, node);
-        if now.saturating_duration_since(link.since) < SHORT_LIVED {
-            // Refused right after it was open: to try again at once would go on for ever.
+        if now.saturating_duration_since(link.since) < MIN_LINK_LIFETIME {
+            // The peer refused it right after it was open; dialling again at once would go on forever.
             self.view.note_failed(now, node, &mut self.random);
         } else {
             self.view.note_unlinked(now, node);
         }
-        // The tree may be torn: push along every link until it has grown again.
+        // The tree may be torn, so commits are pushed along every link until it is whole again.
         let others: Vec<NodeId> = self.links.keys().copied().collect();
         for node in others {
             self.graft(node);
@@ -308,7 +309,7 @@ impl Exchange {
         self.maintain_view(now);
     }
 
-    /// Takes the news that a member could not be dialled.
+    /// Takes the news that dialling a member has failed.
     pub fn handle_dial_failed(&mut self, now: Instant, node: NodeId) {
         self.view.note_failed(now, node, &mut self.random);
     }
@@ -347,19 +348,19 @@ impl Exchange {
                     link.is_in_tree = true;
                 }
             }
-            // These are for membership and for the network.
+            // Membership and the network handle these.
             Frame::Members(_) | Frame::Keys(_) | Frame::Packet(_) => {}
         }
     }
 
-    /// Does what is due.
+    /// Handles everything that is due.
     pub fn handle_deadline(&mut self, now: Instant, replica: &mut Replica) {
         self.repeat_urgent(now);
         self.pass_strays_on(now);
         self.ask_for_lacking(now, replica);
         if self.next_sync <= now {
             let jitter = 0.75 + self.random.fraction() / 2.0;
-            self.next_sync = now + self.settings.sync_period.mul_f64(jitter);
+            self.next_sync = now + self.settings.sync_interval.mul_f64(jitter);
             self.compare_with_someone(replica);
         }
         if self.view.next_deadline() <= now {
@@ -377,12 +378,12 @@ impl Exchange {
         due.map_or(periodic, |due| due.min(periodic))
     }
 
-    /// The next thing to do or to tell.
+    /// The next effect to perform or change to report.
     pub fn poll_output(&mut self) -> Option<ExchangeOutput> {
         self.outputs.pop_front()
     }
 
-    /// Numbers for people.
+    /// The figures of the exchange at present.
     #[must_use]
     pub fn stats(&self) -> ExchangeStats {
         ExchangeStats {
@@ -394,14 +395,13 @@ impl Exchange {
         }
     }
 
-    /// The newest version of a node's history that some peer is known to have and this agent has not; zero if
-    /// there is none.
+    /// The newest version of a node's history that a peer has and this agent lacks; zero if there is none.
     #[must_use]
     pub fn newest_head(&self, origin: NodeId) -> Version {
         self.lacking.newest_head(origin)
     }
 
-    /// The nodes that are linked, and whether this agent opened the link.
+    /// The nodes to which there are links, each with whether this agent opened the link.
     pub fn links(&self) -> impl Iterator<Item = (NodeId, bool)> {
         self.links.iter().map(|(node, link)| (*node, link.is_dialed))
     }
@@ -418,7 +418,7 @@ impl Exchange {
         self.outputs.push_back(ExchangeOutput::Misbehaved { node, problem });
         if let Some(link) = self.links.get_mut(&node) {
             link.faults += 1;
-            if link.faults == MOST_FAULTS {
+            if link.faults == MAX_FAULTS {
                 let reason = "the peer does not do right";
                 self.outputs.push_back(ExchangeOutput::Close { node, reason });
             }
@@ -430,9 +430,9 @@ impl Exchange {
         self.handle_link_closed(now, node);
     }
 
-    /// Opens and closes links so that the active view is as large as it should be, and changes.
+    /// Opens and closes links so that the active view has its size and changes over time.
     fn maintain_view(&mut self, now: Instant) {
-        // The youngest first: a link beyond the active view has served when it is some seconds old.
+        // The youngest come first: a link beyond the active view can be closed when it is some seconds old.
         let mut dialed: Vec<(Instant, NodeId)> = self
             .links
             .iter()
@@ -450,7 +450,7 @@ impl Exchange {
         }
     }
 
-    /// Tells what a merge made visible, and notes what it says of nodes.
+    /// Reports the rows that a merge made visible, and notes the zones of nodes that they state.
     fn tell_visible(&mut self, now: Instant, origin: NodeId, rows: Vec<RowChange>) {
         self.changed = now;
         for row in &rows {

@@ -1,4 +1,4 @@
-//! What travels on a link.
+//! The frames that two agents send each other on a link.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,80 +8,80 @@ use crate::fields::{FieldReader, FieldWriter};
 use crate::model::NodeId;
 use crate::replica::{BUCKETS, Delta, DeltaRequest, Extent};
 
-/// One message on a link. Frames of unknown kinds are passed over, and so are octets behind the known fields of a
-/// frame, so that newer versions may add both. A new field has to be read by the rules of [`crate::fields`], as those
-/// of a hello are, since older agents send frames without it; elements of a list within a frame cannot grow.
+/// One message on a link. Frames of unknown kinds are ignored, and so are octets behind the known fields of a frame, so
+/// that newer versions may add both. A new field has to be read by the rules of [`crate::fields`], as those of a hello
+/// are, since older agents send frames without it; elements of a list within a frame cannot grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// The first on every link, in both directions.
+    /// The first frame on every link, in both directions.
     Hello(Hello),
-    /// News, as it happens.
+    /// New commits, as they happen.
     Push(Vec<Delta>),
-    /// What a [`Frame::Want`] asked for.
+    /// The answer to a [`Frame::Want`].
     Rows(Vec<Delta>),
-    /// What the sender's catalog comes to: whoever has another answers with [`Frame::Buckets`].
+    /// The digest of all rows that the sender has. A receiver with another digest answers with [`Frame::Buckets`].
     Summary(u64),
-    /// What each group of nodes comes to: whoever has others answers with [`Frame::Heads`].
+    /// The sender's digest of each group of nodes. A receiver with other digests answers with [`Frame::Heads`].
     Buckets(Vec<u64>),
-    /// All heads in some groups.
+    /// All heads that the sender has in some groups of nodes.
     Heads {
-        /// The groups, as bits.
+        /// The groups, one bit for each.
         buckets: u64,
         /// Whether the sender wants the receiver's heads of the same groups.
         wants_reply: bool,
-        /// The heads.
+        /// The heads, in the order of the nodes' ids.
         heads: Vec<HeadEntry>,
     },
-    /// What the sender lacks and the receiver has.
+    /// Asks for rows that the sender lacks and the receiver has.
     Want(Vec<Want>),
-    /// The sender had what was pushed already: push to it no more.
+    /// The sender already had a pushed commit and asks for no further pushes on this link.
     Prune,
-    /// The sender found that it lacked news: push to it again.
+    /// The sender has found that it lacked commits and asks for pushes on this link again.
     Graft,
-    /// Members that the sender knows, and whether it thinks them alive; for
+    /// Members that the sender knows, and whether it considers them alive; for
     /// [`Membership::introduce`](super::Membership::introduce).
     Members(Vec<(Peer, bool)>),
     /// Keys that seal packets, as the agent's network encodes them.
     Keys(Vec<u8>),
-    /// A packet that does not get through as one, so a firewall may be in its way.
+    /// A packet that does not arrive as a datagram, perhaps because of a firewall.
     Packet(Vec<u8>),
 }
 
 /// How far one node's history is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadEntry {
-    /// Whose history.
+    /// The node whose history it is.
     pub origin: NodeId,
-    /// Which of its commits are known.
+    /// The commits of the history that are known.
     pub extent: Extent,
-    /// What its rows come to; see [`Replica::told`](crate::replica::Replica::told).
+    /// The digest of the node's rows; see [`Replica::told`](crate::replica::Replica::told).
     pub digest: u64,
 }
 
-/// What is lacking of one node's history.
+/// Asks for the missing part of one node's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
-    /// Whose history.
+    /// The node whose history it is.
     pub origin: NodeId,
-    /// From where on.
+    /// The version from which the history is missing.
     pub request: DeltaRequest,
 }
 
-/// Why octets are no frame. The sender is at fault, or newer.
+/// Why octets cannot be decoded as a frame. The sender is faulty or runs a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// A kind that only newer versions know: pass over it.
+    /// The kind is one that only newer versions know. The frame is to be ignored.
     #[error("frame of unknown kind {0}")]
     UnknownKind(u8),
-    /// What it announces is not there, or is nonsense.
+    /// The fields of the frame are missing or cannot be valid.
     #[error("malformed frame of kind {kind}: {problem}")]
     Malformed {
-        /// Its kind.
+        /// The kind of the frame.
         kind: u8,
-        /// What was wrong.
+        /// A description of the fault, for the log.
         problem: String,
     },
-    /// Nothing.
+    /// The frame has no octets.
     #[error("empty frame")]
     Empty,
 }
@@ -121,15 +121,15 @@ impl Frame {
         }
     }
 
-    /// A [`Frame::Push`] of commits that are shared with other links.
+    /// The octets of a [`Frame::Push`] with commits that are shared with other links.
     pub(super) fn encode_push<'a>(deltas: impl Iterator<Item = &'a Delta>) -> Vec<u8> {
         with_deltas(PUSH, deltas)
     }
 
-    /// Reads a frame.
+    /// Decodes a frame.
     ///
     /// # Errors
-    /// When the octets are malformed, or of a kind that is not known here.
+    /// When the octets are malformed, or of a kind that this version does not know.
     pub fn decode(octets: &[u8]) -> Result<Self, FrameError> {
         let (&kind, body) = octets.split_first().ok_or(FrameError::Empty)?;
         let malformed = |problem: String| FrameError::Malformed { kind, problem };

@@ -1,9 +1,9 @@
-//! What two agents tell each other first on a link, and which of it is believed.
+//! The first frame on each link, and which of its claims the receiver accepts.
 //!
-//! A certificate vouches for a node's name and zone, and for nothing else. Whatever the rest of a [`Hello`] claims is
-//! weighed here against what the receiver knows: the identity in the certificate, the name under which it knows the
-//! sender's id, its own id, and its wall clock. This module does not know how the octets came or who verified the
-//! certificate.
+//! A certificate vouches for a node's name and zone, and for nothing else. All other claims of a [`Hello`] are checked
+//! here against the receiver's own knowledge: the identity in the certificate, the name under which it knows the
+//! sender's id, its own id, and its wall clock. This module knows neither the transport nor how the certificate was
+//! verified.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -43,7 +43,7 @@ pub struct Hello {
     pub to: Option<NodeId>,
 }
 
-/// What the receiver of a [`Hello`] knows about its sender from elsewhere.
+/// The receiver's own knowledge about the sender of a [`Hello`].
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// The node that the sender's certificate names.
@@ -115,12 +115,12 @@ pub enum HelloError {
 }
 
 impl Hello {
-    /// Refuses a hello that cannot be true, and takes out of a true one what is not to be believed: a generation of
-    /// the receiver that is meant for another node or lies far ahead of the clock becomes 0, which is "unknown".
-    /// `own` is the receiver's id, `now` its wall clock.
+    /// Refuses a hello that cannot be true, and clears a claim that is not to be believed: a generation of the receiver
+    /// that is meant for another node or lies far ahead of the clock becomes 0, which means unknown. `own` is the
+    /// receiver's id, `now` its wall clock.
     ///
     /// # Errors
-    /// The first thing that cannot be true, in the order of the variants of [`HelloError`].
+    /// The first claim that cannot be true, in the order of the variants of [`HelloError`].
     pub fn judge(
         mut self,
         evidence: &Evidence<'_>,
@@ -147,7 +147,7 @@ impl Hello {
         Ok(self)
     }
 
-    /// The certificate vouches for name and zone, and what is known vouches for the id.
+    /// Checks the name and the zone against the certificate, and the id against the node that is known to have it.
     fn check_name(&self, evidence: &Evidence<'_>) -> Result<(), HelloError> {
         if self.name != *evidence.node || self.zone != *evidence.zone {
             return Err(HelloError::OtherIdentity {

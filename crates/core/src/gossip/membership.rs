@@ -1,13 +1,14 @@
-//! Who is alive: SWIM with suspicion (Das, Gupta, Motivala 2002), by [`foca`], and around it what foca leaves
-//! to its users: timers, a local health score (Lifeguard: Dadgar, Phillips, Currey 2018), doubts, and a member
-//! list that survives a restart.
+//! Which members are alive: SWIM with suspicion (Das, Gupta, Motivala 2002), as implemented by [`foca`], with the
+//! parts that foca leaves to its users: timers, a local health score (Lifeguard: Dadgar, Phillips, Currey 2018),
+//! doubts, and a member list that survives a restart.
 //!
 //! What always holds:
 //! - A member that answers is not declared down by an agent that is itself too slow: timers that fire late raise
-//!   the health score, which stretches every timeout, and after a pause all timers are put off.
-//! - A member that was heard only just now is not down because another agent says so: it is asked, and while it
-//!   answers it has the time to say so itself.
-//! - `Down` is final for one generation of a member; who was declared down by mistake comes back with the next.
+//!   the health score, which stretches every timeout, and after a pause all timers are postponed.
+//! - A member that was heard recently is not down just because another agent says so: it is pinged, and while it
+//!   answers it has time to refute the claim itself.
+//! - `Down` is final for one generation of a member; a member that was declared down by mistake comes back with the
+//!   next one.
 
 #[cfg(test)]
 mod tests;
@@ -23,131 +24,135 @@ use super::Peer;
 use crate::model::NodeId;
 use crate::random::Random;
 
-/// How often an unanswered echo is repeated before a doubted member is declared down.
-const DOUBT_ECHOES: u8 = 3;
-/// The local health score at its worst: timeouts are this many times longer, and once more.
-const WORST_HEALTH: u32 = 8;
-/// Members that are asked who is there by an agent that was thought to be down.
+/// The number of pings that a doubted member may leave unanswered before it is declared down.
+const DOUBT_PINGS: u8 = 3;
+/// The worst local health score. Timeouts are multiplied by the score plus one.
+const MAX_HEALTH: u32 = 8;
+/// The number of members that an agent asks for their member lists after it was declared down by mistake.
 const CATCH_UP_FROM: usize = 3;
-/// Members that are down to which the cluster is announced at a time.
+/// The number of down members to which the agent announces itself at a time.
 const CALLED: usize = 2;
-/// Outputs that there is room for when none wait.
+/// The number of outputs for which space is kept while none wait.
 const USUAL_OUTPUTS: usize = 64;
-/// Members that are remembered as down at most; the longest-known are kept.
-const MOST_MEMBERS: usize = 65_536;
+/// The limit of known members, live and down; beyond it new members are not taken from lists.
+const MAX_MEMBERS: usize = 65_536;
 
-/// How members watch each other. All agents of a cluster should have the same.
+/// How members watch each other. All agents of a cluster should have the same settings.
 #[derive(Debug, Clone)]
 pub struct MembershipSettings {
-    /// How often one random member is probed. Shorter finds crashes sooner and costs more packets. What is left of
-    /// it after the timeout has to do for two round trips: else probes by way of others come too late, each lost
-    /// packet is a suspicion, and a thousand nodes fill their packets with suspicions and refutations.
-    pub probe_period: Duration,
-    /// How long a direct answer may take before others are asked to probe; above nearly every round-trip time.
+    /// The interval at which one random member is probed. A shorter one finds crashes sooner and costs more packets.
+    /// The rest of it after `probe_timeout` has to suffice for two round trips. Otherwise indirect probes are answered
+    /// too late, each lost packet causes a suspicion, and the packets of a thousand nodes are filled with suspicions
+    /// and refutations.
+    pub probe_interval: Duration,
+    /// How long a member may take to answer before others are asked to probe it. It should exceed nearly every
+    /// round-trip time.
     pub probe_timeout: Duration,
-    /// How long a suspected member has to refute in a cluster of ten; grows with the logarithm of the size.
-    pub suspicion: Duration,
-    /// How often members that are down are told that the cluster is here, so that a healed partition joins.
-    pub announce_down: Duration,
-    /// Time between the echoes by which a doubted member is given its last chance.
-    pub doubt_period: Duration,
+    /// How long a suspected member has to refute the suspicion in a cluster of ten; it grows with the logarithm of the
+    /// cluster's size.
+    pub suspicion_timeout: Duration,
+    /// The interval at which the agent announces itself to members that are down, so that the sides of a healed
+    /// partition join.
+    pub announce_down_interval: Duration,
+    /// The interval between the pings that a doubted member gets as its last chance.
+    pub doubt_interval: Duration,
     /// How long a member that is down is remembered.
     pub forget_down_after: Duration,
-    /// Octets of one packet.
+    /// The limit of one packet in octets.
     pub packet_octets: usize,
 }
 
 impl Default for MembershipSettings {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_millis(1000),
+            probe_interval: Duration::from_millis(1000),
             probe_timeout: Duration::from_millis(300),
-            suspicion: Duration::from_millis(1000),
-            announce_down: Duration::from_secs(3),
-            doubt_period: Duration::from_millis(100),
+            suspicion_timeout: Duration::from_millis(1000),
+            announce_down_interval: Duration::from_secs(3),
+            doubt_interval: Duration::from_millis(100),
             forget_down_after: Duration::from_secs(72 * 3600),
             packet_octets: 1_100,
         }
     }
 }
 
-/// What membership says of a node.
+/// The state of a member as membership sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
-    /// It answers.
+    /// The member answers.
     Alive,
-    /// It did not answer lately and may still refute.
+    /// The member did not answer a probe and may still refute the suspicion.
     Suspect,
-    /// It is gone until it comes back with a higher generation.
+    /// The member is down until it comes back with a higher generation.
     Down,
 }
 
-/// What membership wants done, or has to tell.
+/// An effect to perform, or a change to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MembershipOutput {
-    /// Send this packet; what arrives goes to [`Membership::handle_packet`] there.
+    /// Send this packet; the receiver passes it to its [`Membership::handle_packet`].
     Send {
-        /// To whom.
+        /// The member that receives the packet.
         to: Peer,
-        /// The packet.
+        /// The octets of the packet.
         packet: Vec<u8>,
     },
-    /// Send an echo; whatever comes from that member counts as its answer.
-    Echo {
-        /// To whom.
+    /// Send a ping; anything that comes from the member counts as its answer.
+    Ping {
+        /// The member to ping.
         to: Peer,
     },
-    /// A member is there, or has come back.
+    /// A member has joined or has come back.
     Up(Peer),
-    /// A member is gone.
+    /// A member is down.
     Down(Peer),
-    /// The own identity is a new one, since others had declared the old one down.
+    /// The agent has taken a new identity, because other members had declared the old one down.
     Renewed(Peer),
 }
 
-/// Why a packet was not taken in. The sender is at fault; nothing was changed.
+/// Why a packet was rejected. The sender is at fault; nothing was changed.
 #[derive(Debug, Error, PartialEq)]
 #[error("membership packet: {0:?}")]
 pub struct PacketError(foca::Error);
 
-/// A member whose host refused a connection, or that others hold for down: perhaps its agent has died.
+/// A member whose agent may have died, because its host refused a connection or another member reports it down.
 #[derive(Debug)]
 struct Doubt {
     peer: Peer,
-    echoes_left: u8,
+    pings_left: u8,
     next: Instant,
-    /// Set where others hold it for down, as foca does then.
+    /// Set if another member reports it down, which foca has believed.
     rumour: Option<Rumour>,
 }
 
-/// What others say of a member that was heard only just now. One that was cut off from it may say so when it is
-/// back.
+/// The report of another member that a member is down which was heard recently. It may come from an agent that was cut
+/// off from that member.
 #[derive(Debug, Clone, Copy)]
 struct Rumour {
-    /// Until when it may take a new identity, if it answers.
+    /// Until when the member may take a new identity, provided that it answers.
     until: Instant,
     has_answered: bool,
 }
 
-/// The state machine.
+/// The state machine of one agent's membership.
 pub struct Membership {
     foca: Foca<Peer, PostcardCodec, Random, NoCustomBroadcast>,
     settings: MembershipSettings,
     timers: BTreeMap<(Instant, u64), Timer<Peer>>,
     submitted: u64,
     doubts: BTreeMap<NodeId, Doubt>,
-    /// When something last came from each member from which something came lately.
+    /// When each member was last heard, for those that were heard recently.
     heard: BTreeMap<NodeId, Instant>,
     health: u32,
-    /// Whether anything was heard since the last probe began: if not, the fault may be ours.
+    /// Whether anything was heard since the last probe began. If not, this agent itself may be cut off.
     has_heard: bool,
-    /// The cluster's size that foca's configuration was made for.
+    /// The cluster's size for which foca's configuration was made.
     sized_for: usize,
-    /// When news of a member's end is to be pushed to others without waiting for the next probe.
+    /// When the end of a member is to be gossiped without waiting for the next probe.
     push_at: Option<Instant>,
-    /// When members that are down are called by an agent that knows no live one.
+    /// When to announce the agent to members that are down, if it knows no live member.
     call_at: Option<Instant>,
-    /// Calls until now; who is called goes round.
+    /// The number of these announcements so far; their receivers take turns.
     called: usize,
     has_left: bool,
     outputs: VecDeque<MembershipOutput>,
@@ -163,7 +168,7 @@ impl std::fmt::Debug for Membership {
     }
 }
 
-/// Takes what foca wants done while one of its functions runs.
+/// Collects the effects that foca asks for while one of its functions runs.
 #[derive(Default)]
 struct Effects {
     sends: Vec<(Peer, Vec<u8>)>,
@@ -182,7 +187,7 @@ impl Runtime<Peer> for Effects {
         match notification {
             Notification::MemberUp(peer) => self.news.push(News::Up(*peer)),
             Notification::MemberDown(peer) => self.news.push(News::Down(*peer)),
-            // Both alive: the member came back before anybody noticed that it was gone.
+            // Both identities are alive: the member came back before anybody noticed that it was gone.
             Notification::Rename(_, peer) => self.news.push(News::Up(*peer)),
             Notification::Rejoin(own) => self.news.push(News::Renewed(*own)),
             Notification::Active | Notification::Idle | Notification::Defunct => {}
@@ -199,7 +204,7 @@ impl Runtime<Peer> for Effects {
 }
 
 impl Membership {
-    /// An agent that knows nobody yet.
+    /// The membership of an agent that knows no other member yet.
     #[must_use]
     pub fn new(own: Peer, settings: MembershipSettings, seed: u64) -> Self {
         let foca = Foca::new(own, configuration(&settings, 1), Random::new(seed), PostcardCodec);
@@ -221,27 +226,27 @@ impl Membership {
         }
     }
 
-    /// Who this agent is to the others, at present.
+    /// The agent's present identity.
     #[must_use]
     pub fn own(&self) -> Peer {
         *self.foca.identity()
     }
 
-    /// How many members are alive or suspected, without this one.
+    /// The number of other members that are alive or suspected.
     #[must_use]
     pub fn live_count(&self) -> usize {
         self.foca.num_members()
     }
 
-    /// The local health score: 0 is good; every timeout is this many times longer, and once more.
+    /// The local health score, from 0 (good) to 8. Every timeout is multiplied by the score plus one.
     #[must_use]
     pub fn health(&self) -> u32 {
         self.health
     }
 
-    /// All members that are known, without this one. Costs time in proportion to their number.
+    /// All other members that are known. The cost is proportional to their number.
     pub fn members(&self) -> impl Iterator<Item = (Peer, Liveness)> {
-        // To foca, a former life of this node is a member that is down.
+        // Foca lists former lives of this node as members that are down.
         let own = self.own().id;
         let others = self.foca.iter_membership_state().filter(move |member| member.id().id != own);
         others.map(|member| {
@@ -255,23 +260,23 @@ impl Membership {
         })
     }
 
-    /// Whether only others say that a member is down.
+    /// Whether a member is only reported down by others and may still refute it.
     fn is_rumoured(&self, peer: &Peer) -> bool {
         let doubt = self.doubts.get(&peer.id);
         doubt.is_some_and(|doubt| doubt.rumour.is_some() && doubt.peer == *peer)
     }
 
-    /// What is known of one node. Costs time in proportion to the number of members.
+    /// The identity and state of one node. The cost is proportional to the number of members.
     #[must_use]
     pub fn peer(&self, node: NodeId) -> Option<(Peer, Liveness)> {
         self.members().find(|(peer, _)| peer.id == node)
     }
 
-    /// Takes members from before a restart, or from a peer's list: those who are alive are made sure of by the
-    /// probes that follow, those who are down are announced to from time to time.
+    /// Takes members that were known before a restart, or a peer's list of members. The live ones are verified by the
+    /// probes that follow; the agent announces itself to the others from time to time.
     pub fn introduce(&mut self, now: Instant, members: impl IntoIterator<Item = (Peer, bool)>) {
         let own = self.own();
-        let room = MOST_MEMBERS.saturating_sub(self.foca.iter_membership_state().len());
+        let room = MAX_MEMBERS.saturating_sub(self.foca.iter_membership_state().len());
         let members: Vec<(Peer, bool)> =
             members.into_iter().filter(|(peer, _)| peer.id != own.id).take(room).collect();
         let known: BTreeSet<NodeId> =
@@ -280,17 +285,17 @@ impl Membership {
             if *is_live { Member::alive(*peer) } else { Member::down(*peer) }
         };
         let updates = members.iter().map(member);
-        // Whoever told of them has told others.
+        // The peer that sent the list has told others, too, so foca need not spread it.
         self.with_foca(now, |foca, effects| foca.apply_many(updates, false, effects));
-        // Foca says nothing of the end of members that it did not know alive.
+        // Foca does not report the end of members that it did not know to be alive.
         let unknown =
             members.iter().filter(|(peer, is_live)| !is_live && !known.contains(&peer.id));
         self.outputs.extend(unknown.map(|(peer, _)| MembershipOutput::Down(*peer)));
     }
 
-    /// Greets a peer with which a stream was opened: it is alive, whatever was thought of its former lives.
-    /// `known_generation` is what that peer knows of this agent's generation; a higher one than the own is of a
-    /// former life, which the own has to outdo.
+    /// Takes a peer with which a stream was opened: it is alive, whatever was known of its former lives.
+    /// `known_generation` is the generation under which that peer knows this agent. If it exceeds the present one, it
+    /// belongs to a former life, and the agent takes a higher one.
     pub fn meet(&mut self, now: Instant, peer: Peer, known_generation: u64) {
         let own = self.own();
         if known_generation > own.generation {
@@ -308,17 +313,17 @@ impl Membership {
         self.with_foca(now, |foca, effects| foca.announce(peer, effects));
     }
 
-    /// Asks a member who is there; its answer names others.
+    /// Asks a member for its member list.
     pub fn ask(&mut self, now: Instant, node: NodeId) {
         if let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) {
             self.with_foca(now, |foca, effects| foca.announce(peer, effects));
         }
     }
 
-    /// Takes a packet that a peer's [`MembershipOutput::Send`] made.
+    /// Takes a packet from a peer's [`MembershipOutput::Send`].
     ///
     /// # Errors
-    /// When the packet is malformed, or cannot have been meant.
+    /// When the packet is malformed, or foca cannot accept it.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -333,7 +338,7 @@ impl Membership {
         result.map_err(PacketError)
     }
 
-    /// Notes that something came from a member: it lives.
+    /// Records that something came from a member, which shows that it is alive.
     pub fn handle_heard(&mut self, now: Instant, from: NodeId) {
         self.has_heard = true;
         self.heard.insert(from, now);
@@ -344,50 +349,50 @@ impl Membership {
         }
     }
 
-    /// For how long it counts that something came from a member.
+    /// For how long a member counts as heard recently.
     fn recently(&self) -> Duration {
-        self.settings.probe_period * 2
+        self.settings.probe_interval * 2
     }
 
-    /// Takes out of what a packet told the ends of members that were heard only just now, and asks these members.
+    /// Takes reports that a recently heard member is down out of the news of a packet, and pings these members.
     fn take_rumours(&mut self, now: Instant, from: NodeId, news: &mut Vec<News>) {
         let recently = self.recently();
-        let until = now + self.stretched(self.settings.suspicion * 2);
+        let until = now + self.stretched(self.settings.suspicion_timeout * 2);
         news.retain(|news| {
             let News::Down(peer) = news else { return true };
             let heard = self.heard.get(&peer.id);
             let is_recent = heard.is_some_and(|at| now.saturating_duration_since(*at) < recently);
             let doubt = self.doubts.get(&peer.id);
             let is_refused = doubt.is_some_and(|doubt| doubt.rumour.is_none());
-            // Who says so of itself leaves; of whom its host says so, too, it is true.
+            // A member that reports itself down leaves; one whose host has refused a connection is down indeed.
             if !is_recent || peer.id == from || is_refused {
                 return true;
             }
             let rumour = Some(Rumour { until, has_answered: false });
-            let doubt = Doubt { peer: *peer, echoes_left: DOUBT_ECHOES, next: now, rumour };
+            let doubt = Doubt { peer: *peer, pings_left: DOUBT_PINGS, next: now, rumour };
             self.doubts.insert(peer.id, doubt);
-            // It has to hear of it, to say that it lives.
+            // The member has to hear the report to be able to refute it.
             self.push_at = self.push_at.or(Some(now));
             false
         });
     }
 
-    /// Takes the news that a member's host refused a connection to its agent. It gets some echoes as its last
-    /// chance; if it answers none, nobody lives there.
+    /// Takes the news that a member's host refused a connection to its agent. The member gets some pings as its last
+    /// chance; if it answers none of them, it is down.
     pub fn doubt(&mut self, now: Instant, node: NodeId) {
         let Some((peer, Liveness::Alive | Liveness::Suspect)) = self.peer(node) else { return };
-        let doubt = Doubt { peer, echoes_left: DOUBT_ECHOES, next: now, rumour: None };
+        let doubt = Doubt { peer, pings_left: DOUBT_PINGS, next: now, rumour: None };
         self.doubts.entry(node).or_insert(doubt);
         self.handle_deadline(now);
     }
 
-    /// Tells the others that this agent stops in good order.
+    /// Tells the other members that this agent stops in good order.
     pub fn leave(&mut self, now: Instant) {
         self.has_left = true;
         self.with_foca(now, |foca, effects| foca.leave_cluster(effects));
     }
 
-    /// Does what is due.
+    /// Handles all timers that are due.
     pub fn handle_deadline(&mut self, now: Instant) {
         self.forgive_pause(now);
         while let Some((key, _)) = self.timers.first_key_value()
@@ -399,7 +404,7 @@ impl Membership {
                 self.with_foca(now, |foca, effects| foca.handle_timer(timer, effects));
             }
         }
-        self.echo_doubted(now);
+        self.ping_doubted(now);
         if self.push_at.is_some_and(|at| at <= now) {
             self.push_at = None;
             self.with_foca(now, |foca, effects| foca.gossip(effects));
@@ -417,25 +422,25 @@ impl Membership {
         [timer, doubt, self.push_at, self.call_at].into_iter().flatten().min()
     }
 
-    /// The next thing to do or to tell.
+    /// The next effect to perform or change to report.
     pub fn poll_output(&mut self) -> Option<MembershipOutput> {
         let output = self.outputs.pop_front();
         if output.is_none() {
-            // Thousands of members may have come at once.
+            // Thousands of members may have joined at once.
             self.outputs.shrink_to(USUAL_OUTPUTS);
         }
         output
     }
 
-    /// If timers are late by more than a probe's period, this process stood still, not the others: what they
-    /// sent meanwhile is yet to be read.
+    /// Postpones all timers if they are late by more than a probe's interval: this process stood still, not the others,
+    /// and their packets of that time are yet to be read.
     fn forgive_pause(&mut self, now: Instant) {
         let Some(((due, _), _)) = self.timers.first_key_value() else { return };
         let late = now.saturating_duration_since(*due);
         if late > self.settings.probe_timeout / 2 {
             self.worsen();
         }
-        if late <= self.settings.probe_period {
+        if late <= self.settings.probe_interval {
             return;
         }
         self.worsen();
@@ -451,14 +456,15 @@ impl Membership {
     }
 
     fn worsen(&mut self) {
-        self.health = (self.health + 1).min(WORST_HEALTH);
+        self.health = (self.health + 1).min(MAX_HEALTH);
     }
 
     fn stretched(&self, time: Duration) -> Duration {
         time * (self.health + 1)
     }
 
-    /// A probe ends and the next begins: if all was silent meanwhile, this agent may be the one that is cut off.
+    /// Updates the health score when one probe ends and the next begins: if nothing was heard meanwhile, this agent may
+    /// be the one that is cut off.
     fn note_probe(&mut self, now: Instant, timer: &Timer<Peer>) {
         if matches!(timer, Timer::ProbeRandomMember(_)) {
             if self.has_heard {
@@ -472,8 +478,8 @@ impl Membership {
         }
     }
 
-    /// Whether a suspicion that ends here was refuted meanwhile. Foca leaves such a member alive too, yet tells it that
-    /// it is down, and it takes a new identity, of which the whole cluster has to hear.
+    /// Whether the suspicion that this timer ends was refuted meanwhile. Foca would leave the member alive, too, but
+    /// would tell it that it is down, so that it took a new identity of which the whole cluster has to hear.
     fn is_refuted(&self, timer: &Timer<Peer>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
         !self.foca.iter_members().any(|member| {
@@ -482,16 +488,16 @@ impl Membership {
         })
     }
 
-    fn echo_doubted(&mut self, now: Instant) {
-        let period = self.stretched(self.settings.doubt_period);
+    fn ping_doubted(&mut self, now: Instant) {
+        let period = self.stretched(self.settings.doubt_interval);
         let mut gone = Vec::new();
         for doubt in self.doubts.values_mut().filter(|doubt| doubt.next <= now) {
-            if doubt.echoes_left == 0 {
+            if doubt.pings_left == 0 {
                 match &mut doubt.rumour {
-                    // Perhaps that was sent before it died.
+                    // The answer may have been sent before the member died, so it has to answer again.
                     Some(Rumour { until, has_answered }) if *has_answered && now < *until => {
                         *has_answered = false;
-                        doubt.echoes_left = DOUBT_ECHOES;
+                        doubt.pings_left = DOUBT_PINGS;
                     }
                     Some(_) | None => {
                         gone.push((doubt.peer, doubt.rumour.is_some()));
@@ -499,14 +505,14 @@ impl Membership {
                     }
                 }
             }
-            doubt.echoes_left -= 1;
+            doubt.pings_left -= 1;
             doubt.next = now + period;
-            self.outputs.push_back(MembershipOutput::Echo { to: doubt.peer });
+            self.outputs.push_back(MembershipOutput::Ping { to: doubt.peer });
         }
         for (peer, is_rumoured) in gone {
             self.doubts.remove(&peer.id);
             if is_rumoured {
-                // foca believed it before.
+                // Foca has believed the report already.
                 self.heard.remove(&peer.id);
                 self.outputs.push_back(MembershipOutput::Down(peer));
                 continue;
@@ -516,7 +522,7 @@ impl Membership {
         }
     }
 
-    /// Lets foca do something, then performs what it wants done.
+    /// Calls foca, then performs the effects that it asks for.
     fn with_foca<E>(
         &mut self,
         now: Instant,
@@ -526,7 +532,7 @@ impl Membership {
         ) -> Result<(), E>,
     ) {
         let mut effects = Effects::default();
-        // What foca can complain of here are its own bookkeeping's hiccups after a pause; it goes on by itself.
+        // The only errors here are inconsistencies of foca's own bookkeeping after a pause, from which it recovers.
         let _ = act(&mut self.foca, &mut effects);
         self.perform(now, effects);
     }
@@ -564,7 +570,7 @@ impl Membership {
         }
         self.follow_size();
         let is_alone = self.live_count() == 0 && self.foca.iter_membership_state().len() > 0;
-        let call_at = self.call_at.unwrap_or(now + self.settings.announce_down);
+        let call_at = self.call_at.unwrap_or(now + self.settings.announce_down_interval);
         self.call_at = (is_alone && !self.has_left).then_some(call_at);
         if is_renewed {
             self.trust_suspects(now);
@@ -572,16 +578,16 @@ impl Membership {
         }
     }
 
-    /// Takes the suspicions of a former identity back: the fault may have been this agent's, and foca stops the
-    /// timers that would end them, so that members which are well would stay suspect for ever. A member that is
-    /// gone fails its next probe.
+    /// Withdraws the suspicions of the agent's former identity. The fault may have been this agent's, and foca stops the
+    /// timers that would end the suspicions, so that healthy members would stay suspect forever. A member that is gone
+    /// fails its next probe.
     ///
-    /// Also where nobody is suspected, since it lets foca notice that it has live members: with a new identity foca
-    /// looks at them only when the next packet comes, and two that renew at the same time and lose what they have to
-    /// say of it would wait for each other for ever.
+    /// It is called even if no member is suspected, because it makes foca notice that there are live members. With a new
+    /// identity foca looks at them only when the next packet comes, so two agents that renew at the same time and lose
+    /// the packets about it would wait for each other forever.
     fn trust_suspects(&mut self, now: Instant) {
         let suspects = self.foca.iter_members().filter(|member| member.state() == State::Suspect);
-        // Only a higher incarnation outdoes a suspicion; the member itself outdoes this one when it has to.
+        // Only a higher incarnation overrides a suspicion. The member itself can override this one in turn.
         let trusted = |member: &Member<Peer>| {
             Member::new(*member.id(), member.incarnation().saturating_add(1), State::Alive)
         };
@@ -589,8 +595,8 @@ impl Membership {
         self.with_foca(now, |foca, effects| foca.apply_many(trusted.into_iter(), false, effects));
     }
 
-    /// While this agent was thought to be down nobody told it anything, and what members tell each other is soon
-    /// told no more: asks some of them who is there.
+    /// Asks some members for their member lists. Nobody sent anything to this agent while it was thought to be down,
+    /// and members repeat each piece of news only for a short time.
     fn catch_up(&mut self, now: Instant) {
         let live: Vec<Peer> = self.foca.iter_members().map(|member| *member.id()).collect();
         let first = usize::try_from(self.submitted).unwrap_or(0);
@@ -600,8 +606,9 @@ impl Membership {
         }
     }
 
-    /// Announces the agent to members that are down, as foca does while some are live. Without any, foca's clocks
-    /// stand still: two that lost each other and know nobody else would wait for each other for ever.
+    /// Announces the agent to members that are down, as foca itself does while some member is live. Without a live
+    /// member foca's timers stop, so two agents that lost each other and know no other would wait for each other
+    /// forever.
     fn call_the_lost(&mut self, now: Instant) {
         self.call_at = None;
         let own = self.own().id;
@@ -615,7 +622,7 @@ impl Membership {
         }
     }
 
-    /// Suspicion and repetition grow with the logarithm of the cluster's size.
+    /// Adjusts the suspicion timeout and the number of repetitions, which grow with the logarithm of the cluster's size.
     fn follow_size(&mut self) {
         let size = self.foca.num_members() + 1;
         if size <= self.sized_for * 2 && size * 4 >= self.sized_for {
@@ -623,7 +630,7 @@ impl Membership {
         }
         self.sized_for = size;
         let configuration = configuration(&self.settings, size);
-        self.foca.set_config(configuration).expect("neither periods nor announcements change");
+        self.foca.set_config(configuration).expect("neither intervals nor announcements change");
     }
 }
 
@@ -635,16 +642,16 @@ fn configuration(settings: &MembershipSettings, size: usize) -> foca::Config {
         Some(foca::PeriodicParams { frequency, num_members: count(num_members) })
     };
     foca::Config {
-        probe_period: settings.probe_period,
+        probe_period: settings.probe_interval,
         probe_rtt: settings.probe_timeout,
         num_indirect_probes: count(3),
         max_transmissions: NonZeroU8::new(transmissions).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: settings.suspicion * (digits - 1),
+        suspect_to_down_after: settings.suspicion_timeout * (digits - 1),
         remove_down_after: Some(settings.forget_down_after),
         max_packet_size: count(settings.packet_octets),
         notify_down_members: true,
         periodic_announce: periodic(Duration::from_secs(30), 1),
-        periodic_announce_to_down_members: periodic(settings.announce_down, CALLED),
+        periodic_announce_to_down_members: periodic(settings.announce_down_interval, CALLED),
         periodic_gossip: periodic(Duration::from_millis(200), 3),
     }
 }

@@ -1,57 +1,58 @@
-//! What travels in one datagram, inside its seal. The sender is known from the seal.
+//! The content of one datagram, inside its seal. The sender is known from the seal.
 
 use thiserror::Error;
 
 use crate::model::Timestamp;
 use crate::replica::Delta;
 
-/// One datagram's content.
+/// The content of one datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     /// A packet of [`Membership`](super::Membership).
     Membership {
-        /// What the sender's catalog comes to; see [`Replica::summary`](crate::replica::Replica::summary).
+        /// The digest of all rows that the sender has; see [`Replica::summary`](crate::replica::Replica::summary).
         summary: u64,
-        /// As membership made it.
+        /// The octets of a [`MembershipOutput::Send`](super::MembershipOutput::Send).
         packet: Vec<u8>,
     },
     /// One whole commit that must not wait.
     Urgent(Delta),
-    /// To be sent back at once, for the time it takes and as a sign of life.
-    Echo {
-        /// The sender's own clock.
+    /// Asks the receiver to answer at once with a [`Packet::Pong`], which measures the round-trip time and shows that
+    /// the receiver is alive.
+    Ping {
+        /// A reading of the sender's own clock, which the answer repeats.
         stamp: u64,
     },
-    /// The answer to an echo.
-    EchoReply {
-        /// As it came.
+    /// The answer to a [`Packet::Ping`].
+    Pong {
+        /// The stamp of the ping.
         stamp: u64,
-        /// What the answerer's wall clock says, so that a wrong one is noticed.
+        /// The wall clock of the agent that answers, so that a wrong clock is noticed.
         wall: Timestamp,
     },
 }
 
-/// Why octets are no packet. The sender is at fault, or newer.
+/// Why octets cannot be decoded as a packet. The sender is faulty or runs a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PacketDecodeError {
-    /// Nothing of what it announces is there.
+    /// The octets end before the fields of the packet do.
     #[error("the packet is cut short")]
     Short,
-    /// A kind that only newer versions know.
+    /// The kind is one that only newer versions know.
     #[error("packet of unknown kind {0}")]
     UnknownKind(u8),
-    /// The commit in it cannot be one.
+    /// The commit in an urgent packet is malformed.
     #[error("malformed commit: {0}")]
     Delta(String),
 }
 
 const MEMBERSHIP: u8 = 1;
 const URGENT: u8 = 2;
-const ECHO: u8 = 3;
-const ECHO_REPLY: u8 = 4;
+const PING: u8 = 3;
+const PONG: u8 = 4;
 
 impl Packet {
-    /// Appends the packet.
+    /// Appends the packet's octets.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Membership { summary, packet } => {
@@ -60,28 +61,28 @@ impl Packet {
                 out.extend(packet);
             }
             Self::Urgent(delta) => Self::encode_urgent(delta, out),
-            Self::Echo { stamp } => {
-                out.push(ECHO);
+            Self::Ping { stamp } => {
+                out.push(PING);
                 out.extend(stamp.to_le_bytes());
             }
-            Self::EchoReply { stamp, wall } => {
-                out.push(ECHO_REPLY);
+            Self::Pong { stamp, wall } => {
+                out.push(PONG);
                 out.extend(stamp.to_le_bytes());
                 out.extend(wall.as_millis().to_le_bytes());
             }
         }
     }
 
-    /// Appends [`Packet::Urgent`] of this delta.
+    /// Appends the octets of a [`Packet::Urgent`] with this delta.
     pub fn encode_urgent(delta: &Delta, out: &mut Vec<u8>) {
         out.push(URGENT);
         delta.encode(out);
     }
 
-    /// Reads a packet. Octets that a newer version put behind a number are passed over.
+    /// Decodes a packet. Octets that a newer version has appended are ignored.
     ///
     /// # Errors
-    /// When the octets are cut short, malformed, or of a kind that is not known here.
+    /// When the octets are cut short, malformed, or of a kind that this version does not know.
     pub fn decode(octets: &[u8]) -> Result<Self, PacketDecodeError> {
         let (&kind, body) = octets.split_first().ok_or(PacketDecodeError::Short)?;
         let number = |body: &[u8]| {
@@ -96,11 +97,11 @@ impl Packet {
             URGENT => Delta::decode(body)
                 .map(Self::Urgent)
                 .map_err(|error| PacketDecodeError::Delta(error.to_string())),
-            ECHO => Ok(Self::Echo { stamp: number(body)? }),
-            ECHO_REPLY => {
+            PING => Ok(Self::Ping { stamp: number(body)? }),
+            PONG => {
                 let stamp = number(body)?;
                 let wall = Timestamp::from_millis(number(&body[8..])?);
-                Ok(Self::EchoReply { stamp, wall })
+                Ok(Self::Pong { stamp, wall })
             }
             other => Err(PacketDecodeError::UnknownKind(other)),
         }

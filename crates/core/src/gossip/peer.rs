@@ -1,4 +1,4 @@
-//! Who a member is to the other members.
+//! The identity of a member as the other members know it.
 
 use std::net::SocketAddr;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::NodeId;
 
-/// One life of one agent: a node that comes back has the same id and a higher generation.
+/// One life of one agent: an agent that comes back has the same id and a higher generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Peer {
-    /// The node.
+    /// The id of the agent's node.
     pub id: NodeId,
-    /// Grows with every start and every return. Beginning it at the wall clock's milliseconds keeps it above
+    /// Grows with every start and every return. The first value is the wall clock in milliseconds, which keeps it above
     /// that of a former life even if the disk was lost.
     pub generation: u64,
-    /// Where it is reached, UDP and TCP.
+    /// The address at which the agent is reached over UDP and TCP.
     pub address: SocketAddr,
 }
 

@@ -1,63 +1,77 @@
-//! One check: its settings, what it last said, and when something is due.
+//! One check: its settings, its last result, and when it next has something to do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::damper::Damper;
-use super::scheduler::RunId;
 use super::verdict::Verdict;
-use crate::model::{CheckKind, CheckRow, CheckSpec, CheckStatus, Timestamp};
+use crate::model::{CheckId, CheckKind, CheckRow, CheckSpec, CheckStatus, InstanceId, Timestamp};
 
-/// The least time between two reports of output alone.
-pub(super) const OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
-/// The shortest time between runs while a threshold decides.
-const QUICK_LEAST: Duration = Duration::from_millis(100);
-/// The longest; who checks once an hour does not want to wait minutes for a second look.
-const QUICK_MOST: Duration = Duration::from_secs(5);
+/// Names a check among all checks of this node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckKey {
+    /// The instance that is checked.
+    pub instance: InstanceId,
+    /// The id of the check within the instance.
+    pub check: CheckId,
+}
 
-/// Runs at the quick pace of a check that has never worked: a server that is starting should be seen soon.
-const EARLY_RUNS: u32 = 30;
+/// Names one run, so that results of runs that no longer count are recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunId(pub(super) u64);
 
-/// A check and its state.
+/// The shortest time between two reports of new output with an unchanged status.
+pub(super) const MIN_OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest interval between runs at the quick pace, which a check has while a threshold is being decided.
+const MIN_QUICK_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest interval between runs at the quick pace: even a check that runs once an hour is repeated within seconds
+/// after a contradicting result.
+const MAX_QUICK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The number of runs at the quick pace that a check which has never passed gets, so that a server that is starting is
+/// seen soon.
+const MAX_EARLY_RUNS: u32 = 30;
+
+/// A check with its state.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) spec: Arc<CheckSpec>,
     pub(super) verdict: Verdict,
     pub(super) damper: Damper,
-    /// What was last reported.
+    /// The state that was last reported.
     pub(super) row: CheckRow,
-    /// What it last said, reported or not.
+    /// The output of the last run, which may not have been reported yet.
     pub(super) output: Arc<str>,
     /// When output was last reported; `None` before the first time.
     pub(super) reported_at: Option<Instant>,
-    /// The run under way and when it began.
+    /// The run that is under way and when it began.
     pub(super) run: Option<(RunId, Instant)>,
     pub(super) next_run: Option<Instant>,
-    /// Whether its regular runs have their place in time. Not yet while it runs at once, as others of the same
-    /// statement do.
+    /// Whether its regular runs are spread over the interval. They are not yet while the check runs at once, as all
+    /// checks of one statement do.
     pub(super) is_spread: bool,
-    /// Runs so far, up to [`EARLY_RUNS`].
+    /// The number of runs so far, up to [`MAX_EARLY_RUNS`].
     runs: u32,
-    /// When a pushed status ends.
+    /// When a pushed status expires.
     pub(super) ttl_ends: Option<Instant>,
     critical: Option<Critical>,
-    /// The deadline that the scheduler has noted for it.
+    /// The deadline under which the scheduler lists this check.
     pub(super) noted_deadline: Option<Instant>,
 }
 
-/// Since when the verdict has been critical. A hold does not count: what works again, and is only held
-/// back, is not to be taken out.
+/// Since when the verdict has been critical. Time in a hold does not count: an instance that works again and is only
+/// held back is not deregistered.
 #[derive(Debug, Clone, Copy)]
 struct Critical {
     from: Instant,
-    /// How long it had been critical before `from`, as the wall clock has it: it may have jumped.
+    /// How long it had been critical before `from`, by the wall clock, which may have jumped.
     already: Duration,
-    /// Nothing is taken out before: the check must have had time to prove itself.
+    /// The instance is not deregistered before this time, so that the check has time to pass first.
     not_before: Instant,
 }
 
 impl Check {
-    /// A check that goes on from a row.
+    /// A check that continues from a reported or stored state.
     pub(super) fn new(now: Instant, wall: Timestamp, spec: CheckSpec, row: CheckRow) -> Self {
         let mut check = Self {
             spec: Arc::new(spec),
@@ -81,8 +95,8 @@ impl Check {
         check
     }
 
-    /// Starts from the settings: when it runs first, how long a status pushed earlier still holds, and
-    /// how long it may take to prove itself.
+    /// Derives from the settings when the check runs first, how long a status that was pushed earlier still holds, and
+    /// how long the check has to pass before its instance may be deregistered.
     pub(super) fn begin(&mut self, now: Instant, first_run: Instant) {
         self.next_run = self.spec.kind.is_active().then_some(first_run);
         self.is_spread = first_run > now;
@@ -93,7 +107,7 @@ impl Check {
         }
     }
 
-    /// Takes other settings; the status stays until they have results of their own.
+    /// Replaces the settings; the status stays until there are results of the new ones.
     pub(super) fn redefine(&mut self, now: Instant, spec: CheckSpec) {
         self.spec = Arc::new(spec);
         self.verdict = Verdict::new(self.verdict.status());
@@ -105,13 +119,13 @@ impl Check {
         if let CheckKind::Ttl { ttl } = self.spec.kind { Some(ttl) } else { None }
     }
 
-    /// How long it takes at most, if all is well, until a check that was critical passes again.
+    /// How long a critical check needs at most to pass again when its target works.
     fn time_to_prove(&self) -> Duration {
         let first = self.ttl().unwrap_or(self.spec.interval);
         first + (self.spec.timeout + self.quick()) * self.spec.successes_before_passing
     }
 
-    /// Keeps the time since when it has been critical.
+    /// Updates since when the verdict has been critical.
     fn note_health(&mut self, now: Instant) {
         if self.verdict.status() != CheckStatus::Critical {
             self.critical = None;
@@ -120,7 +134,8 @@ impl Check {
         }
     }
 
-    /// Why its instance is to be taken out, if it is. Said again after as long, should it stay.
+    /// The reason to deregister the check's instance, if it is due. If the instance stays, the reason is given again
+    /// after the same time.
     pub(super) fn deregister(&mut self, now: Instant) -> Option<String> {
         let after = self.spec.deregister_after?;
         if self.deregister_at()? > now {
@@ -138,12 +153,14 @@ impl Check {
         Some(at.max(critical.not_before))
     }
 
-    /// The time between runs while a threshold decides: a tenth of the interval.
+    /// The interval between runs while a threshold is being decided: a tenth of the regular one, within limits.
     fn quick(&self) -> Duration {
-        (self.spec.interval / 10).clamp(QUICK_LEAST, QUICK_MOST).min(self.spec.interval)
+        (self.spec.interval / 10)
+            .clamp(MIN_QUICK_INTERVAL, MAX_QUICK_INTERVAL)
+            .min(self.spec.interval)
     }
 
-    /// Counts a result; `regular` is when the next run is due unless a threshold has yet to decide.
+    /// Counts a result. `regular` is when the next run is due unless a threshold is still being decided.
     pub(super) fn record(
         &mut self,
         now: Instant,
@@ -154,29 +171,29 @@ impl Check {
         let was_critical = self.verdict.status() == CheckStatus::Critical;
         self.verdict.record(status, &self.spec);
         let is_critical = self.verdict.status() == CheckStatus::Critical;
-        // A hold that has just ended is not prolonged, even if its deadline was not handled yet.
+        // A hold that has just ended is not prolonged, even if its deadline has not been handled yet.
         self.damper.expire(now, Damper::half_life(self.spec.interval));
         if is_critical && !was_critical {
             self.damper.punish(now, Damper::half_life(self.spec.interval));
         }
         self.note_health(now);
         self.output = CheckRow::cut_output(output).into();
-        let is_starting = is_critical && !self.row.has_worked && self.runs < EARLY_RUNS;
-        self.runs = self.runs.saturating_add(1).min(EARLY_RUNS);
+        let is_starting = is_critical && !self.row.has_worked && self.runs < MAX_EARLY_RUNS;
+        self.runs = self.runs.saturating_add(1).min(MAX_EARLY_RUNS);
         let is_quick = is_starting || self.verdict.is_undecided();
         let next = if is_quick { now + self.quick() } else { regular };
         self.is_spread |= !is_quick;
         self.next_run = Some(next.max(now));
     }
 
-    /// Sets the status without counting: pushes and aliases say what holds.
+    /// Sets the status without counting, for pushes and aliases, whose status holds at once.
     pub(super) fn set(&mut self, now: Instant, status: CheckStatus, output: &str) {
         self.verdict.set(status);
         self.note_health(now);
         self.output = CheckRow::cut_output(output).into();
     }
 
-    /// Ends what is over: a hold, a pushed status.
+    /// Ends a hold and a pushed status whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
         self.damper.expire(now, Damper::half_life(self.spec.interval));
         if self.ttl_ends.is_some_and(|ends| ends <= now) {
@@ -189,7 +206,7 @@ impl Check {
         }
     }
 
-    /// The status that holds now, with what to say beside it.
+    /// The status that holds now, and the output to report with it.
     fn present(&self) -> (CheckStatus, Arc<str>) {
         let status = self.verdict.status();
         if self.damper.is_holding() && status != CheckStatus::Critical {
@@ -199,7 +216,7 @@ impl Check {
         (status, self.output.clone())
     }
 
-    /// The row to report, and whether its status is another; `None` if there is nothing to report yet.
+    /// The state to report, and whether its status has changed; `None` if there is nothing to report yet.
     pub(super) fn report(&mut self, now: Instant, wall: Timestamp) -> Option<(CheckRow, bool)> {
         let (status, output) = self.present();
         let is_changed = status != self.row.status;
@@ -217,10 +234,10 @@ impl Check {
 
     /// When new output may be reported; `None` means at once.
     fn output_due(&self) -> Option<Instant> {
-        self.reported_at.map(|at| at + OUTPUT_INTERVAL)
+        self.reported_at.map(|at| at + MIN_OUTPUT_INTERVAL)
     }
 
-    /// When something of it is due next.
+    /// When the check next has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let next_run = self.next_run.filter(|_| self.run.is_none());
         let has_news = self.present().1 != self.row.output;

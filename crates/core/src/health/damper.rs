@@ -1,33 +1,33 @@
-//! Flap damping in the manner of RFC 2439: what keeps failing and coming back is held critical for a while.
+//! Flap damping in the manner of RFC 2439: a check that keeps failing and recovering is held critical for a while.
 //!
 //! Each loss of health adds to a penalty that decays by half in every half-life. Above the suppress limit
-//! the check is held until the penalty has decayed to the reuse limit (RFC 2439 §4.2). Other than in the
-//! RFC the longest hold is a time, not a ceiling on the penalty: with long half-lives that ceiling would
-//! lie below the suppress limit, and nothing would ever be held.
+//! the check is held until the penalty has decayed to the reuse limit (RFC 2439 §4.2). Unlike in the RFC, the longest
+//! hold is limited by a time and not by a ceiling on the penalty: with long half-lives that ceiling would lie below
+//! the suppress limit, and no check would ever be held.
 //!
 //! Always holds: three losses never suppress, five within a few seconds of each other always do, and
 //! no hold lasts longer than [`MAX_HOLD`].
 
 use std::time::{Duration, Instant};
 
-/// Added at each loss of health.
+/// The penalty that each loss of health adds.
 const PENALTY: f64 = 1000.0;
-/// Above this a check is held.
+/// A check whose penalty exceeds this is held.
 const SUPPRESS_ABOVE: f64 = 3500.0;
-/// At this a held check is let go.
+/// A held check is released when its penalty has decayed to this.
 const REUSE_AT: f64 = 2000.0;
-/// A penalty never grows beyond this, so that a check that has calmed down is let go within two half-lives.
-const CEILING: f64 = 8000.0;
+/// The limit of a penalty, so that a check that has become stable is released within two half-lives.
+const MAX_PENALTY: f64 = 8000.0;
 /// The shortest half-life, for checks with short intervals.
 const MIN_HALF_LIFE: Duration = Duration::from_secs(60);
-/// The longest a check is held.
+/// The longest time for which a check is held.
 pub(super) const MAX_HOLD: Duration = Duration::from_secs(300);
 
 /// The penalty of one check.
 #[derive(Debug, Default)]
 pub(super) struct Damper {
     penalty: f64,
-    /// When `penalty` had its value.
+    /// When the penalty had the value in `penalty`; it has decayed since.
     at: Option<Instant>,
     hold: Option<Hold>,
 }
@@ -39,14 +39,14 @@ struct Hold {
 }
 
 impl Damper {
-    /// How fast a penalty is forgiven, for a check that runs this often.
+    /// The half-life of the penalty of a check with this interval.
     pub(super) fn half_life(interval: Duration) -> Duration {
         MIN_HALF_LIFE.max(interval * 10)
     }
 
     /// Counts a loss of health, which may begin or prolong a hold.
     pub(super) fn punish(&mut self, now: Instant, half_life: Duration) {
-        self.penalty = (self.decayed(now, half_life) + PENALTY).min(CEILING);
+        self.penalty = (self.decayed(now, half_life) + PENALTY).min(MAX_PENALTY);
         self.at = Some(now);
         if self.hold.is_none() && self.penalty <= SUPPRESS_ABOVE {
             return;
@@ -57,7 +57,7 @@ impl Damper {
         self.hold = Some(Hold { since, until });
     }
 
-    /// Ends a hold whose time is over. What is let go starts again from the reuse limit at most.
+    /// Ends a hold whose time is over. The released check starts again with a penalty of at most the reuse limit.
     pub(super) fn expire(&mut self, now: Instant, half_life: Duration) {
         if self.hold.as_ref().is_some_and(|hold| hold.until <= now) {
             self.hold = None;

@@ -1,6 +1,6 @@
 //! Spreads runs in time, so that a thousand checks of one interval do not fire together.
 //!
-//! Not a source of secrets: the sequences follow from the seed alone.
+//! The sequences follow from the seed alone, so they are no source of secrets.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! All checks of a node together: when each is due, and what follows from its results.
+//! All checks of a node: when each of them is due, and which outputs follow from its results.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -6,81 +6,69 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::alias;
-use super::check::Check;
+use super::alias::{self, Checks};
+use super::check::{Check, CheckKey, RunId};
 use super::jitter::Jitter;
 use crate::model::{CheckId, CheckKind, CheckRow, CheckSpec, CheckStatus, InstanceId, Timestamp};
 
-/// A check of an instance of this node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckKey {
-    /// The instance.
-    pub instance: InstanceId,
-    /// The check within it.
-    pub check: CheckId,
-}
-
-/// Names one run, so that results of runs that no longer count are recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunId(u64);
-
-/// What a run came to.
+/// The result of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What it saw.
+pub struct CheckOutcome {
+    /// The status that the run found.
     pub status: CheckStatus,
-    /// What to show beside it; cut at 4 KiB.
+    /// The text to show with the status; cut at 4 KiB.
     pub output: String,
 }
 
-/// What the scheduler wants done.
+/// An effect that the scheduler asks its driver to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub enum HealthOutput {
     /// Perform this check, then call [`Scheduler::handle_result`], whatever happened: until then the check
     /// does not run again.
     Run {
-        /// Which.
+        /// The check to perform.
         key: CheckKey,
-        /// Hand it back with the result.
+        /// The run, to be handed back with the result.
         run: RunId,
-        /// What to do.
+        /// The settings of the check.
         spec: Arc<CheckSpec>,
     },
-    /// Give a run up; its result does not count any more. The check may be run again right after.
+    /// Abort a run; its result no longer counts. The check may be run again right after.
     Cancel {
-        /// Which.
+        /// The run to abort.
         run: RunId,
     },
-    /// A check has a new state to be shown and stored.
+    /// Show and store the new state of a check.
     Changed {
-        /// Which.
+        /// The check whose state is new.
         key: CheckKey,
-        /// Its new state.
+        /// The new state.
         row: CheckRow,
-        /// Whether the status is another; otherwise only the output is.
+        /// Whether the status has changed; if not, only the output has.
         status_changed: bool,
     },
-    /// An instance was critical for as long as its check allows. Said again after as long, should it stay.
+    /// Deregister an instance that was critical for as long as its check allows. If the instance stays, this output
+    /// is repeated after the same time.
     DeregisterInstance {
-        /// Which.
+        /// The instance to deregister.
         instance: InstanceId,
-        /// The check, the time and what the check says.
+        /// The check, the time and the output of the check, as a text for operators.
         reason: String,
     },
 }
 
-/// Why a push was not taken. The caller is at fault; nothing was changed.
+/// Why a pushed status was not accepted. The caller is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PushError {
-    /// There is no such check.
+    /// The node has no check of this name.
     #[error("no check {} of an instance {} on this node", .0.check, .0.instance)]
     Unknown(CheckKey),
     /// The agent performs this check itself.
     #[error("check {} is of kind {kind}; only ttl checks take pushes", key.check)]
     NotTtl {
-        /// The check.
+        /// The check that was pushed to.
         key: CheckKey,
-        /// What it is.
+        /// The word for the kind of the check.
         kind: &'static str,
     },
 }
@@ -88,19 +76,19 @@ pub enum PushError {
 /// All checks of a node.
 #[derive(Debug)]
 pub struct Scheduler {
-    pub(super) checks: BTreeMap<CheckKey, Check>,
-    /// Instances that are registered, with checks or without.
-    pub(super) instances: BTreeSet<InstanceId>,
-    /// Which alias checks follow an instance.
+    checks: Checks,
+    /// The registered instances, with and without checks.
+    instances: BTreeSet<InstanceId>,
+    /// The alias checks that follow each instance.
     followers: BTreeMap<InstanceId, BTreeSet<CheckKey>>,
     deadlines: BTreeSet<(Instant, CheckKey)>,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<HealthOutput>,
     jitter: Jitter,
     runs: u64,
 }
 
 impl Scheduler {
-    /// No checks yet; `seed` spreads the checks of different nodes differently.
+    /// A scheduler without checks. A different `seed` on each node spreads the checks of each node differently.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -114,10 +102,10 @@ impl Scheduler {
         }
     }
 
-    /// Adds a check, or changes its settings. A new one runs at once, then somewhere within its interval, so
-    /// that not all that are stated together run together for ever; one with a stored state keeps it and runs somewhere
-    /// within its interval, so that a restart is no burst. The same settings again
-    /// change nothing.
+    /// Adds a check, or changes its settings; the same settings again change nothing. A new check runs at once and next
+    /// at some point within its interval, so that checks which were stated together do not keep running together. A
+    /// check with a stored state keeps that state and runs first at some point within its interval, so that a restart
+    /// causes no burst.
     pub fn upsert(
         &mut self,
         now: Instant,
@@ -146,7 +134,7 @@ impl Scheduler {
         if let CheckKind::Alias { instance } = &check.spec.kind {
             self.followers.entry(instance.clone()).or_default().insert(key.clone());
         }
-        // What a restored alias follows may not be restored yet; see `settle_aliases`.
+        // The instance that a restored alias follows may not be restored yet; see `settle_aliases`.
         let is_restored_alias = !check.spec.kind.is_active() && !check.row.is_unproven();
         self.checks.insert(key.clone(), check);
         match is_restored_alias {
@@ -155,7 +143,7 @@ impl Scheduler {
         }
     }
 
-    /// Looks at what every alias check follows. Call it once all stored checks are back.
+    /// Updates every alias check from the instance that it follows. To be called once all stored checks are restored.
     pub fn settle_aliases(&mut self, now: Instant, wall: Timestamp) {
         let aliases: Vec<CheckKey> = self.followers.values().flatten().cloned().collect();
         for key in aliases {
@@ -163,7 +151,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends a check; a run that is under way is given up.
+    /// Removes a check and cancels its run if one is under way.
     pub fn remove(&mut self, key: &CheckKey) {
         self.take(key);
     }
@@ -174,7 +162,7 @@ impl Scheduler {
             self.deadlines.remove(&(due, key.clone()));
         }
         let run = check.run.take();
-        self.outputs.extend(run.map(|(run, _)| Output::Cancel { run }));
+        self.outputs.extend(run.map(|(run, _)| HealthOutput::Cancel { run }));
         if let CheckKind::Alias { instance } = &check.spec.kind
             && let Some(followers) = self.followers.get_mut(instance)
         {
@@ -186,13 +174,13 @@ impl Scheduler {
         Some(check)
     }
 
-    /// The checks of an instance.
+    /// The ids of an instance's checks.
     #[must_use]
     pub fn checks_of(&self, instance: &InstanceId) -> Vec<CheckId> {
-        alias::checks_of(self, instance).map(|(key, _)| key.check.clone()).collect()
+        alias::checks_of(&self.checks, instance).map(|(key, _)| key.check.clone()).collect()
     }
 
-    /// Notes that an instance is registered, or is not any more; alias checks follow it.
+    /// Records whether an instance is registered, and updates the alias checks that follow it.
     pub fn set_instance(
         &mut self,
         now: Instant,
@@ -207,14 +195,14 @@ impl Scheduler {
         self.settle_followers(now, wall, instance);
     }
 
-    /// Runs the active checks of an instance at once: it moved to another address.
+    /// Runs the active checks of an instance at once, because it has moved to another address.
     pub fn recheck(&mut self, now: Instant, instance: &InstanceId) {
         let keys: Vec<CheckKey> =
-            alias::checks_of(self, instance).map(|(key, _)| key.clone()).collect();
+            alias::checks_of(&self.checks, instance).map(|(key, _)| key.clone()).collect();
         for key in keys {
             if let Some(check) = self.checks.get_mut(&key) {
                 let run = check.run.take();
-                self.outputs.extend(run.map(|(run, _)| Output::Cancel { run }));
+                self.outputs.extend(run.map(|(run, _)| HealthOutput::Cancel { run }));
                 check.next_run = check.spec.kind.is_active().then_some(now);
                 check.is_spread = false;
             }
@@ -222,19 +210,19 @@ impl Scheduler {
         }
     }
 
-    /// Takes the result of an [`Output::Run`]. One that no longer counts is ignored.
+    /// Takes the result of a [`HealthOutput::Run`]. The result of a cancelled run is ignored.
     pub fn handle_result(
         &mut self,
         now: Instant,
         wall: Timestamp,
         key: &CheckKey,
         run: RunId,
-        outcome: Outcome,
+        outcome: CheckOutcome,
     ) {
         let Some(check) = self.checks.get_mut(key) else { return };
         let Some((_, began)) = check.run.filter(|(id, _)| *id == run) else { return };
         check.run = None;
-        // Those that were stated together ran together, and would go on so.
+        // Checks that were stated together run together first; spreading them keeps that from going on.
         let regular = match check.is_spread {
             true => began + self.jitter.around(check.spec.interval),
             false => now + self.jitter.phase(check.spec.interval),
@@ -246,7 +234,7 @@ impl Scheduler {
     /// Takes a pushed status, which holds at once and for the check's TTL.
     ///
     /// # Errors
-    /// When there is no such check, or it takes no pushes.
+    /// When the node has no check of this name, or the check is not a TTL check.
     pub fn handle_push(
         &mut self,
         now: Instant,
@@ -265,7 +253,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Does what is due.
+    /// Starts the runs and ends the states that are due.
     pub fn handle_deadline(&mut self, now: Instant, wall: Timestamp) {
         while let Some((due, key)) = self.deadlines.first().cloned()
             && due <= now
@@ -280,11 +268,11 @@ impl Scheduler {
                 check.run = Some((run, now));
                 check.next_run = None;
                 let spec = check.spec.clone();
-                self.outputs.push_back(Output::Run { key: key.clone(), run, spec });
+                self.outputs.push_back(HealthOutput::Run { key: key.clone(), run, spec });
             }
             if let Some(reason) = check.deregister(now) {
                 let instance = key.instance.clone();
-                self.outputs.push_back(Output::DeregisterInstance { instance, reason });
+                self.outputs.push_back(HealthOutput::DeregisterInstance { instance, reason });
             }
             self.settle(now, wall, key);
         }
@@ -296,16 +284,16 @@ impl Scheduler {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    /// The next effect to perform.
+    pub fn poll_output(&mut self) -> Option<HealthOutput> {
         self.outputs.pop_front()
     }
 
-    /// Reports what is new of a check, and of those that follow its instance.
+    /// Reports the new state of a check, and of the alias checks that follow its instance.
     fn settle(&mut self, now: Instant, wall: Timestamp, key: CheckKey) {
         let mut waiting = vec![key];
         while let Some(key) = waiting.pop() {
-            if let Some((status, output)) = alias::follow(self, &key)
+            if let Some((status, output)) = alias::follow(&self.checks, &self.instances, &key)
                 && let Some(check) = self.checks.get_mut(&key)
             {
                 check.set(now, status, &output);
@@ -317,7 +305,7 @@ impl Scheduler {
             if status_changed {
                 waiting.extend(self.followers.get(&key.instance).into_iter().flatten().cloned());
             }
-            self.outputs.push_back(Output::Changed { key, row, status_changed });
+            self.outputs.push_back(HealthOutput::Changed { key, row, status_changed });
         }
     }
 

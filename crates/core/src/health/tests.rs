@@ -1,4 +1,4 @@
-//! What the scheduler promises, on a virtual clock.
+//! The guarantees of the scheduler, on a virtual clock.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -40,7 +40,7 @@ fn alias(instance: &str) -> CheckSpec {
     with(CheckKind::Alias { instance: InstanceId::parse(instance).unwrap() })
 }
 
-/// A scheduler, a clock, and what came out of it.
+/// A scheduler with a clock and the outputs so far.
 struct Scene {
     scheduler: Scheduler,
     start: Instant,
@@ -80,16 +80,18 @@ impl Scene {
     fn drain(&mut self) {
         while let Some(output) = self.scheduler.poll_output() {
             match output {
-                Output::Run { key, run, .. } => {
+                HealthOutput::Run { key, run, .. } => {
                     assert!(!self.runs.iter().any(|(k, _)| *k == key), "two runs of {key:?}");
                     self.runs.push((key, run));
                 }
-                Output::Changed { key, row, status_changed } => {
+                HealthOutput::Changed { key, row, status_changed } => {
                     self.rows.insert(key.clone(), row);
                     self.reports.push((key, status_changed));
                 }
-                Output::Cancel { run } => self.runs.retain(|(_, r)| *r != run),
-                Output::DeregisterInstance { instance, .. } => self.deregistered.push(instance),
+                HealthOutput::Cancel { run } => self.runs.retain(|(_, r)| *r != run),
+                HealthOutput::DeregisterInstance { instance, .. } => {
+                    self.deregistered.push(instance);
+                }
             }
         }
     }
@@ -107,17 +109,17 @@ impl Scene {
         self.now = until;
     }
 
-    /// Ends all runs under way with this status.
+    /// Ends all runs that are under way with this status.
     fn end_runs(&mut self, status: CheckStatus, output: &str) {
         for (key, run) in std::mem::take(&mut self.runs) {
-            let outcome = Outcome { status, output: output.to_owned() };
+            let outcome = CheckOutcome { status, output: output.to_owned() };
             let wall = self.wall();
             self.scheduler.handle_result(self.now, wall, &key, run, outcome);
         }
         self.drain();
     }
 
-    /// Waits for the next run and ends it. Returns how long it was waited.
+    /// Waits for the next run and ends it. Returns the time that was waited.
     fn next_run(&mut self, status: CheckStatus) -> Duration {
         let begin = self.now;
         while self.runs.is_empty() {

@@ -1,6 +1,6 @@
 //! Thresholds: how results in a row become a status.
 //!
-//! Knows neither time nor flapping; see `damper` for that.
+//! A verdict knows neither time nor flapping, which `damper` handles.
 
 use crate::model::{CheckSpec, CheckStatus};
 
@@ -9,9 +9,9 @@ use crate::model::{CheckSpec, CheckStatus};
 pub(super) struct Verdict {
     status: CheckStatus,
     last: CheckStatus,
-    /// Runs in a row that were critical.
+    /// The number of critical results in a row.
     failures: u32,
-    /// Runs in a row that were not; a warning counts, since the thing works.
+    /// The number of passing and warning results in a row; a warning counts, since the instance works.
     successes: u32,
 }
 
@@ -24,7 +24,7 @@ impl Verdict {
         self.status
     }
 
-    /// Sets the status without counting: pushes and aliases say what holds.
+    /// Sets the status without counting, for pushes and aliases, whose status holds at once.
     pub(super) fn set(&mut self, status: CheckStatus) {
         *self = Self::new(status);
     }
@@ -58,8 +58,8 @@ impl Verdict {
         self.successes = self.successes.saturating_add(1);
     }
 
-    /// Whether the last result speaks against the status, and more results must decide. Such a check
-    /// runs at a quick pace, so that a threshold costs little time.
+    /// Whether the last result contradicts the status, so that more results have to decide. Meanwhile the check runs at
+    /// a quick pace, so that a threshold costs little time.
     pub(super) fn is_undecided(&self) -> bool {
         self.last != self.status
     }

@@ -205,12 +205,12 @@ impl Members {
                 }
             }
             Ok(Packet::Urgent(delta)) => self.tell(PeerEvent::Urgent { from, delta }),
-            Ok(Packet::Echo { stamp }) => {
+            Ok(Packet::Ping { stamp }) => {
                 if let Some((peer, _)) = self.membership.peer(from) {
-                    self.send(now, peer, &Packet::EchoReply { stamp, wall: moment.wall });
+                    self.send(now, peer, &Packet::Pong { stamp, wall: moment.wall });
                 }
             }
-            Ok(Packet::EchoReply { stamp, wall }) => {
+            Ok(Packet::Pong { stamp, wall }) => {
                 let since_start = now.saturating_duration_since(self.start);
                 if let Some(rtt) = since_start.checked_sub(Duration::from_nanos(stamp)) {
                     self.compare_clocks(from, wall, moment.wall, rtt);
@@ -296,7 +296,7 @@ impl Members {
                     let summary = self.summary;
                     self.send(now, to, &Packet::Membership { summary, packet });
                 }
-                MembershipOutput::Echo { to } => self.ping(now, to),
+                MembershipOutput::Ping { to } => self.ping(now, to),
                 MembershipOutput::Up(peer) => {
                     has_come = true;
                     self.hasten_store(now);
@@ -323,7 +323,7 @@ impl Members {
     fn ping(&mut self, now: Instant, to: Peer) {
         let since_start = now.saturating_duration_since(self.start).as_nanos();
         let stamp = u64::try_from(since_start).unwrap_or_default();
-        self.send(now, to, &Packet::Echo { stamp });
+        self.send(now, to, &Packet::Ping { stamp });
     }
 
     /// Sends a packet; also on the link, if there is one and datagrams seem not to get through.

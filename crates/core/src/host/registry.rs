@@ -19,7 +19,8 @@ use thiserror::Error;
 
 use super::stored::ProviderWrite;
 use crate::model::limits::{
-    INSTANCE_OCTETS_PER_NODE, INSTANCES_PER_NODE, STATED_OCTETS_PER_NODE, STATED_PER_NODE,
+    MAX_INSTANCE_OCTETS_PER_NODE, MAX_INSTANCES_PER_NODE, MAX_STATED_OCTETS_PER_NODE,
+    MAX_STATED_PER_NODE,
 };
 use crate::model::{Instance, InstanceId, Mode, ProviderId, Registration, Timestamp};
 use crate::replica::Departure;
@@ -48,14 +49,14 @@ pub enum RegistryError {
     #[error("no provider {0}")]
     UnknownProvider(ProviderId),
     /// The node would have more instances than it may.
-    #[error("the node would have {found} instances; at most {INSTANCES_PER_NODE} are allowed")]
+    #[error("the node would have {found} instances; at most {MAX_INSTANCES_PER_NODE} are allowed")]
     TooManyInstances {
         /// How many.
         found: usize,
     },
     /// The node's instances would be too large, all together.
     #[error(
-        "the node's instances would take {found} octets; at most {INSTANCE_OCTETS_PER_NODE} are allowed"
+        "the node's instances would take {found} octets; at most {MAX_INSTANCE_OCTETS_PER_NODE} are allowed"
     )]
     TooLargeInForce {
         /// How many.
@@ -63,7 +64,7 @@ pub enum RegistryError {
     },
     /// Providers would state too many instances together, though many of them the same.
     #[error(
-        "the node's providers would state {found} instances together; at most {STATED_PER_NODE} are allowed"
+        "the node's providers would state {found} instances together; at most {MAX_STATED_PER_NODE} are allowed"
     )]
     TooManyStated {
         /// How many.
@@ -72,7 +73,7 @@ pub enum RegistryError {
     /// What providers state would be too large.
     #[error(
         "all that the node's providers state would take {found} octets, with 4 KiB for each check; \
-         at most {STATED_OCTETS_PER_NODE} are allowed"
+         at most {MAX_STATED_OCTETS_PER_NODE} are allowed"
     )]
     TooLarge {
         /// How large.
@@ -181,10 +182,10 @@ impl Load {
 
     /// Whether there is more than may be. What was stored may be, and may always become less.
     fn check(self, before: Self) -> Result<(), RegistryError> {
-        if self.instances > STATED_PER_NODE.max(before.instances) {
+        if self.instances > MAX_STATED_PER_NODE.max(before.instances) {
             return Err(RegistryError::TooManyStated { found: self.instances });
         }
-        if self.octets > STATED_OCTETS_PER_NODE.max(before.octets) {
+        if self.octets > MAX_STATED_OCTETS_PER_NODE.max(before.octets) {
             return Err(RegistryError::TooLarge { found: self.octets });
         }
         Ok(())
@@ -540,13 +541,13 @@ impl Registry {
                 (None, None) => {}
             }
         }
-        if self.holders.len() > INSTANCES_PER_NODE {
+        if self.holders.len() > MAX_INSTANCES_PER_NODE {
             let found = self.holders.len();
             *self = before;
             return Err(RegistryError::TooManyInstances { found });
         }
         // A node states all it has in one piece when it must, and a piece has a limit.
-        if self.octets > INSTANCE_OCTETS_PER_NODE.max(before.octets) {
+        if self.octets > MAX_INSTANCE_OCTETS_PER_NODE.max(before.octets) {
             let found = self.octets;
             *self = before;
             return Err(RegistryError::TooLargeInForce { found });

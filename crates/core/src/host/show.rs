@@ -9,7 +9,7 @@ use super::{
 };
 use crate::catalog::{CatalogOutput, Endpoint, NodeStatus};
 use crate::gossip::Liveness;
-use crate::health::Output as HealthOutput;
+use crate::health::HealthOutput;
 use crate::model::{CheckId, CheckRow, Health, Mode, NodeId, ServiceName, ZoneName};
 use crate::replica::{RowKey, RowState};
 

@@ -230,7 +230,7 @@ fn what_checks_observe_is_shown_before_it_is_stored_and_outlives_a_refusal() {
         _ => None,
     });
     let (key, run) = run.unwrap();
-    let outcome = Outcome { status: CheckStatus::Passing, output: "connected".to_owned() };
+    let outcome = CheckOutcome { status: CheckStatus::Passing, output: "connected".to_owned() };
     rig.host.handle_check(rig.moment, &key, run, outcome);
     let outputs = rig.outputs();
     assert!(place(&outputs, "Publish") < place(&outputs, "Store"), "{:?}", told(&outputs));

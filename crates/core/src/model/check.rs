@@ -1,4 +1,4 @@
-//! A check: what the agent does to know whether an instance works.
+//! Checks, by which the agent determines whether an instance works.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,24 +11,24 @@ use thiserror::Error;
 
 use super::id::{CheckId, InstanceId};
 use super::limits::{
-    CHECK_OUTPUT_OCTETS, CHECK_TEXT_OCTETS, MAX_CHECK_INTERVAL, MAX_CHECK_THRESHOLD,
+    MAX_CHECK_INTERVAL, MAX_CHECK_OUTPUT_OCTETS, MAX_CHECK_TEXT_OCTETS, MAX_CHECK_THRESHOLD,
     MAX_CHECK_TIMEOUT, MIN_CHECK_INTERVAL,
 };
 use super::time::Timestamp;
 
-/// What a check last said, best first.
+/// The result of a check, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CheckStatus {
-    /// Works.
+    /// The instance works.
     Passing,
-    /// Works, with a complaint.
+    /// The instance works, but the check has a complaint.
     Warning,
-    /// Does not work, or has not been seen to work yet.
+    /// The instance does not work, or has not been seen to work yet.
     Critical,
 }
 
 impl CheckStatus {
-    /// The word users see.
+    /// The word that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,24 +39,25 @@ impl CheckStatus {
     }
 }
 
-/// The replicated state of a check: what other nodes know of it. How it looks as octets, and how it may grow, is said in
+/// The replicated state of a check, which all nodes know. Its encoding, and how it may grow, is described in
 /// `replica/rows/check.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckRow {
-    /// The last status that held.
+    /// The status that holds at present.
     pub status: CheckStatus,
-    /// What the check said, cut to 4 KiB.
+    /// The output of the check, cut to 4 KiB.
     pub output: Arc<str>,
     /// When the status began.
     pub since: Timestamp,
-    /// Whether it has ever been better than critical. What never worked is never served in panic mode.
+    /// Whether the check has ever been better than critical. Panic mode never serves an instance that has never worked.
     pub has_worked: bool,
 }
 
 impl CheckRow {
     const UNPROVEN: &str = "not checked yet";
 
-    /// The state of a check that has not run yet: critical, so that nothing unproven is in answers.
+    /// The state of a check that has not run yet. It is critical, so that answers hold no instance that has not been
+    /// seen to work.
     #[must_use]
     pub fn unproven(since: Timestamp) -> Self {
         let output = Self::UNPROVEN.into();
@@ -72,20 +73,20 @@ impl CheckRow {
     /// Cuts a check's output to its limit, at a character boundary.
     #[must_use]
     pub fn cut_output(output: &str) -> &str {
-        &output[..output.floor_char_boundary(CHECK_OUTPUT_OCTETS)]
+        &output[..output.floor_char_boundary(MAX_CHECK_OUTPUT_OCTETS)]
     }
 }
 
 /// TLS settings of an HTTP or gRPC check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsCheck {
-    /// The name to send (SNI) and to verify; the target's address when absent.
+    /// The server name to send (SNI) and to verify; the target's address when absent.
     pub server_name: Option<String>,
     /// Whether the certificate is verified against the system's roots.
     pub verify: bool,
 }
 
-/// The status codes an HTTP check takes for success.
+/// The status codes that an HTTP check accepts as success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange(RangeInclusive<u16>);
 
@@ -93,7 +94,7 @@ impl StatusRange {
     /// Parses `200` or `200-399`.
     ///
     /// # Errors
-    /// When it is neither, or not within 100 to 599.
+    /// When the text is neither, or not within 100 to 599.
     pub fn parse(text: &str) -> Result<Self, CheckSpecError> {
         let bad = || CheckSpecError::BadStatus { text: text.to_owned() };
         let number = |part: &str| part.trim().parse::<u16>().map_err(|_| bad());
@@ -114,7 +115,7 @@ impl StatusRange {
     }
 }
 
-/// Writes what [`StatusRange::parse`] reads: `200` or `200-399`.
+/// Writes the form that [`StatusRange::parse`] reads: `200` or `200-399`.
 impl fmt::Display for StatusRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (self.0.start(), self.0.end());
@@ -123,69 +124,69 @@ impl fmt::Display for StatusRange {
 }
 
 impl Default for StatusRange {
-    /// 200 to 299.
+    /// The range of success codes, 200 to 299.
     fn default() -> Self {
         Self(200..=299)
     }
 }
 
-/// An HTTP request and what to expect of its answer. Redirects are not followed.
+/// An HTTP request and the expected response. Redirects are not followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpCheck {
-    /// Where to connect; the instance's own address and port when absent.
+    /// The address to connect to; the instance's own address and port when absent.
     pub target: Option<SocketAddr>,
-    /// `GET`, `HEAD`, `POST` …
+    /// The method of the request: `GET`, `HEAD`, `POST` …
     pub method: String,
-    /// Path and query, with a leading slash.
+    /// The path and query, with a leading slash.
     pub path: String,
     /// Further headers; `Host` is the target unless given.
     pub headers: Vec<(String, String)>,
-    /// Which statuses are success.
+    /// The status codes that count as success.
     pub expect_status: StatusRange,
-    /// Text that the first 64 KiB of the body must hold.
+    /// A text that the first 64 KiB of the body must hold.
     pub expect_body: Option<String>,
-    /// Speak TLS.
+    /// The TLS settings; the request is sent without TLS when absent.
     pub tls: Option<TlsCheck>,
 }
 
 /// What a check does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckKind {
-    /// Connects, then closes. The target is the instance's own unless given.
+    /// Opens a TCP connection and closes it.
     Tcp {
-        /// Where to connect.
+        /// The address to connect to; the instance's own address and port when absent.
         target: Option<SocketAddr>,
     },
     /// Sends an HTTP request.
     Http(HttpCheck),
-    /// Asks `grpc.health.v1.Health/Check`.
+    /// Calls `grpc.health.v1.Health/Check`.
     Grpc {
-        /// Where to connect.
+        /// The address to connect to; the instance's own address and port when absent.
         target: Option<SocketAddr>,
         /// The service to ask about; empty for the server as a whole.
         service: String,
-        /// Speak TLS.
+        /// The TLS settings; the call is made without TLS when absent.
         tls: Option<TlsCheck>,
     },
-    /// Runs a command: exit 0 is passing, 1 warning, anything else critical.
+    /// Runs a command: exit code 0 is passing, 1 is warning, any other is critical.
     Command {
-        /// Program and arguments; no shell is involved.
+        /// The program and its arguments; no shell is involved.
         argv: Vec<String>,
     },
-    /// Waits to be told; critical when not told for this long.
+    /// Waits for pushed statuses, and is critical when none has been pushed for the TTL.
     Ttl {
         /// How long a pushed status holds.
         ttl: Duration,
     },
     /// Has the health of another instance of the same node.
     Alias {
-        /// Which one.
+        /// The instance whose health it is.
         instance: InstanceId,
     },
 }
 
 impl CheckKind {
-    /// The word in registrations.
+    /// The word for the kind in registrations.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -198,88 +199,88 @@ impl CheckKind {
         }
     }
 
-    /// Whether the agent has to do something at intervals; TTL and alias checks only wait.
+    /// Whether the agent runs the check at intervals; TTL and alias checks only wait.
     #[must_use]
     pub const fn is_active(&self) -> bool {
         !matches!(self, Self::Ttl { .. } | Self::Alias { .. })
     }
 }
 
-/// A check as its provider wants it: local to the node, not replicated.
+/// A check as its provider defines it. It is local to the node and not replicated.
 ///
-/// Serde's form of it is stored as JSON within a [`Registration`](super::Registration), where the rule for new fields
-/// is stated.
+/// Its serde form is stored as JSON within a [`Registration`](super::Registration), where the rule for new fields is
+/// stated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckSpec {
-    /// Unique within the instance.
+    /// The id of the check, unique within the instance.
     pub id: CheckId,
-    /// What to do.
+    /// What the check does.
     pub kind: CheckKind,
-    /// Time from one start to the next, up to a twentieth shorter or longer.
+    /// The time from the start of one run to the next; each is up to a twentieth shorter or longer.
     pub interval: Duration,
-    /// How long one run may take.
+    /// The limit of one run.
     pub timeout: Duration,
-    /// Failures in a row before critical.
+    /// The number of failures in a row after which the check is critical.
     pub failures_before_critical: u32,
-    /// Successes in a row before passing again.
+    /// The number of successes in a row after which the check is passing again.
     pub successes_before_passing: u32,
-    /// Deregister the instance after it has been critical for this long.
+    /// The instance is deregistered after it has been critical for this long.
     pub deregister_after: Option<Duration>,
 }
 
-/// Why a check's definition is not taken. The caller's input is at fault; nothing was changed.
+/// Why a check's definition is refused. The caller's input is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CheckSpecError {
-    /// The interval is too short or too long.
+    /// A duration is too short or too long.
     #[error(
         "check {id}: {field} is {}; {} to {} are allowed",
         humantime::format_duration(*found), humantime::format_duration(*least),
         humantime::format_duration(*most)
     )]
     Duration {
-        /// The check.
+        /// The id of the check.
         id: CheckId,
-        /// Which setting.
+        /// The name of the setting.
         field: &'static str,
-        /// What it says.
+        /// The given value.
         found: Duration,
-        /// The least allowed.
+        /// The shortest allowed value.
         least: Duration,
-        /// The most allowed.
+        /// The longest allowed value.
         most: Duration,
     },
     /// A threshold is zero or too large.
     #[error("check {id}: {field} is {found}; 1 to {MAX_CHECK_THRESHOLD} are allowed")]
     Threshold {
-        /// The check.
+        /// The id of the check.
         id: CheckId,
-        /// Which setting.
+        /// The name of the setting.
         field: &'static str,
-        /// What it says.
+        /// The given value.
         found: u32,
     },
-    /// Texts of a check are too long.
+    /// The texts of a check are too long.
     #[error(
-        "check {id}: its texts have {octets} octets together; at most {CHECK_TEXT_OCTETS} are allowed"
+        "check {id}: its texts have {octets} octets together; at most {MAX_CHECK_TEXT_OCTETS} are allowed"
     )]
     TooMuchText {
-        /// The check.
+        /// The id of the check.
         id: CheckId,
-        /// How many.
+        /// The length of all texts together.
         octets: usize,
     },
-    /// A status range that cannot be read.
+    /// A status range is malformed.
     #[error("expect_status {text:?} is neither a status like 200 nor a range like 200-399")]
     BadStatus {
-        /// The text.
+        /// The given text.
         text: String,
     },
-    /// A setting that the kind needs is missing or cannot be.
+    /// A setting that the kind needs is missing or not valid.
     #[error("check {id}: {problem}")]
     BadSetting {
-        /// The check.
+        /// The id of the check.
         id: CheckId,
-        /// What is wrong and what would be right.
+        /// A description of the fault, with an example of a valid setting.
         problem: String,
     },
 }
@@ -289,9 +290,9 @@ impl CheckSpec {
     pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
     /// The timeout when none is given.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-    /// The failures before critical when none are given.
+    /// The value of `failures_before_critical` when none is given.
     pub const DEFAULT_FAILURES: u32 = 2;
-    /// The successes before passing when none are given.
+    /// The value of `successes_before_passing` when none is given.
     pub const DEFAULT_SUCCESSES: u32 = 1;
 
     /// A check of this kind with default timing.
@@ -361,7 +362,7 @@ impl CheckSpec {
         Ok(())
     }
 
-    /// Octets of its texts together.
+    /// The length of all texts of the check in octets.
     #[must_use]
     pub fn text_octets(&self) -> usize {
         match &self.kind {
@@ -378,7 +379,7 @@ impl CheckSpec {
 
     fn validate_texts(&self) -> Result<(), CheckSpecError> {
         let octets = self.text_octets();
-        if octets > CHECK_TEXT_OCTETS {
+        if octets > MAX_CHECK_TEXT_OCTETS {
             return Err(CheckSpecError::TooMuchText { id: self.id.clone(), octets });
         }
         Ok(())
@@ -424,8 +425,8 @@ mod tests {
 
     #[test]
     fn output_is_cut_at_a_character() {
-        let long = "ä".repeat(CHECK_OUTPUT_OCTETS);
-        assert_eq!(CheckRow::cut_output(&long).len(), CHECK_OUTPUT_OCTETS);
+        let long = "ä".repeat(MAX_CHECK_OUTPUT_OCTETS);
+        assert_eq!(CheckRow::cut_output(&long).len(), MAX_CHECK_OUTPUT_OCTETS);
         assert_eq!(CheckRow::cut_output("ok"), "ok");
     }
 }

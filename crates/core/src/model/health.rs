@@ -1,4 +1,4 @@
-//! Health of an instance: the worst of its checks, unless an operator or its node says otherwise.
+//! The health of an instance: the worst of its checks, unless an operator or the state of its node overrides them.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::check::CheckStatus;
 use super::instance::Mode;
 
-/// What an instance is fit for, best first.
+/// The health of an instance, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Health {
     /// Every check passes.
     Passing,
-    /// Some check warns; still in answers.
+    /// Some check warns; the instance is still in answers.
     Warning,
     /// Some check fails.
     Critical,
-    /// Going away: no new work, finish what is there.
+    /// The instance is about to end: it gets no new clients and finishes its work.
     Draining,
-    /// Taken out by an operator.
+    /// An operator has taken the instance out of answers.
     Maintenance,
-    /// Its node is down, as membership sees it.
+    /// The instance's node is down, as membership sees it.
     Unreachable,
 }
 
 impl Health {
-    /// Every health, best first.
+    /// All values, best first.
     pub const ALL: [Self; 6] = [
         Self::Passing,
         Self::Warning,
@@ -35,13 +35,13 @@ impl Health {
         Self::Unreachable,
     ];
 
-    /// Whether answers hold such an instance.
+    /// Whether answers hold an instance of this health.
     #[must_use]
     pub const fn is_healthy(self) -> bool {
         matches!(self, Self::Passing | Self::Warning)
     }
 
-    /// The word users see.
+    /// The word that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +61,8 @@ impl fmt::Display for Health {
     }
 }
 
-/// Joins what is known of an instance into its health. Without checks it is passing.
+/// The health of an instance in this mode, with these checks, on a node that is or is not alive. An instance without
+/// checks is passing.
 #[must_use]
 pub fn effective_health(
     mode: &Mode,

@@ -6,44 +6,44 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use thiserror::Error;
 
-use super::limits::ID_OCTETS;
-use super::text::serde_as_text;
+use super::limits::MAX_ID_OCTETS;
+use super::text::{debug_as_quoted_text, serde_as_text, text_conversions};
 
-/// Why a text is not an id. The caller's input is at fault; nothing was changed.
+/// Why a text is not a valid id. The caller's input is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
-    /// Empty, or longer than 128 octets.
-    #[error("id has {octets} octets; 1 to {ID_OCTETS} are allowed")]
+    /// The text is empty, or longer than 128 octets.
+    #[error("id has {octets} octets; 1 to {MAX_ID_OCTETS} are allowed")]
     Length {
-        /// How long it is.
+        /// The length of the text.
         octets: usize,
     },
-    /// A character outside of `A-Z a-z 0-9 . _ : @ -`.
+    /// The text holds a character outside of `A-Z a-z 0-9 . _ : @ -`.
     #[error("id {id:?} holds {found:?}; letters, digits and . _ : @ - are allowed")]
     BadCharacter {
         /// The whole text.
         id: String,
-        /// The first character at fault.
+        /// The first character that is not allowed.
         found: char,
     },
-    /// A node id that is not 32 hexadecimal digits.
+    /// The text of a node id is not 32 hexadecimal digits.
     #[error("node id {id:?} is not 32 hexadecimal digits")]
     NotHex {
         /// The whole text.
         id: String,
     },
-    /// A provider without a known kind in front.
+    /// The text of a provider does not begin with a known kind.
     #[error("provider {id:?} is not {expected}")]
     BadProvider {
-        /// The whole text, its first 128 characters at least.
+        /// The text, cut to 128 characters.
         id: String,
-        /// How the kinds that this version knows are written.
+        /// The forms of the kinds that this version knows.
         expected: String,
     },
 }
 
 pub(super) fn check_id(text: &str) -> Result<(), IdError> {
-    if text.is_empty() || text.len() > ID_OCTETS {
+    if text.is_empty() || text.len() > MAX_ID_OCTETS {
         return Err(IdError::Length { octets: text.len() });
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '@' | '-');
@@ -62,7 +62,7 @@ macro_rules! id_newtype {
         serde_as_text!($name);
 
         impl $name {
-            /// Takes 1 to 128 octets of letters, digits and `. _ : @ -`; case counts.
+            /// Parses 1 to 128 octets of letters, digits and `. _ : @ -`; upper and lower case differ.
             ///
             /// # Errors
             /// When the text is empty, too long, or holds another character.
@@ -71,75 +71,45 @@ macro_rules! id_newtype {
                 Ok(Self(text.into()))
             }
 
-            /// The id's text.
+            /// The text of the id.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-            fn try_from(text: String) -> Result<Self, IdError> {
-                Self::parse(&text)
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = IdError;
-            fn from_str(text: &str) -> Result<Self, IdError> {
-                Self::parse(text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.as_str().to_owned()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
             }
         }
     };
 }
 
 id_newtype!(
-    /// Names an instance; unique on its node.
+    /// The id of an instance, unique on its node.
     InstanceId
 );
 id_newtype!(
-    /// Names a check; unique within its instance.
+    /// The id of a check, unique within its instance.
     CheckId
 );
+text_conversions!(IdError: InstanceId, CheckId);
+debug_as_quoted_text!(InstanceId, CheckId);
 
 impl CheckId {
-    /// Sorts before every other id; for ranges over all checks of an instance. Not a valid id itself.
+    /// An id that sorts before every valid id, for ranges over all checks of an instance.
     pub(crate) fn least() -> Self {
         Self(SmolStr::default())
     }
 }
 
-/// A node's random 128-bit identity, kept in its data directory. Survives a change of name or address.
+/// A node's random 128-bit identity, kept in its data directory. It stays when the node's name or address changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId([u8; 16]);
 
 impl NodeId {
-    /// Makes an id of 16 random octets.
+    /// The id with these 16 octets, which should be random.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 octets.
+    /// The 16 octets of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

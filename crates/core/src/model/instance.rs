@@ -1,4 +1,4 @@
-//! An instance: one running copy of a service on a node.
+//! Instances, each of which is one running copy of a service on a node.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,63 +11,64 @@ use thiserror::Error;
 use super::check::{CheckSpec, CheckSpecError};
 use super::id::{IdError, InstanceId};
 use super::limits::{
-    CHECK_OUTPUT_OCTETS, CHECKS_PER_INSTANCE, META_PAIR_OCTETS, META_PAIRS, REASON_OCTETS,
-    TAG_OCTETS, TAGS,
+    MAX_CHECK_OUTPUT_OCTETS, MAX_CHECKS_PER_INSTANCE, MAX_META_PAIR_OCTETS, MAX_META_PAIRS,
+    MAX_REASON_OCTETS, MAX_TAG_OCTETS, MAX_TAGS,
 };
 use super::meta::Meta;
 use super::name::{NameError, ServiceName};
 use super::provider::ProviderId;
 
-/// Whether an operator or the instance's own end has taken it out of answers.
+/// Whether an instance was taken out of answers, by an operator or because it is about to end.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Mode {
-    /// In answers while healthy.
+    /// The instance is in answers while it is healthy.
     #[default]
     Active,
-    /// Going away.
+    /// The instance is about to end.
     Draining,
-    /// Taken out by an operator.
+    /// An operator has taken the instance out of answers.
     Maintenance {
-        /// Why, for other people to read.
+        /// The operator's reason, for other people to read.
         reason: Arc<str>,
     },
 }
 
 /// One running copy of a service, as all nodes know it.
 ///
-/// How it looks as a row, and how it may grow there, is said in `replica/rows/instance.rs`. Serde's form of it is part
+/// Its encoding as a row, and how it may grow there, is described in `replica/rows/instance.rs`. Its serde form is part
 /// of a stored [`Registration`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Fields", into = "Fields")]
 pub struct Instance {
-    /// Unique on its node.
+    /// The id of the instance, unique on its node.
     pub id: InstanceId,
-    /// What it is a copy of.
+    /// The service of which it is a copy.
     pub service: ServiceName,
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: IpAddr,
-    /// Where it listens; never 0.
+    /// The port on which it listens.
     pub port: NonZeroU16,
-    /// Its share of work relative to others; 0 only when nothing else is left.
+    /// Its share of work relative to other instances. With 0 it is used only when no other instance is left.
     pub weight: u16,
-    /// What it has in common with others.
+    /// The properties that it may share with other instances.
     pub profile: Arc<Profile>,
 }
 
-/// What many instances have in common: a large catalog holds it once for those of them that come one after another.
+/// The properties that many instances have in common. A large catalog holds them once for each run of instances with the
+/// same profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Sorted, without duplicates.
+    /// The tags, sorted and without duplicates.
     pub tags: Arc<[Arc<str>]>,
-    /// Free pairs.
+    /// The metadata pairs.
     pub meta: Meta,
-    /// Who stated it.
+    /// The provider that states the instances.
     pub provider: ProviderId,
-    /// Whether it was taken out.
+    /// Whether the instances were taken out of answers.
     pub mode: Mode,
 }
 
-/// An instance as it stands in a stored [`Registration`]. Fields that are added here need `#[serde(default)]`.
+/// An instance within a stored [`Registration`]. Fields that are added here need `#[serde(default)]`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Instance")]
 struct Fields {
@@ -98,7 +99,7 @@ impl From<Instance> for Fields {
     }
 }
 
-/// Why a registration is not taken. The caller's input is at fault; nothing was changed.
+/// Why a registration is refused. The caller's input is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InstanceError {
     /// The id is not valid.
@@ -113,76 +114,76 @@ pub enum InstanceError {
     /// The port is outside 1 to 65535.
     #[error("port {port} is outside 1 to 65535")]
     Port {
-        /// What was given.
+        /// The given port.
         port: i64,
     },
     /// The weight is outside 0 to 65535.
     #[error("weight {weight} is outside 0 to 65535")]
     Weight {
-        /// What was given.
+        /// The given weight.
         weight: i64,
     },
-    /// The address is not one of IPv4 or IPv6.
+    /// The address is neither an IPv4 nor an IPv6 address.
     #[error("address {address:?} is not an IPv4 or IPv6 address; names are not resolved here")]
     Address {
-        /// What was given.
+        /// The given text.
         address: String,
     },
     /// The address cannot be connected to: unspecified, multicast or broadcast.
     #[error("address {address} cannot be connected to; give the address where clients reach it")]
     UnusableAddress {
-        /// What was given.
+        /// The given address.
         address: IpAddr,
     },
-    /// Too many of something, or one of it too long.
+    /// A count or a length exceeds its limit.
     #[error("{what}: {found}; at most {most} are allowed")]
     TooMuch {
-        /// Of what.
+        /// The thing that is counted.
         what: &'static str,
-        /// What was given.
+        /// The given count or length.
         found: usize,
-        /// The limit.
+        /// The limit that is exceeded.
         most: usize,
     },
     /// Two checks of the instance have the same id.
     #[error("check id {id:?} is used twice; give each check its own id")]
     DuplicateCheck {
-        /// The id.
+        /// The id of both checks.
         id: String,
     },
-    /// A control character where text is expected.
+    /// A text holds a control character.
     #[error("{what} {text:?} holds a control character")]
     ControlCharacter {
-        /// Where.
+        /// The kind of the text.
         what: &'static str,
-        /// The text.
+        /// The given text.
         text: String,
     },
 }
 
-/// The parts of an instance before they are checked.
+/// The parts of an instance before they are validated.
 #[derive(Debug, Clone)]
 pub struct InstanceFields {
-    /// Unique on its node.
+    /// The id of the instance, unique on its node.
     pub id: InstanceId,
-    /// What it is a copy of.
+    /// The service of which it is a copy.
     pub service: ServiceName,
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: IpAddr,
-    /// Where it listens.
+    /// The port on which it listens.
     pub port: i64,
-    /// Its share of work.
+    /// Its share of work relative to other instances.
     pub weight: i64,
-    /// In any order.
+    /// The tags in any order.
     pub tags: Vec<String>,
-    /// Free pairs.
+    /// The metadata pairs.
     pub meta: BTreeMap<String, String>,
-    /// Who states it.
+    /// The provider that states the instance.
     pub provider: ProviderId,
 }
 
 impl Instance {
-    /// About how many octets it takes on the wire and on disk.
+    /// The approximate size of the instance on the wire and on disk, in octets.
     #[must_use]
     pub fn approx_octets(&self) -> usize {
         let Profile { tags, meta, provider, .. } = &*self.profile;
@@ -195,7 +196,7 @@ impl Instance {
     /// The weight when none is given.
     pub const DEFAULT_WEIGHT: u16 = 100;
 
-    /// Checks the parts and makes an active instance of them.
+    /// Validates the parts and makes an active instance of them.
     ///
     /// # Errors
     /// The first part that is out of bounds.
@@ -241,22 +242,18 @@ fn plain_text(what: &'static str, text: &str) -> Result<(), InstanceError> {
 fn parse_tags(mut tags: Vec<String>) -> Result<Arc<[Arc<str>]>, InstanceError> {
     tags.sort_unstable();
     tags.dedup();
-    at_most("tags", tags.len(), TAGS)?;
+    at_most("tags", tags.len(), MAX_TAGS)?;
     for tag in &tags {
-        at_most("octets in a tag", tag.len(), TAG_OCTETS)?;
+        at_most("octets in a tag", tag.len(), MAX_TAG_OCTETS)?;
         plain_text("tag", tag)?;
     }
     Ok(tags.into_iter().map(Arc::from).collect())
 }
 
-/// Checks metadata of an instance or a node against its limits.
-///
-/// # Errors
-/// When there are too many pairs, one is too long, or a key holds a control character.
 fn parse_meta(meta: BTreeMap<String, String>) -> Result<Meta, InstanceError> {
-    at_most("meta pairs", meta.len(), META_PAIRS)?;
+    at_most("meta pairs", meta.len(), MAX_META_PAIRS)?;
     for (key, value) in &meta {
-        at_most("octets in a meta pair", key.len() + value.len(), META_PAIR_OCTETS)?;
+        at_most("octets in a meta pair", key.len() + value.len(), MAX_META_PAIR_OCTETS)?;
         plain_text("meta key", key)?;
     }
     let pairs: BTreeMap<_, _> =
@@ -265,17 +262,17 @@ fn parse_meta(meta: BTreeMap<String, String>) -> Result<Meta, InstanceError> {
 }
 
 impl Mode {
-    /// Maintenance, with a reason of at most 1 KiB.
+    /// Maintenance with a reason of at most 1 KiB.
     ///
     /// # Errors
     /// When the reason is longer.
     pub fn maintenance(reason: &str) -> Result<Self, InstanceError> {
-        at_most("octets in a reason", reason.len(), REASON_OCTETS)?;
+        at_most("octets in a reason", reason.len(), MAX_REASON_OCTETS)?;
         Ok(Self::Maintenance { reason: reason.into() })
     }
 }
 
-/// What a provider states: an instance and how to check it.
+/// The statement of a provider about one instance: the instance and its checks.
 ///
 /// The node stores registrations as JSON, which names its fields. A field that is added to a registration, to its
 /// instance or to its checks therefore takes `#[serde(default)]`, so that what an older Dunlin stored can still be read;
@@ -289,17 +286,17 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// What an instance takes beside its texts, roughly.
+    /// The approximate size of an instance without its texts, in octets.
     const FIXED_OCTETS: usize = 512;
 
-    /// What it makes a node remember at most, roughly: its texts, and the last output of each check.
+    /// The approximate memory that a node needs for it at most, in octets: its texts, and the last output of each check.
     #[must_use]
     pub fn octets(&self) -> usize {
         let Profile { tags, meta, .. } = &*self.instance.profile;
         let tags: usize = tags.iter().map(|tag| tag.len()).sum();
         let meta: usize = meta.iter().map(|(k, v)| k.len() + v.len()).sum();
         let checks: usize =
-            self.checks.iter().map(|check| check.text_octets() + CHECK_OUTPUT_OCTETS).sum();
+            self.checks.iter().map(|check| check.text_octets() + MAX_CHECK_OUTPUT_OCTETS).sum();
         Self::FIXED_OCTETS + tags + meta + checks
     }
 
@@ -308,7 +305,7 @@ impl Registration {
     /// # Errors
     /// When there are too many checks, two share an id, or one is out of bounds.
     pub fn new(instance: Instance, checks: Vec<CheckSpec>) -> Result<Self, InstanceError> {
-        at_most("checks", checks.len(), CHECKS_PER_INSTANCE)?;
+        at_most("checks", checks.len(), MAX_CHECKS_PER_INSTANCE)?;
         for (at, check) in checks.iter().enumerate() {
             check.validate()?;
             if checks[..at].iter().any(|other| other.id == check.id) {
@@ -365,9 +362,9 @@ mod tests {
 
     #[test]
     fn limits_on_tags_and_meta_hold() {
-        let tags = (0..=TAGS).map(|n| n.to_string()).collect();
+        let tags = (0..=MAX_TAGS).map(|n| n.to_string()).collect();
         assert!(Instance::new(InstanceFields { tags, ..fields() }).is_err());
-        let meta = BTreeMap::from([("k".to_owned(), "v".repeat(META_PAIR_OCTETS))]);
+        let meta = BTreeMap::from([("k".to_owned(), "v".repeat(MAX_META_PAIR_OCTETS))]);
         assert!(Instance::new(InstanceFields { meta, ..fields() }).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! Free pairs of an instance.
+//! The metadata of an instance.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 type Pair = (Arc<str>, Arc<str>);
 
-/// Free pairs, by key. A large catalog holds them for each instance, mostly none or few, so they are kept
-/// in as little room as they need.
+/// Pairs of a key and a value that users choose freely, in the order of their keys. A large catalog holds them for each
+/// instance, mostly none or few, so they are kept compactly.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(from = "BTreeMap<Arc<str>, Arc<str>>")]
 pub struct Meta(Option<Arc<[Pair]>>);
 
 impl Meta {
-    /// The pairs, by key.
+    /// The pairs in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.0.iter().flat_map(|pairs| pairs.iter()).map(|(key, value)| (key, value))
     }

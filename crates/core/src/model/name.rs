@@ -4,19 +4,19 @@
 //! compares names without case (RFC 4343). A leading underscore is left to RFC 2782 questions.
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 use thiserror::Error;
 
-use super::limits::{LABEL_OCTETS, NAME_OCTETS, SERVICE_LABELS};
-use super::text::serde_as_text;
+use super::limits::{MAX_LABEL_OCTETS, MAX_NAME_OCTETS, MAX_SERVICE_LABELS};
+use super::text::{debug_as_quoted_text, serde_as_text, text_conversions};
 
-/// Labels with a meaning of their own in the domain; neither a zone nor a label of a service.
+/// Labels that have a meaning of their own in the domain, so that neither a zone nor a label of a service may be called
+/// so.
 pub const RESERVED_LABELS: [&str; 3] = ["any", "node", "local"];
 
-/// Why a text is not a name. The caller's input is at fault; nothing was changed.
+/// Why a text is not a valid name. The caller's input is at fault; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// The text, or one of its labels, is empty.
@@ -26,68 +26,68 @@ pub enum NameError {
         name: String,
     },
     /// A label exceeds 63 octets.
-    #[error("label {label:?} has {octets} octets, at most {LABEL_OCTETS} fit")]
+    #[error("label {label:?} has {octets} octets, at most {MAX_LABEL_OCTETS} fit")]
     LabelTooLong {
         /// The label, cut to 63 octets.
         label: String,
-        /// How long it is.
+        /// The length of the label.
         octets: usize,
     },
     /// The whole name exceeds 253 octets.
-    #[error("name has {octets} octets, at most {NAME_OCTETS} fit")]
+    #[error("name has {octets} octets, at most {MAX_NAME_OCTETS} fit")]
     NameTooLong {
-        /// How long it is.
+        /// The length of the name.
         octets: usize,
     },
     /// A label holds something other than letters, digits, hyphens and inner underscores.
     #[error("label {label:?} holds {found:?}; letters, digits, '-' and inner '_' are allowed")]
     BadCharacter {
-        /// The label.
+        /// The label at fault.
         label: String,
-        /// The first character at fault.
+        /// The first character that is not allowed.
         found: char,
     },
     /// A label begins or ends with a hyphen or an underscore.
     #[error("label {label:?} begins or ends with '-' or '_'")]
     BadEdge {
-        /// The label.
+        /// The label at fault.
         label: String,
     },
     /// A service name has more than four labels.
     #[error(
-        "service name {name:?} has {labels} labels; at most {SERVICE_LABELS}: service.job.env.product"
+        "service name {name:?} has {labels} labels; at most {MAX_SERVICE_LABELS}: service.job.env.product"
     )]
     TooManyLabels {
         /// The whole text.
         name: String,
-        /// How many labels it has.
+        /// The number of labels.
         labels: usize,
     },
-    /// A label is reserved.
+    /// A label is one of [`RESERVED_LABELS`].
     #[error("{label:?} is reserved (any, node, local) and cannot be a zone or part of a service")]
     Reserved {
-        /// The label.
+        /// The label at fault.
         label: String,
     },
 }
 
-/// One part of a name: 1 to 63 octets, lower case.
+/// One part of a name, with 1 to 63 octets in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label(Arc<str>);
 
 serde_as_text!(Label);
 
 impl Label {
-    /// Parses one label, folding upper case.
+    /// Parses one label, and folds upper case to lower.
     ///
     /// # Errors
-    /// When the text is empty, too long, or holds other characters than a label may.
+    /// When the text is empty, too long, or holds a character that is not allowed in labels.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check_label(text)?;
         Ok(Self(text.to_ascii_lowercase().into()))
     }
 
-    /// The label's text.
+    /// The text of the label.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -104,8 +104,8 @@ fn check_label(text: &str) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::EmptyLabel { name: text.to_owned() });
     }
-    if text.len() > LABEL_OCTETS {
-        let cut = text.char_indices().take_while(|(at, _)| *at < LABEL_OCTETS).map(|(_, c)| c);
+    if text.len() > MAX_LABEL_OCTETS {
+        let cut = text.char_indices().take_while(|(at, _)| *at < MAX_LABEL_OCTETS).map(|(_, c)| c);
         return Err(NameError::LabelTooLong { label: cut.collect(), octets: text.len() });
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -133,12 +133,12 @@ pub struct ServiceName(SmolStr);
 serde_as_text!(ServiceName);
 
 impl ServiceName {
-    /// Parses a dotted name, folding upper case.
+    /// Parses a dotted name, and folds upper case to lower.
     ///
     /// # Errors
     /// When a label is not valid or reserved, or there are more than four, or the whole exceeds 253 octets.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        if text.len() > NAME_OCTETS {
+        if text.len() > MAX_NAME_OCTETS {
             return Err(NameError::NameTooLong { octets: text.len() });
         }
         let lower = text.to_ascii_lowercase();
@@ -151,7 +151,7 @@ impl ServiceName {
             refuse_reserved(label)?;
             labels += 1;
         }
-        if labels > SERVICE_LABELS {
+        if labels > MAX_SERVICE_LABELS {
             return Err(NameError::TooManyLabels { name: text.to_owned(), labels });
         }
         Ok(Self(lower.into()))
@@ -163,7 +163,7 @@ impl ServiceName {
         &self.0
     }
 
-    /// Its labels, most specific first.
+    /// The labels of the name, most specific first.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
     }
@@ -181,19 +181,19 @@ macro_rules! label_newtype {
             /// Parses one label.
             ///
             /// # Errors
-            /// When the text is not a valid label for this purpose.
+            /// When the text is not a valid label, or reserved where reserved labels are not allowed.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 Label::$parse(text).map(Self)
             }
 
-            /// The name's text.
+            /// The text of the name.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
             }
         }
 
-        /// Equal, ordered and hashed as its text is.
+        /// The name is compared and hashed like its text.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 self.as_str()
@@ -203,53 +203,18 @@ macro_rules! label_newtype {
 }
 
 label_newtype!(
-    /// A failure domain's name: one label, not reserved. Never a "DNS zone"; that is the domain.
+    /// The name of a failure domain: one label that is not reserved. It has nothing to do with zones in DNS.
     ZoneName,
     parse_unreserved
 );
 label_newtype!(
-    /// A host's name, unique in the cluster: one label.
+    /// The name of a node, unique in the cluster: one label.
     NodeName,
     parse
 );
 
-macro_rules! text_conversions {
-    ($($name:ident),*) => {$(
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                Self::parse(&text)
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = NameError;
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                Self::parse(text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.as_str().to_owned()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.as_str())
-            }
-        }
-    )*};
-}
-
-text_conversions!(Label, ServiceName, ZoneName, NodeName);
+text_conversions!(NameError: Label, ServiceName, ZoneName, NodeName);
+debug_as_quoted_text!(Label, ServiceName, ZoneName, NodeName);
 
 #[cfg(test)]
 mod tests {
@@ -305,8 +270,8 @@ mod tests {
         fn parsing_never_panics_and_is_stable(text in any::<String>()) {
             if let Ok(name) = ServiceName::parse(&text) {
                 prop_assert_eq!(&ServiceName::parse(name.as_str()).unwrap(), &name);
-                prop_assert!(name.labels().count() <= SERVICE_LABELS);
-                prop_assert!(name.labels().all(|l| (1..=LABEL_OCTETS).contains(&l.len())));
+                prop_assert!(name.labels().count() <= MAX_SERVICE_LABELS);
+                prop_assert!(name.labels().all(|l| (1..=MAX_LABEL_OCTETS).contains(&l.len())));
             }
             let _ = Label::parse(&text);
         }

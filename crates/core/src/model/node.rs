@@ -1,4 +1,4 @@
-//! A node: one host with an agent.
+//! A node, which is one host with an agent.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{NodeName, ZoneName};
 
-/// Whether a node wants to be asked.
+/// Whether a node takes part in answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum NodePhase {
-    /// As usual.
+    /// The node takes part in answers.
     #[default]
     Active,
-    /// An operator takes it out of service: its instances serve who has them and get no new clients.
+    /// An operator takes the node out of service: its instances keep their clients and get no new ones.
     Draining,
-    /// It was stopped in good order. Nothing on it can be asked until it states itself active again.
+    /// The node was stopped in good order. Its instances are unavailable until it states itself active again.
     Left,
 }
 
-/// What a node says of itself to all others. How it looks as octets, and how it may grow, is said in
+/// A node's description of itself, which all nodes know. Its encoding, and how it may grow, is described in
 /// `replica/rows/node.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRow {
-    /// Unique in the cluster.
+    /// The node's name, unique in the cluster.
     pub name: NodeName,
-    /// The failure domain it stands in.
+    /// The failure domain of the node.
     pub zone: ZoneName,
-    /// Where its services are reached, unless an instance says otherwise.
+    /// The address of the node's services, unless an instance has its own.
     pub address: IpAddr,
-    /// Whether its agent answers DNS for others than itself: such agents are the domain's name servers.
+    /// Whether the node's agent answers DNS for other hosts, so that it is one of the domain's name servers.
     pub serves_dns: bool,
-    /// Free pairs, at most 64.
+    /// Metadata pairs, at most 64.
     pub meta: BTreeMap<Arc<str>, Arc<str>>,
-    /// Whether it wants to be asked.
+    /// Whether the node takes part in answers.
     pub phase: NodePhase,
 }

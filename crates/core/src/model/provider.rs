@@ -13,31 +13,32 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{IdError, check_id};
-use super::limits::ID_OCTETS;
-use super::text::Text;
+use super::limits::MAX_ID_OCTETS;
+use super::text::{Text, text_conversions};
 
-/// The longest word that an unknown kind may have.
+/// The limit of the word of an unknown kind, in octets.
 const MAX_WORD_OCTETS: usize = 32;
 
 /// Why the API refuses a call for all providers of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// What the provider is, to be written behind its name: "is a file".
+pub struct ProviderRefusal {
+    /// The reason as a predicate of the provider, to be written behind its name: "is a file".
     pub why: &'static str,
-    /// What the caller can do instead.
+    /// The call or action by which the caller can achieve the same.
     pub instead: &'static str,
 }
 
-/// What other code asks of a kind.
+/// The properties of a kind on which other code depends.
 struct Properties {
-    /// Stands in front of the provider's name. It is sent and stored, so it can never change.
+    /// The word in front of the provider's name. It is sent and stored, so it can never change.
     word: &'static str,
-    /// How the name may begin in a path of the API instead of `word:`. `None` if only the full form is taken.
+    /// The beginning that a name may have in a path of the API instead of `word:`. `None` if only the full form is
+    /// accepted.
     path_prefix: Option<&'static str>,
     /// Why a client may not state the complete set by `PUT`. `None` if a client may.
-    set_refusal: Option<Refusal>,
+    set_refusal: Option<ProviderRefusal>,
     /// Why a client may not remove the provider by `DELETE`. `None` if a client may.
-    removal_refusal: Option<Refusal>,
+    removal_refusal: Option<ProviderRefusal>,
     /// See [`ProviderKind::takes_single_instances`].
     takes_single_instances: bool,
     /// See [`ProviderKind::speaks_only_on_change`].
@@ -79,11 +80,11 @@ provider_kinds! {
     File {
         word: "file",
         path_prefix: None,
-        set_refusal: Some(Refusal {
+        set_refusal: Some(ProviderRefusal {
             why: "is a file",
             instead: "change the file in the services folder",
         }),
-        removal_refusal: Some(Refusal {
+        removal_refusal: Some(ProviderRefusal {
             why: "is a file",
             instead: "remove it from the services folder",
         }),
@@ -119,7 +120,7 @@ provider_kinds! {
     Api {
         word: "api",
         path_prefix: None,
-        set_refusal: Some(Refusal {
+        set_refusal: Some(ProviderRefusal {
             why: "has no set",
             instead: "PUT /api/instances/ID registers single instances",
         }),
@@ -131,11 +132,11 @@ provider_kinds! {
     }
 }
 
-/// Nothing is done to providers of an unknown kind but to keep them, and to remove them when an operator asks.
+/// Providers of an unknown kind are only kept, and removed when an operator asks for it.
 const OF_AN_UNKNOWN_KIND: Properties = Properties {
     word: "",
     path_prefix: None,
-    set_refusal: Some(Refusal {
+    set_refusal: Some(ProviderRefusal {
         why: "is of a kind that this version does not know",
         instead: "state its instances with the version that made it",
     }),
@@ -147,15 +148,15 @@ const OF_AN_UNKNOWN_KIND: Properties = Properties {
 };
 
 impl ProviderKind {
-    /// Why a client may not state the complete set of such a provider; `None` if it may.
+    /// Why a client may not state the complete set of a provider of this kind; `None` if it may.
     #[must_use]
-    pub fn set_refusal(self) -> Option<Refusal> {
+    pub fn set_refusal(self) -> Option<ProviderRefusal> {
         self.properties().set_refusal
     }
 
-    /// Why a client may not remove such a provider; `None` if it may.
+    /// Why a client may not remove a provider of this kind; `None` if it may.
     #[must_use]
-    pub fn removal_refusal(self) -> Option<Refusal> {
+    pub fn removal_refusal(self) -> Option<ProviderRefusal> {
         self.properties().removal_refusal
     }
 
@@ -168,22 +169,22 @@ impl ProviderKind {
         self.properties().takes_single_instances
     }
 
-    /// Whether a statement is made only when its source was touched or somebody asked for it, so that even the
-    /// same statement means that suppressed instances are wanted again. Other kinds repeat themselves to show
-    /// that they live.
+    /// Whether a statement is made only when its source was changed or somebody asked for it, so that even an unchanged
+    /// statement means that suppressed instances are wanted again. Other kinds repeat their statements to show that they
+    /// are alive.
     #[must_use]
     pub fn speaks_only_on_change(self) -> bool {
         self.properties().speaks_only_on_change
     }
 
-    /// Whether somebody who removes such a provider means it. If not, its end may be a lie, and the guard may
-    /// hold its instances.
+    /// Whether a removed provider was removed on purpose. If that is not certain, the guard may hold the provider's
+    /// instances.
     #[must_use]
     pub fn is_removed_on_purpose(self) -> bool {
         self.properties().is_removed_on_purpose
     }
 
-    /// Whether its instances end with the agent, so that they are shown as draining while the agent stops.
+    /// Whether the provider's instances end with the agent, so that they are shown as draining while the agent stops.
     #[must_use]
     pub fn is_drained_at_stop(self) -> bool {
         self.properties().is_drained_at_stop
@@ -212,12 +213,12 @@ impl ProviderKind {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderId {
     kind: ProviderKind,
-    /// With the kind in front.
+    /// The name with the kind in front.
     text: Arc<str>,
 }
 
 impl ProviderId {
-    /// Names a provider of a kind.
+    /// The provider with this kind and name.
     ///
     /// # Errors
     /// When the name is not a valid id, or the kind is [`ProviderKind::Other`], which has no word.
@@ -239,7 +240,7 @@ impl ProviderId {
         Self { kind, text: [kind.word(), ":", name].concat().into() }
     }
 
-    /// Parses `kind:name` as somebody on this host gives it.
+    /// Parses `kind:name` as a user of this host gives it.
     ///
     /// # Errors
     /// When the kind is unknown or the name is not a valid id.
@@ -249,7 +250,7 @@ impl ProviderId {
         Self::new(kind, name)
     }
 
-    /// Parses what stands in a path of the API: `kind:name`, or a kind's short form such as `run.NAME`.
+    /// Parses a provider in a path of the API: `kind:name`, or a kind's short form, for example `run.NAME`.
     ///
     /// # Errors
     /// When the kind is unknown or the name is not a valid id.
@@ -261,15 +262,15 @@ impl ProviderId {
             let name = text.strip_prefix(kind.properties().path_prefix?)?;
             Some((*kind, name))
         };
-        // The longest prefix leaves the shortest name; the empty one always fits.
+        // The longest prefix leaves the shortest name. The empty prefix always matches.
         let short_forms = ProviderKind::KNOWN.iter().filter_map(named);
         let (kind, name) =
             short_forms.min_by_key(|(_, name)| name.len()).ok_or_else(|| bad_provider(text))?;
         Self::new(kind, name)
     }
 
-    /// Reads `kind:name` as it was sent or stored, possibly by a newer version: an unknown kind is kept as
-    /// [`ProviderKind::Other`] if its word is made of at most 32 lower-case letters, digits and `-`.
+    /// Parses `kind:name` as it was sent or stored, possibly by a newer version: an unknown kind is kept as
+    /// [`ProviderKind::Other`] if its word consists of at most 32 lower-case letters, digits and `-`.
     ///
     /// # Errors
     /// When the text is not `kind:name`, or the name is not a valid id.
@@ -286,19 +287,19 @@ impl ProviderId {
         Ok(Self { kind: ProviderKind::Other, text: text.into() })
     }
 
-    /// How it speaks to the agent.
+    /// The provider's kind.
     #[must_use]
     pub fn kind(&self) -> ProviderKind {
         self.kind
     }
 
-    /// Its name within its kind.
+    /// The provider's name within its kind.
     #[must_use]
     pub fn name(&self) -> &str {
         self.text.split_once(':').map_or("", |(_, name)| name)
     }
 
-    /// Its text, with its kind in front.
+    /// The provider's kind and name, written `kind:name`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -306,7 +307,7 @@ impl ProviderId {
 }
 
 fn bad_provider(text: &str) -> IdError {
-    let (id, expected) = (text.chars().take(ID_OCTETS).collect(), ProviderKind::spellings());
+    let (id, expected) = (text.chars().take(MAX_ID_OCTETS).collect(), ProviderKind::spellings());
     IdError::BadProvider { id, expected }
 }
 
@@ -322,24 +323,7 @@ impl<'de> Deserialize<'de> for ProviderId {
     }
 }
 
-impl TryFrom<String> for ProviderId {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<ProviderId> for String {
-    fn from(id: ProviderId) -> String {
-        id.to_string()
-    }
-}
-
-impl fmt::Display for ProviderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+text_conversions!(IdError: ProviderId);
 
 impl fmt::Debug for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
-//! Names and ids as they are sent and stored: their text, neither copied to be written nor to be read.
+//! Names and ids as text: how they are converted, written, and sent and stored without copying the text.
 
 use std::fmt;
 
 use serde::de::{Error, Visitor};
 
-/// Reads a text by a parser.
+/// A visitor that passes a text to a parser.
 pub(super) struct Text<P>(pub(super) P);
 
 impl<'de, T, E, P> Visitor<'de> for Text<P>
@@ -23,7 +23,7 @@ where
     }
 }
 
-/// Has a type written as its `as_str` and read by its `parse`.
+/// Serialises a type as the text of its `as_str`, and deserialises it by its `parse`.
 macro_rules! serde_as_text {
     ($name:ident) => {
         impl serde::Serialize for $name {
@@ -40,3 +40,47 @@ macro_rules! serde_as_text {
     };
 }
 pub(super) use serde_as_text;
+
+/// Converts types from text by their `parse`, and to text by their `as_str`.
+macro_rules! text_conversions {
+    ($error:ty: $($name:ident),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
+                Self::parse(&text)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $error;
+            fn from_str(text: &str) -> Result<Self, $error> {
+                Self::parse(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.as_str().to_owned()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    )*};
+}
+pub(crate) use text_conversions;
+
+/// Shows types in debugging output as their text in quotes.
+macro_rules! debug_as_quoted_text {
+    ($($name:ident),*) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{:?}", self.as_str())
+            }
+        }
+    )*};
+}
+pub(crate) use debug_as_quoted_text;

@@ -1,4 +1,4 @@
-//! Wall-clock time, for people to read. Nothing is scheduled or ordered by it: clocks jump.
+//! Wall-clock time, for people to read. Nothing is scheduled or ordered by it, since wall clocks jump.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,35 +12,35 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The last moment RFC 3339 can write: the end of the year 9999.
+    /// The last moment that RFC 3339 can express: the end of the year 9999.
     const MAX_MILLIS: u64 = 253_402_300_799_999;
 
-    /// From milliseconds since the epoch; later than the year 9999 becomes its end.
+    /// The timestamp of milliseconds since the epoch, limited to the end of the year 9999.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(if millis > Self::MAX_MILLIS { Self::MAX_MILLIS } else { millis })
     }
 
-    /// From a clock reading; before the epoch becomes the epoch.
+    /// The timestamp of a clock reading; a time before the epoch becomes the epoch.
     #[must_use]
     pub fn from_system(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Milliseconds since the epoch.
+    /// The number of milliseconds since the epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Time passed since `earlier`; zero if the clock went back.
+    /// The time passed since `earlier`; zero if the clock went back.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// So much earlier; the epoch at the earliest.
+    /// The timestamp that is earlier by this time; the epoch at the earliest.
     #[must_use]
     pub fn before(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))

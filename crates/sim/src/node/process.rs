@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dunlin_core::gossip::{Frame, Lane, Outgoing, Peer};
-use dunlin_core::health::{CheckKey, Outcome, RunId};
+use dunlin_core::health::{CheckKey, CheckOutcome, RunId};
 use dunlin_core::host::{
     Event, Host, LinkId, Members, MembersOutput, MembersSettings, Moment, Output, PeerEvent,
     PeerOutput, Request, Ticket,
@@ -113,7 +113,7 @@ impl Process {
         &mut self,
         moment: Moment,
         (key, run): (&CheckKey, RunId),
-        outcome: Outcome,
+        outcome: CheckOutcome,
         out: &mut Vec<Action>,
     ) {
         self.host.handle_check(moment, key, run, outcome);

@@ -32,8 +32,8 @@ pub(super) struct Filter {
 
 impl Filter {
     pub(super) fn add_tag(&mut self, tag: &str) -> Result<(), Problem> {
-        if self.tags.len() == limits::TAGS {
-            return Err(Problem::bad(format!("query: more than {} tags", limits::TAGS)));
+        if self.tags.len() == limits::MAX_TAGS {
+            return Err(Problem::bad(format!("query: more than {} tags", limits::MAX_TAGS)));
         }
         // Sorted, so that the same wish in another order finds the same cached encoding.
         if let Err(at) = self.tags.binary_search_by(|t| t.as_str().cmp(tag)) {

@@ -150,14 +150,14 @@ fn registrations(
     wire: Vec<api::Registration>,
     provider: &ProviderId,
 ) -> Result<Vec<Registration>, Problem> {
-    if wire.len() > limits::INSTANCES_PER_NODE {
-        let most = limits::INSTANCES_PER_NODE;
+    if wire.len() > limits::MAX_INSTANCES_PER_NODE {
+        let most = limits::MAX_INSTANCES_PER_NODE;
         return Err(Problem::bad(format!("body: {} instances; at most {most}", wire.len())));
     }
     let node_address = node_address(app)?;
     let (mut ids, mut read) = (BTreeSet::new(), Vec::with_capacity(wire.len()));
     for (at, one) in wire.into_iter().enumerate() {
-        let id: String = one.id.chars().take(limits::ID_OCTETS).collect();
+        let id: String = one.id.chars().take(limits::MAX_ID_OCTETS).collect();
         let place = format!("body: instances[{at}] ({id})");
         let registration = translate::registration(one, provider, node_address)
             .map_err(|error| invalid(&error).at(&place))?;

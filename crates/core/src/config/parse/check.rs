@@ -1,4 +1,4 @@
-//! Compares keys that were given with those that exist, before their values are looked at.
+//! Comparing the given keys with those that exist, before their values are read.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -6,19 +6,19 @@ use toml::de::{DeTable, DeValue};
 use super::super::keys::Shape;
 use super::super::nearest::nearest;
 use super::super::path::KeyPath;
-use super::super::{ConfigError, Place};
+use super::super::{ConfigError, ConfigPlace};
 use super::given::Given;
 
-/// Where settings come from.
+/// The source of settings, which is a file or a variable.
 pub(super) trait Source {
-    /// What an octet of it is called in errors.
-    fn place(&self, offset: usize) -> Place;
+    /// The place of an octet, as errors show it.
+    fn place(&self, offset: usize) -> ConfigPlace;
 
-    /// Whether lists of sections may stand in it.
+    /// Whether lists of sections are allowed in the source.
     fn may_hold_lists(&self) -> bool;
 }
 
-/// Walks through tables and lists of tables, side by side with the schema.
+/// Walks through tables and lists of tables in step with the schema.
 pub(super) struct Checker<'a, S> {
     root: Shape<'a>,
     source: &'a S,
@@ -31,10 +31,10 @@ impl<'a, S: Source> Checker<'a, S> {
         Self { root, source, path: KeyPath::default(), given: Given::default() }
     }
 
-    /// Checks all keys of the section at `path`, and notes where each stands.
+    /// Checks all keys of the section at `path`, and records where each was given.
     ///
     /// # Errors
-    /// The first key that does not exist, and the first section that is something else.
+    /// The first key that does not exist, or the first value that should be a section and is not.
     pub(super) fn check(
         mut self,
         path: KeyPath,
@@ -63,7 +63,7 @@ impl<'a, S: Source> Checker<'a, S> {
         &mut self,
         shape: Shape<'_>,
         value: &Spanned<DeValue<'_>>,
-        place: Place,
+        place: ConfigPlace,
     ) -> Result<(), ConfigError> {
         self.given.insert(self.path.to_string(), place.clone(), value.span());
         let value = value.get_ref();
@@ -97,7 +97,12 @@ impl<'a, S: Source> Checker<'a, S> {
     }
 }
 
-pub(super) fn unknown(root: Shape<'_>, section: &KeyPath, name: &str, place: Place) -> ConfigError {
+pub(super) fn unknown(
+    root: Shape<'_>,
+    section: &KeyPath,
+    name: &str,
+    place: ConfigPlace,
+) -> ConfigError {
     ConfigError::UnknownKey {
         place,
         key: section.with_key(name).to_string(),
@@ -105,21 +110,21 @@ pub(super) fn unknown(root: Shape<'_>, section: &KeyPath, name: &str, place: Pla
     }
 }
 
-pub(super) fn not_a_table(path: &KeyPath, place: Place, found: &str) -> ConfigError {
+pub(super) fn not_a_table(path: &KeyPath, place: ConfigPlace, found: &str) -> ConfigError {
     let header = path.header();
     let example = if path.is_item() { format!("[[{header}]]") } else { format!("[{header}]") };
     let problem = format!("has the type {found}; a section is expected here, like {example}");
     ConfigError::BadValue { place, key: path.to_string(), problem }
 }
 
-fn not_a_list(path: &KeyPath, place: Place, found: &str) -> ConfigError {
+fn not_a_list(path: &KeyPath, place: ConfigPlace, found: &str) -> ConfigError {
     let header = path.header();
     let problem =
         format!("has the type {found}; a list of sections is expected here, like [[{header}]]");
     ConfigError::BadValue { place, key: path.to_string(), problem }
 }
 
-pub(super) fn only_in_file(path: &KeyPath, place: Place) -> ConfigError {
+pub(super) fn only_in_file(path: &KeyPath, place: ConfigPlace) -> ConfigError {
     let header = path.header();
     let problem = format!(
         "is a list of sections, which no variable can set; write [[{header}]] into the configuration file"

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 
 use super::super::keys::Shape;
 use super::super::path::KeyPath;
-use super::super::{ConfigError, Place, Root};
+use super::super::{ConfigError, ConfigPlace, Root};
 use super::bad_value;
 use super::check::{Checker, Source, not_a_table, only_in_file, unknown};
 
@@ -17,18 +17,18 @@ pub(super) struct Variable {
 }
 
 impl Source for Variable {
-    fn place(&self, _offset: usize) -> Place {
+    fn place(&self, _offset: usize) -> ConfigPlace {
         Variable::place(self)
     }
 
-    /// Which of them a later variable means, only its place in the list could tell.
+    /// Variables cannot hold lists of sections, since another variable could name a section only by its position.
     fn may_hold_lists(&self) -> bool {
         false
     }
 }
 
 impl Variable {
-    /// A variable that gives a setting; `None` if it is something else.
+    /// The variable as a setting; `None` if it is none.
     pub(super) fn of_ours((name, text): (String, String)) -> Option<Self> {
         let path = name.strip_prefix("DUNLIN_")?;
         if !path.contains("__") {
@@ -42,28 +42,28 @@ impl Variable {
         KeyPath::of_keys(&self.keys)
     }
 
-    /// The written path of the key or section that it gives.
+    /// The written path of the key or section that the variable sets.
     pub(super) fn key(&self) -> String {
         self.path().to_string()
     }
 
-    pub(super) fn place(&self) -> Place {
-        Place::Variable { name: self.name.clone() }
+    pub(super) fn place(&self) -> ConfigPlace {
+        ConfigPlace::Variable { name: self.name.clone() }
     }
 
-    /// Its value, of which this much is sure: a configuration with it alone can be read.
+    /// The value of the variable, after a configuration with this value alone has been read successfully.
     pub(super) fn read<C: Root>(&self, root: Shape<'_>) -> Result<Value, ConfigError> {
         let shape = self.shape(root)?;
         let value = self.value(shape);
         self.check_inner_keys(root, shape, &value)?;
-        // Alone with the defaults, so that whatever is wrong is this variable's doing.
+        // The value is read with defaults for all other keys, so that any fault is this variable's.
         let mut alone = Table::new();
         self.lay_over(&mut alone, value.clone());
         C::deserialize(alone).map_err(|e| bad_value(&self.key(), self.place(), &e))?;
         Ok(value)
     }
 
-    /// What the schema has at its path.
+    /// The node of the schema at the variable's path.
     fn shape<'a>(&self, root: Shape<'a>) -> Result<Shape<'a>, ConfigError> {
         let (mut shape, mut path) = (root, KeyPath::default());
         for key in &self.keys {
@@ -92,7 +92,7 @@ impl Variable {
         as_toml.unwrap_or_else(as_text)
     }
 
-    /// Its text as a line of TOML.
+    /// The text of the variable as a line of TOML.
     fn as_line(&self) -> String {
         format!("value = {}", self.text)
     }
@@ -116,7 +116,7 @@ impl Variable {
         Checker::new(root, self).check(self.path(), shape, inner).map(|_| ())
     }
 
-    /// Puts its value where it belongs.
+    /// Sets the value at the variable's path.
     pub(super) fn lay_over(&self, settings: &mut Table, value: Value) {
         lay_over(settings, &self.keys, value);
     }

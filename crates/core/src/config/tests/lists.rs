@@ -1,4 +1,4 @@
-//! Lists of sections, in configurations that this release does not have yet.
+//! Lists of sections, which no configuration of this release has yet.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -133,7 +133,8 @@ fn lists_of_sections_are_read_and_written_back() {
     assert_eq!(sample("router = []").unwrap(), Sample::default());
 }
 
-/// What is put behind [`FILE`], whose last line is 13 and stands in `router[1].server[1]`, and what is said.
+/// Pairs of lines that are appended to [`FILE`], whose last line is 13 and belongs to `router[1].server[1]`, and a part
+/// of the expected error.
 const MISTAKES: &[(&str, &str)] = &[
     (
         "wieght = 1",
@@ -260,7 +261,7 @@ fn a_reload_compares_lists_section_by_section() {
     new.router.insert(0, Router { listen: ([127, 0, 0, 1], 9).into(), ..old.router[0].clone() });
     new.edge.route.push(Route { target: "a".into() });
     let diff = reload::diff(&old, &new);
-    let keys = |changes: &[Change]| changes.iter().map(|c| c.key.clone()).collect::<Vec<_>>();
+    let keys = |changes: &[ConfigChange]| changes.iter().map(|c| c.key.clone()).collect::<Vec<_>>();
     assert_eq!(
         keys(&diff.reloadable),
         ["edge.route[0].target", "router[1].server[0].weight", "router[1].server[2].weight"]
@@ -306,7 +307,7 @@ fn the_schema_refuses_unknown_keys_in_lists_and_marks_what_is_reloaded() {
     assert!(!serde_json::to_string(&schema).unwrap().contains("$ref"));
 }
 
-/// Lines that are nearly right.
+/// Lines that are nearly valid.
 fn line() -> impl Strategy<Value = String> {
     let headers =
         ["[[router]]", "[[router.server]]", "[router.tls]", "[router]", "[[edge.route]]", "[edge]"];

@@ -1,4 +1,4 @@
-//! Each key that is declared reloadable reaches those that apply it, and no other does.
+//! Each key that is declared reloadable reaches the code that applies it, and no other key does.
 
 use toml::{Table, Value};
 
@@ -15,7 +15,7 @@ fn a_reload_knows_what_it_can_apply() {
     )
     .unwrap();
     let diff = old.diff_reload(&new);
-    let keys = |changes: &[Change]| changes.iter().map(|c| c.key.clone()).collect::<Vec<_>>();
+    let keys = |changes: &[ConfigChange]| changes.iter().map(|c| c.key.clone()).collect::<Vec<_>>();
     assert_eq!(keys(&diff.reloadable), ["dns.ttl", "guard.service.web.panic"]);
     assert_eq!(keys(&diff.needs_restart), ["dns.listen", "node.name"]);
     assert_eq!(diff.reloadable[0].from.as_deref(), Some("\"1s\""));

@@ -3,7 +3,7 @@
 use super::scenario::{Answerer, World, Writes, play_all};
 use super::*;
 
-/// [`respond`], with whatever chance brings.
+/// Answers by [`respond`], with a shuffler of its own.
 struct Logic(Shuffler);
 
 impl Answerer for Logic {
@@ -11,9 +11,9 @@ impl Answerer for Logic {
         let World { view, settings } = world;
         let mut reply = Vec::new();
         match respond(packet, view, settings, transport, &mut self.0, &mut reply) {
-            Outcome::Reply(_) => Some(reply),
-            Outcome::Silent => None,
-            Outcome::Forward => panic!("no scenario has upstreams"),
+            DnsOutcome::Reply(_) => Some(reply),
+            DnsOutcome::Silent => None,
+            DnsOutcome::Forward => panic!("no scenario has upstreams"),
         }
     }
 

@@ -1,7 +1,7 @@
-//! The last whole commits of all nodes, to be passed on one by one.
+//! The latest whole commits of all nodes, kept to be passed on one by one.
 //!
-//! A commit that is passed on whole is visible at its receiver at once; rows that are read from the replica later
-//! may be a mixture of commits, which has to be held back until all of it has come.
+//! A receiver can show a whole commit at once. Rows that are read from the replica later may be a mixture of commits,
+//! which the receiver has to hold back until all of it has come.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use crate::model::NodeId;
 use crate::replica::{Delta, Version};
 
-/// Octets of commits that are kept; older ones are read from the replica.
-const MOST_OCTETS: usize = 8 * 1024 * 1024;
-/// Commits that are kept.
-const MOST_COMMITS: usize = 16_384;
+/// The limit of all kept commits in octets; rows of older ones are read from the replica.
+const MAX_OCTETS: usize = 8 * 1024 * 1024;
+/// The limit of kept commits.
+const MAX_COMMITS: usize = 16_384;
 
-/// How a commit came here: first, or along the tree after a packet had brought it.
+/// How a commit came to this agent. It is the first way, unless a link of the tree brings a commit after a packet has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
-    /// It was made here.
+    /// The commit is this agent's own.
     Own,
-    /// On the link to this node.
+    /// The commit came on the link to this node.
     Link(NodeId),
-    /// In a packet.
+    /// The commit came in a packet.
     Packet,
 }
 
@@ -54,7 +54,7 @@ impl Recent {
         self.commits.get(&(origin, version)).map(|kept| (kept.via, Arc::clone(&kept.delta)))
     }
 
-    /// Notes how a commit comes now that is kept, and returns it.
+    /// Records another way for a kept commit, and returns the commit.
     pub(super) fn comes_by(
         &mut self,
         origin: NodeId,
@@ -66,23 +66,23 @@ impl Recent {
         Some(Arc::clone(&kept.delta))
     }
 
-    /// Keeps a whole commit, unless it is too large to be worth it.
+    /// Keeps a whole commit, unless it takes more than a quarter of the limit.
     pub(super) fn keep(&mut self, delta: &Arc<Delta>, via: Via) {
         let octets = delta.approx_octets();
         let key = (delta.origin, delta.to);
-        if octets > MOST_OCTETS / 4 || self.commits.contains_key(&key) {
+        if octets > MAX_OCTETS / 4 || self.commits.contains_key(&key) {
             return;
         }
         self.octets += octets;
         self.commits.insert(key, Kept { delta: Arc::clone(delta), via, octets });
         self.order.push_back(key);
-        while self.octets > MOST_OCTETS || self.order.len() > MOST_COMMITS {
+        while self.octets > MAX_OCTETS || self.order.len() > MAX_COMMITS {
             let Some(oldest) = self.order.pop_front() else { break };
             self.octets -= self.commits.remove(&oldest).map_or(0, |kept| kept.octets);
         }
     }
 
-    /// The commits of a node that follow on a version without a gap.
+    /// The kept commits of a node that follow a version without a gap.
     pub(super) fn after(
         &self,
         origin: NodeId,

@@ -1,4 +1,4 @@
-//! Live members, told apart by whether they are in the own zone.
+//! The live members, in two lists: those in the own zone and all others.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,17 +6,17 @@ use std::ops::Bound;
 use super::super::Peer;
 use crate::model::NodeId;
 
-/// In no order, so that a member can be chosen at random, added and removed without a look at the others.
+/// The lists have no order, so that a member can be chosen at random, added and removed in constant time.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     near: Vec<Peer>,
     far: Vec<Peer>,
-    places: BTreeMap<NodeId, Place>,
+    places: BTreeMap<NodeId, Position>,
 }
 
-/// Where in which of the two lists.
+/// The position of a member in one of the two lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct Position {
     is_near: bool,
     at: u32,
 }
@@ -26,25 +26,26 @@ impl Roster {
         self.places.len()
     }
 
-    /// Those in the own zone, and those elsewhere or nobody knows where.
+    /// The members in the own zone, and those whose zone is another or unknown.
     pub(super) fn sides(&self) -> (&[Peer], &[Peer]) {
         (&self.near, &self.far)
     }
 
     pub(super) fn peer(&self, node: NodeId) -> Option<Peer> {
-        let Place { is_near, at } = *self.places.get(&node)?;
+        let Position { is_near, at } = *self.places.get(&node)?;
         let side = if is_near { &self.near } else { &self.far };
         side.get(at as usize).copied()
     }
 
-    /// The one after a node in the order of ids, from the last on to the first, passing over another.
+    /// The successor of a node in the order of ids, where the first member follows the last. The member `but` is
+    /// skipped.
     pub(super) fn next_after(&self, node: NodeId, but: NodeId) -> Option<Peer> {
         let after = self.places.range((Bound::Excluded(node), Bound::Unbounded));
         let mut others = after.chain(self.places.range(..node)).map(|(id, _)| *id);
         others.find(|id| *id != but).and_then(|id| self.peer(id))
     }
 
-    /// Adds a member, or the later life of one. Where it is stays as it was unless that is known now.
+    /// Adds a member, or a later life of one. If `is_near` is unknown, the member stays in its list.
     pub(super) fn add(&mut self, peer: Peer, is_near: Option<bool>) {
         let known = self.peer(peer.id);
         let was_near = self.places.get(&peer.id).is_some_and(|place| place.is_near);
@@ -57,15 +58,15 @@ impl Roster {
         let side = self.side(is_near);
         let Ok(at) = u32::try_from(side.len()) else { return };
         side.push(newest);
-        self.places.insert(peer.id, Place { is_near, at });
+        self.places.insert(peer.id, Position { is_near, at });
     }
 
     pub(super) fn remove(&mut self, node: NodeId) {
-        let Some(Place { is_near, at }) = self.places.remove(&node) else { return };
+        let Some(Position { is_near, at }) = self.places.remove(&node) else { return };
         let side = self.side(is_near);
         side.swap_remove(at as usize);
         if let Some(moved) = side.get(at as usize).map(|peer| peer.id) {
-            self.places.insert(moved, Place { is_near, at });
+            self.places.insert(moved, Position { is_near, at });
         }
     }
 

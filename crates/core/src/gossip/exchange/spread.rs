@@ -1,4 +1,4 @@
-//! News on its way: along the tree, and in packets if it is bad.
+//! Spreading commits: along the tree, and in packets if they hold bad news.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use super::super::{Frame, Packet, Peer};
 use super::recent::Via;
-use super::{Exchange, ExchangeOutput, LAST_VERSION, Lane, MOST_ORIGINS, Outgoing};
+use super::{Exchange, ExchangeOutput, Lane, MAX_ORIGINS, MAX_VERSION, Outgoing};
 use crate::model::NodeId;
 use crate::replica::{Delta, DeltaRequest, MergeError, Replica, Version};
 
-/// In clusters up to this many others, who makes bad news tells all of them in packets, and each of them the one after
-/// it, so that who lost a packet gets another, unless the one before it lost it as well or has just died: then the links
-/// tell it. In larger clusters some are told, who tell some more, now and again later.
-const SMALL: usize = 16;
-/// When, after the first time.
+/// In clusters of up to this many other members the origin sends an urgent commit to every member, and each receiver
+/// forwards it once to its successor in id order. So a member that lost the origin's packet gets another one, unless its
+/// predecessor lost the packet, too, or has just died; then the commit comes by links. In larger clusters the origin
+/// sends the commit to some random members, each of which sends it to some more, at once and again after [`REPEATS`].
+const MAX_SMALL_CLUSTER: usize = 16;
+/// The times after the first packet at which an urgent commit is sent to random members again.
 const REPEATS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(180)];
-/// Packets that are to be sent again at most; in a storm of news the links have to do.
-const MOST_REPEATS: usize = 256;
-/// Members elsewhere to whom the maker of bad news sends it; each who hears it tells one more.
-const FAR_BY_MAKER: usize = 4;
+/// The limit of packets that wait to be sent again. Beyond it, during a storm of bad news, commits rely on links.
+const MAX_REPEATS: usize = 256;
+/// The number of members in other zones to which the origin sends an urgent commit; each receiver sends it to one.
+const FAR_BY_ORIGIN: usize = 4;
 
 /// An urgent packet that is to be sent again.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(super) fn is_urgent(delta: &Delta) -> bool {
 }
 
 impl Exchange {
-    /// Takes a commit of the own history that is stored: tells the others.
+    /// Takes a commit of the own history that is stored, and spreads it.
     pub fn handle_commit(&mut self, now: Instant, delta: &Arc<Delta>) {
         self.changed = now;
         self.recent.keep(delta, Via::Own);
@@ -71,7 +72,7 @@ impl Exchange {
         }
     }
 
-    /// Merges news and passes it on if it is news.
+    /// Merges a commit and passes it on if it is new here.
     fn take_in(
         &mut self,
         now: Instant,
@@ -109,7 +110,7 @@ impl Exchange {
                 if delta.is_one_whole_commit() {
                     let delta = Arc::new(delta);
                     self.recent.keep(&delta, via);
-                    if via == Via::Packet && self.is_small() && self.strays.len() < MOST_REPEATS {
+                    if via == Via::Packet && self.is_small() && self.strays.len() < MAX_REPEATS {
                         self.send_packets(now, &delta, Some(from));
                         let due = now + self.settings.grace;
                         self.strays.push_back((due, delta.origin, delta.to));
@@ -127,7 +128,7 @@ impl Exchange {
         }
     }
 
-    /// Whether rows of this origin may come from a peer at all.
+    /// Whether a peer may send this delta: rows of another node, within the limits.
     pub(super) fn admits(
         &mut self,
         now: Instant,
@@ -135,7 +136,7 @@ impl Exchange {
         delta: &Delta,
         replica: &Replica,
     ) -> bool {
-        if delta.extent.newest() > LAST_VERSION {
+        if delta.extent.newest() > MAX_VERSION {
             self.misbehaved(from, format!("commits {:?} cannot be", delta.extent));
             return false;
         }
@@ -145,14 +146,14 @@ impl Exchange {
             }
             return false;
         }
-        if !replica.knows(delta.origin) && replica.known() >= MOST_ORIGINS {
-            self.misbehaved(from, format!("more than {MOST_ORIGINS} nodes have rows"));
+        if !replica.knows(delta.origin) && replica.known() >= MAX_ORIGINS {
+            self.misbehaved(from, format!("more than {MAX_ORIGINS} nodes have rows"));
             return false;
         }
         true
     }
 
-    /// Something came that came before: if by another link, this one is not needed in the tree.
+    /// Counts a commit that came again. If it came first by another link, this link is pruned from the tree.
     fn note_duplicate(&mut self, from: NodeId, first: Option<Via>, again: Via) {
         self.stats.duplicates += 1;
         let is_needless = match (first, again) {
@@ -169,7 +170,7 @@ impl Exchange {
         }
     }
 
-    /// Sends a commit on that is new here.
+    /// Sends a commit that is new here to other members.
     fn spread(&mut self, now: Instant, delta: &Arc<Delta>, from: Option<NodeId>) {
         if is_urgent(delta) {
             self.send_packets(now, delta, from);
@@ -177,16 +178,16 @@ impl Exchange {
         self.pass_commit_on(delta, from);
     }
 
-    /// The same commit comes along the tree that a packet has brought before. Each link of the tree carries it once, and
-    /// in one direction: had the packet made everybody pass it on, most would carry it in both.
+    /// Passes on a commit that comes along the tree after a packet has brought it. So each link of the tree carries the
+    /// commit once, in one direction. If every receiver of the packet passed it on, most links would carry it in both.
     fn follow_packet(&mut self, delta: &Delta, from: NodeId) {
         if let Some(delta) = self.recent.comes_by(delta.origin, delta.to, Via::Link(from)) {
             self.pass_commit_on(&delta, Some(from));
         }
     }
 
-    /// Passes on what packets have brought and no link has yet: some stream of the tree stands still, or its maker died.
-    /// On all links, since the tree may have grown around the one that is lost.
+    /// Passes on commits that packets have brought and no link has yet: a stream of the tree is stalled, or the origin
+    /// has died. They go along all links, since the tree may have been built around the lost one.
     pub(super) fn pass_strays_on(&mut self, now: Instant) {
         while let Some((_, origin, version)) = self.strays.pop_front_if(|(due, ..)| *due <= now) {
             let Some((Via::Packet, delta)) = self.recent.get(origin, version) else { continue };
@@ -198,7 +199,7 @@ impl Exchange {
         }
     }
 
-    /// Sends a commit on along the tree.
+    /// Passes a commit on along the tree.
     fn pass_commit_on(&mut self, delta: &Arc<Delta>, from: Option<NodeId>) {
         if is_urgent(delta) {
             for (node, link) in &mut self.links {
@@ -210,12 +211,12 @@ impl Exchange {
         self.pass_on(delta.origin, delta.from, from);
     }
 
-    /// Whether who makes bad news tells it to everybody.
+    /// Whether the cluster is so small that urgent commits are sent to every member.
     fn is_small(&self) -> bool {
-        self.view.roster().len() <= SMALL
+        self.view.roster().len() <= MAX_SMALL_CLUSTER
     }
 
-    /// Notes on every link of the tree that a node has news.
+    /// Records on every link of the tree that a node has new commits.
     pub(super) fn pass_on(&mut self, origin: NodeId, above: Version, from: Option<NodeId>) {
         for (node, link) in &mut self.links {
             if link.is_in_tree && Some(*node) != from && *node != origin {
@@ -226,7 +227,7 @@ impl Exchange {
     }
 
     fn send_packets(&mut self, now: Instant, delta: &Delta, from: Option<NodeId>) {
-        // A history that is stated anew is no commit that can be shown by itself: it goes by links.
+        // A restatement cannot be shown by itself as a commit can, so it is sent by links.
         if !delta.is_one_whole_commit() {
             return;
         }
@@ -245,14 +246,17 @@ impl Exchange {
             };
             return self.output_packet(to, &packet);
         }
-        let far = if from.is_none() { FAR_BY_MAKER } else { 1 };
+        let far = if from.is_none() { FAR_BY_ORIGIN } else { 1 };
         self.send_to_some(&packet, far, &[Some(delta.origin), from]);
-        if self.repeats.len() < MOST_REPEATS {
+        if self.repeats.len() < MAX_REPEATS {
             let at = now + REPEATS[0];
-            let place = self.repeats.partition_point(|other| other.at <= at);
-            let repeat = Repeat { at, rounds: 1, origin: delta.origin, packet };
-            self.repeats.insert(place, repeat);
+            self.queue_repeat(Repeat { at, rounds: 1, origin: delta.origin, packet });
         }
+    }
+
+    fn queue_repeat(&mut self, repeat: Repeat) {
+        let place = self.repeats.partition_point(|other| other.at <= repeat.at);
+        self.repeats.insert(place, repeat);
     }
 
     pub(super) fn repeat_urgent(&mut self, now: Instant) {
@@ -261,18 +265,16 @@ impl Exchange {
             self.send_to_some(&repeat.packet, 1, &[Some(repeat.origin)]);
             if let Some(pause) = REPEATS.get(repeat.rounds) {
                 let at = now + (*pause - REPEATS[repeat.rounds - 1]);
-                let again = Repeat { at, rounds: repeat.rounds + 1, ..repeat };
-                let place = self.repeats.partition_point(|other| other.at <= at);
-                self.repeats.insert(place, again);
+                self.queue_repeat(Repeat { at, rounds: repeat.rounds + 1, ..repeat });
             }
         }
     }
 
-    /// Sends a packet to random members, `far` of them outside of the own zone.
+    /// Sends a packet to random members, `far` of them outside of the own zone, except those in `but`.
     fn send_to_some(&mut self, packet: &Arc<[u8]>, far: usize, but: &[Option<NodeId>]) {
         let (near_side, far_side) = self.view.roster().sides();
-        let is_maker = far > 1;
-        let near = fanout(near_side.len(), is_maker);
+        let is_origin = far > 1;
+        let near = fanout(near_side.len(), is_origin);
         let mut to = Vec::with_capacity(near + far);
         for (side, wanted) in [(near_side, near), (far_side, far)] {
             for at in distinct(side.len(), wanted + but.len(), &mut self.random) {
@@ -292,7 +294,7 @@ impl Exchange {
         }
     }
 
-    /// Makes every push go along a link again, in both directions.
+    /// Adds a link to the tree again, so that commits are pushed along it in both directions.
     pub(super) fn graft(&mut self, node: NodeId) {
         if let Some(link) = self.links.get_mut(&node)
             && !link.is_in_tree
@@ -302,8 +304,8 @@ impl Exchange {
         }
     }
 
-    /// The next frame for a link that has room: urgent commits, then small frames, then news, then what the peer
-    /// asked for.
+    /// The next frame for a link that has room: urgent commits, then control frames, then new commits, then rows that
+    /// the peer asked for.
     pub fn next_frame(&mut self, to: NodeId, replica: &Replica) -> Option<Outgoing> {
         if let Some(octets) = self.urgent_frame(to) {
             return Some(Outgoing { lane: Lane::Urgent, octets });
@@ -313,8 +315,8 @@ impl Exchange {
         Some(Outgoing { lane: Lane::Normal, octets })
     }
 
-    /// The next frame for a link that has no room: urgent commits alone, so that they wait behind nothing that is
-    /// not on the wire yet.
+    /// The next frame for a link that has no room. It holds urgent commits only, so that they wait behind nothing that
+    /// has not been sent yet.
     pub fn next_urgent_frame(&mut self, to: NodeId) -> Option<Outgoing> {
         self.urgent_frame(to).map(|octets| Outgoing { lane: Lane::Urgent, octets })
     }
@@ -340,7 +342,7 @@ impl Exchange {
             if passed.is_some_and(|passed| delta.to <= passed) {
                 continue;
             }
-            // Ahead of its turn: what comes before it is sent later, and it once more with that.
+            // A commit ahead of its turn is not recorded as passed: it is sent once more, after the commits before it.
             let is_next = match (passed, link.news.get(&delta.origin)) {
                 (Some(passed), _) => passed == delta.from,
                 (None, Some(above)) => *above == delta.from,
@@ -373,7 +375,7 @@ impl Exchange {
             }
             let request = DeltaRequest { above: passed, floor: Version::ZERO };
             if passed < replica.floor(origin) {
-                // It has to be stated from zero, which goes on where it stopped only for who wants it.
+                // The peer needs a restatement from zero. One that takes several frames continues only if it is wanted.
                 link.wanted.entry(origin).or_insert(request);
                 continue;
             }
@@ -415,7 +417,7 @@ impl Exchange {
     }
 }
 
-/// The entry after the last one taken, in turn, so that no node waits for ever behind a busy one.
+/// Takes the entry after the one that was taken last, so that no node waits forever behind a busy one.
 fn take_next<T>(map: &mut BTreeMap<NodeId, T>, turn: &mut NodeId) -> Option<(NodeId, T)> {
     use std::ops::Bound::{Excluded, Unbounded};
     let after = map.range((Excluded(*turn), Unbounded)).next().map(|(node, _)| *node);
@@ -424,12 +426,12 @@ fn take_next<T>(map: &mut BTreeMap<NodeId, T>, turn: &mut NodeId) -> Option<(Nod
     map.remove(&node).map(|value| (node, value))
 }
 
-/// How many members of a zone of this size everyone tells who hears bad news: enough that, with the links' help,
-/// nobody stays untold.
-fn fanout(size: usize, is_maker: bool) -> usize {
+/// The number of members of the own zone to which an urgent commit is sent, given the number of members there: enough
+/// that, with the help of links, every member receives it.
+fn fanout(size: usize, is_origin: bool) -> usize {
     match size {
         0..=3 => size,
-        4..=15 if is_maker => 3,
+        4..=15 if is_origin => 3,
         4..=15 => 1,
         16..=127 => 3,
         _ => 4,

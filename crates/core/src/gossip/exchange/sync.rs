@@ -1,59 +1,62 @@
-//! Anti-entropy: from digests to what is missing, and who is asked for it.
+//! Anti-entropy: finding missing rows by digests, and requesting them from peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::super::{Frame, HeadEntry, Want};
-use super::link::MOST_WANTED;
-use super::{Exchange, ExchangeOutput, LAST_VERSION, MOST_ORIGINS};
+use super::link::MAX_WANTED;
+use super::{Exchange, ExchangeOutput, MAX_ORIGINS, MAX_VERSION};
 use crate::model::NodeId;
 use crate::replica::{BUCKETS, Delta, Extent, MergeError, Replica, Version};
 
-/// How long a peer may take to send what it was asked for before another is asked.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// Who sends others first is given this long.
-const LONGEST_ANSWER_TIME: Duration = Duration::from_secs(60);
-/// Nodes whose rows one peer is asked for at a time, so that several can feed a newcomer.
-const MOST_ASKED: usize = 256;
-/// Peers that are remembered to have what is lacking.
-const MOST_SOURCES: usize = 4;
-/// Differences are looked into when nothing has changed for so long, or when the last look was long ago.
+/// How long a peer may send no requested rows before another peer is asked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer may send the rows of other nodes before another peer is asked for a node's rows.
+const MAX_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The limit of nodes whose rows one peer is asked for at a time, so that several peers supply a new member.
+const MAX_ASKED: usize = 256;
+/// The limit of peers that are remembered as sources of a node's missing rows.
+const MAX_SOURCES: usize = 4;
+/// How long the own rows have to be unchanged before a different digest is followed up.
 const QUIET: Duration = Duration::from_millis(300);
+/// If the last comparison on a link was this long ago, a different digest is followed up in any case.
 const LONG_AGO: Duration = Duration::from_secs(5);
-/// A link is young for so long: what its peer has beyond us is not on its way, it is from before.
+/// A link is young for this time: commits that its peer has and this agent lacks are older than the link, so they are
+/// not being pushed.
 const YOUNG: Duration = Duration::from_secs(2);
-/// A head that is further away than this is not on its way.
+/// If a peer's head is ahead by more than this many versions, the missing commits are not being pushed.
 const FAR_BEHIND: u64 = 256;
-/// Rows of so many nodes missing at once are a newcomer's, which others have already.
-const FEW: usize = 16;
-/// Equal heads with different rows are believed when they stay so for this long.
-const SUSPICION: Duration = Duration::from_secs(1);
-/// Suspicions that are remembered.
-const MOST_SUSPICIONS: usize = 1024;
-/// Time between two comparisons at one peer's wish.
-const COMPARE_PAUSE: Duration = Duration::from_millis(50);
-/// How long a difference from a member without a link lasts before a link is sought, and the time between two such.
+/// If rows of more nodes than this are missing at once, this agent is a new member, and its peers have the rows already.
+const MAX_NEWS: usize = 16;
+/// How long equal heads with different rows have to persist before they count as a divergence.
+const DIVERGENCE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The limit of suspected divergences that are remembered.
+const MAX_SUSPICIONS: usize = 1024;
+/// The shortest interval between two comparisons at one peer's request.
+const MIN_COMPARE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the digest of a member without a link has to differ before a link to it is sought.
 const LASTING: Duration = Duration::from_secs(4);
-const SEEK_PAUSE: Duration = Duration::from_secs(10);
-/// Members without a link that are watched for differences.
-const MOST_STRANGERS: usize = 256;
-/// No own history is honestly known this much further elsewhere.
-const MOST_LOST: u64 = 1 << 40;
-/// Time between two restatements of the own history for the same reason.
-const RESTATE_PAUSE: Duration = Duration::from_secs(10);
+/// The shortest interval between two links that are sought because of a lasting difference.
+const MIN_SEEK_INTERVAL: Duration = Duration::from_secs(10);
+/// The limit of members without a link that are watched for differences.
+const MAX_UNLINKED: usize = 256;
+/// The number of own versions that this agent can have lost. A peer that claims to know more is faulty.
+const MAX_LOST: u64 = 1 << 40;
+/// The shortest interval between two restatements of the own history for the same reason.
+const MIN_RESTATE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Members without a link whose catalogs came to something else than the own one.
+/// Members without a link whose digest differs from the own one.
 #[derive(Debug, Default)]
-pub(super) struct Strangers {
-    /// Both summaries, and since when they are so.
+pub(super) struct UnlinkedMembers {
+    /// The digests of both sides, and since when they have these values.
     seen: BTreeMap<NodeId, ((u64, u64), Instant)>,
     sought: Option<Instant>,
 }
 
-impl Strangers {
-    /// Whether a difference has lasted for so long that it will not pass by itself. True for one member at a time.
+impl UnlinkedMembers {
+    /// Whether a difference has lasted so long that it will not resolve by itself. True for one member at a time.
     fn is_lasting(&mut self, now: Instant, node: NodeId, summaries: (u64, u64)) -> bool {
-        if self.seen.len() >= MOST_STRANGERS && !self.seen.contains_key(&node) {
+        if self.seen.len() >= MAX_UNLINKED && !self.seen.contains_key(&node) {
             self.seen.pop_first();
         }
         let (known, since) = self.seen.entry(node).or_insert((summaries, now));
@@ -61,7 +64,8 @@ impl Strangers {
             (*known, *since) = (summaries, now);
         }
         let is_old = now.saturating_duration_since(*since) >= LASTING;
-        let is_free = self.sought.is_none_or(|at| now.saturating_duration_since(at) >= SEEK_PAUSE);
+        let is_free =
+            self.sought.is_none_or(|at| now.saturating_duration_since(at) >= MIN_SEEK_INTERVAL);
         if is_old && is_free {
             self.sought = Some(now);
         }
@@ -69,15 +73,15 @@ impl Strangers {
     }
 }
 
-/// What is known to be missing.
+/// The rows that are known to be missing, by the node whose rows they are.
 #[derive(Debug, Default)]
 pub(super) struct Lacking {
     origins: BTreeMap<NodeId, Lack>,
     due: BTreeSet<(Instant, NodeId)>,
-    /// Those that wait until a peer has answered for others.
+    /// Nodes that wait until a peer has answered for others.
     waiting: BTreeSet<NodeId>,
     asked: BTreeMap<NodeId, usize>,
-    /// When a peer last sent rows that were asked for.
+    /// When each peer last sent requested rows.
     heard: BTreeMap<NodeId, Instant>,
     suspicions: BTreeMap<NodeId, Suspicion>,
 }
@@ -88,11 +92,11 @@ struct Lack {
     sources: Vec<Source>,
     due: Instant,
     asked: Option<NodeId>,
-    /// When, or when it last answered in part.
+    /// When the peer was asked, or when it last answered in part.
     asked_at: Instant,
 }
 
-/// Who can be asked, and what it said to have: others may have said more.
+/// A peer that can be asked, and the commits that it claims to have; other peers may have more.
 #[derive(Debug)]
 struct Source {
     peer: NodeId,
@@ -100,12 +104,12 @@ struct Source {
 }
 
 impl Lack {
-    /// Notes what a peer has; of too many peers, those with the newest are kept.
+    /// Records what a peer has. Beyond the limit, the peers with the newest commits are kept.
     fn note_source(&mut self, peer: NodeId, extent: &Extent) {
         let extent = extent.clone();
         if let Some(source) = self.sources.iter_mut().find(|source| source.peer == peer) {
             source.extent = extent;
-        } else if self.sources.len() < MOST_SOURCES {
+        } else if self.sources.len() < MAX_SOURCES {
             self.sources.push(Source { peer, extent });
         } else if let Some(oldest) = self.sources.iter_mut().min_by_key(|s| s.extent.newest())
             && oldest.extent.newest() < extent.newest()
@@ -119,7 +123,7 @@ impl Lack {
     }
 }
 
-/// Heads were equal and rows were not.
+/// A possible divergence: the heads of a node were equal and its rows were not.
 #[derive(Debug)]
 struct Suspicion {
     extent: Extent,
@@ -140,7 +144,7 @@ impl Lacking {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Notes that a peer has these commits of a node's history.
+    /// Records that a peer has these commits of a node's history, which are to be requested at `due`.
     pub(super) fn add(&mut self, origin: NodeId, extent: &Extent, source: NodeId, due: Instant) {
         let lack = self.origins.entry(origin).or_insert_with(|| {
             self.due.insert((due, origin));
@@ -172,7 +176,7 @@ impl Lacking {
         }
     }
 
-    /// Makes an origin due, whoever was asked for it.
+    /// Makes an origin due at once, and no longer waits for the peer that was asked.
     fn ask_again(&mut self, now: Instant, origin: NodeId) {
         let asked = self.origins.get_mut(&origin).and_then(|lack| lack.asked.take());
         self.release(asked);
@@ -187,7 +191,7 @@ impl Lacking {
         }
     }
 
-    /// A peer is gone: what it was asked for is due again.
+    /// Removes a peer that is gone; the nodes that it was asked for are due again.
     pub(super) fn handle_peer_gone(&mut self, now: Instant, peer: NodeId) {
         self.asked.remove(&peer);
         self.heard.remove(&peer);
@@ -207,10 +211,10 @@ impl Lacking {
         }
     }
 
-    /// Those to be asked for now: what is due, and what waited for room.
+    /// Takes the nodes that are to be requested now: those that are due, and those that waited for a free peer.
     fn take_due(&mut self, now: Instant) -> Vec<NodeId> {
         let mut due = Vec::new();
-        while due.len() < MOST_ASKED
+        while due.len() < MAX_ASKED
             && let Some(origin) = self.waiting.pop_first()
         {
             due.push(origin);
@@ -225,7 +229,7 @@ impl Lacking {
     }
 }
 
-/// What each group of nodes comes to.
+/// The digest of each group of nodes.
 pub(super) fn buckets_of(replica: &Replica) -> Vec<u64> {
     (0..BUCKETS).map(|bucket| replica.bucket_summary(bucket)).collect()
 }
@@ -236,10 +240,10 @@ fn entries(replica: &Replica, mask: u64) -> impl Iterator<Item = HeadEntry> {
 }
 
 impl Exchange {
-    /// Takes what a member's catalog comes to, from a link or a packet.
+    /// Takes the digest of a member's rows, from a link or a packet.
     pub fn handle_summary(&mut self, now: Instant, from: NodeId, summary: u64, replica: &Replica) {
         if summary == replica.summary() {
-            self.strangers.seen.remove(&from);
+            self.unlinked.seen.remove(&from);
             return;
         }
         let since_change = now.saturating_duration_since(self.changed);
@@ -255,8 +259,8 @@ impl Exchange {
                 }
             }
             None => {
-                // If it stays so, it is on the other side of a torn active view.
-                if self.strangers.is_lasting(now, from, (summary, replica.summary())) {
+                // A lasting difference means that no path of links leads to that member.
+                if self.unlinked.is_lasting(now, from, (summary, replica.summary())) {
                     self.view.seek(now, from);
                 }
             }
@@ -266,8 +270,9 @@ impl Exchange {
     /// Whether a peer may have its heads compared again.
     pub(super) fn may_compare(&mut self, now: Instant, from: NodeId) -> bool {
         let Some(link) = self.links.get_mut(&from) else { return false };
-        let is_soon =
-            link.answered.is_some_and(|at| now.saturating_duration_since(at) < COMPARE_PAUSE);
+        let is_soon = link
+            .answered
+            .is_some_and(|at| now.saturating_duration_since(at) < MIN_COMPARE_INTERVAL);
         if !is_soon {
             link.answered = Some(now);
         }
@@ -298,7 +303,7 @@ impl Exchange {
         self.send(from, Frame::Heads { buckets: mask, wants_reply: true, heads });
     }
 
-    /// Answers with what differs from the peer's heads.
+    /// Answers with the own heads that differ from the peer's.
     pub(super) fn reply_heads(
         &mut self,
         from: NodeId,
@@ -332,18 +337,18 @@ impl Exchange {
         }
         for entry in heads {
             let HeadEntry { origin, ref extent, digest } = *entry;
-            if extent.newest() > LAST_VERSION || !extent.is_sound() {
+            if extent.newest() > MAX_VERSION || !extent.is_sound() {
                 return self.misbehaved(from, format!("commits {extent:?} cannot be"));
             }
             let told = replica.told(origin);
             if origin == self.own {
-                // With something above a gap, another digest at the newest version says nothing.
+                // If the peer has commits above a gap, its digest cannot be compared.
                 let digest = if extent.early().is_empty() { digest } else { 0 };
                 self.compare_own(now, from, extent.newest(), digest, replica);
             } else if replica.lacks(origin, extent) {
                 let known = replica.known() + self.lacking.len();
-                if !replica.knows(origin) && known >= MOST_ORIGINS {
-                    return self.misbehaved(from, format!("more than {MOST_ORIGINS} nodes"));
+                if !replica.knows(origin) && known >= MAX_ORIGINS {
+                    return self.misbehaved(from, format!("more than {MAX_ORIGINS} nodes"));
                 }
                 let head = extent.head().as_u64();
                 let gap = head - replica.head(origin).as_u64().min(head);
@@ -359,13 +364,13 @@ impl Exchange {
         self.ask_for_lacking(now, replica);
     }
 
-    /// Commits are equal and rows are not. If that stays so, one of both is wrong: the higher digest wins, unless
-    /// the node itself sees that it is wrong and states its history anew.
+    /// Handles equal commits with different rows. If the difference persists, one of the two sides is wrong: the rows
+    /// with the higher digest win, unless the node itself finds them wrong and restates its history.
     fn suspect(&mut self, now: Instant, from: NodeId, entry: &HeadEntry, replica: &mut Replica) {
         let mine = replica.digest(entry.origin);
         match self.lacking.suspicions.get(&entry.origin) {
             Some(seen) if seen.extent == entry.extent && seen.mine == mine => {
-                if now.saturating_duration_since(seen.since) < SUSPICION {
+                if now.saturating_duration_since(seen.since) < DIVERGENCE_TIMEOUT {
                     return;
                 }
                 self.lacking.suspicions.remove(&entry.origin);
@@ -376,7 +381,7 @@ impl Exchange {
                 }
             }
             Some(_) | None => {
-                if self.lacking.suspicions.len() < MOST_SUSPICIONS {
+                if self.lacking.suspicions.len() < MAX_SUSPICIONS {
                     let suspicion = Suspicion { extent: entry.extent.clone(), mine, since: now };
                     self.lacking.suspicions.insert(entry.origin, suspicion);
                 }
@@ -384,7 +389,7 @@ impl Exchange {
         }
     }
 
-    /// Compares what a peer knows of the own history with the truth.
+    /// Compares a peer's knowledge of the own history with the own history.
     pub(super) fn compare_own(
         &mut self,
         now: Instant,
@@ -394,10 +399,10 @@ impl Exchange {
         replica: &Replica,
     ) {
         let own_head = replica.head(self.own);
-        if head > LAST_VERSION {
+        if head > MAX_VERSION {
             return self.misbehaved(from, format!("version {head} cannot be"));
         }
-        if head.as_u64() > own_head.as_u64().saturating_add(MOST_LOST) {
+        if head.as_u64() > own_head.as_u64().saturating_add(MAX_LOST) {
             return self.misbehaved(from, format!("version {head} of this node cannot be"));
         }
         let is_known = head == own_head && head > Version::ZERO && digest != 0;
@@ -409,7 +414,7 @@ impl Exchange {
 
     pub(super) fn restate(&mut self, now: Instant, above: Version) {
         let is_done = self.restated.is_some_and(|(at, was_above)| {
-            was_above >= above && now.saturating_duration_since(at) < RESTATE_PAUSE
+            was_above >= above && now.saturating_duration_since(at) < MIN_RESTATE_INTERVAL
         });
         if !is_done {
             self.restated = Some((now, above));
@@ -417,29 +422,29 @@ impl Exchange {
         }
     }
 
-    /// Asks peers for what is due.
+    /// Requests the rows that are due from peers.
     pub(super) fn ask_for_lacking(&mut self, now: Instant, replica: &mut Replica) {
         let mut wants: BTreeMap<NodeId, Vec<Want>> = BTreeMap::new();
         for origin in self.lacking.take_due(now) {
             let Some(lack) = self.lacking.origins.get_mut(&origin) else { continue };
-            // It has others to send first.
+            // The peer is sending the rows of other nodes first.
             let heard = lack.asked.and_then(|peer| self.lacking.heard.get(&peer));
             if let Some(heard) = heard
-                && *heard + ANSWER_TIME > now
-                && lack.asked_at + LONGEST_ANSWER_TIME > now
+                && *heard + ANSWER_TIMEOUT > now
+                && lack.asked_at + MAX_ANSWER_TIMEOUT > now
             {
-                let due = *heard + ANSWER_TIME;
+                let due = *heard + ANSWER_TIMEOUT;
                 self.lacking.put_off(origin, due);
                 continue;
             }
-            // Who was asked and did not answer comes last.
+            // A peer that was asked and did not answer is no source any more.
             if let Some(silent) = lack.asked.take() {
                 lack.forget_source(silent);
                 self.lacking.release(Some(silent));
                 replica.unstage(origin);
             }
             let Some(lack) = self.lacking.origins.get_mut(&origin) else { continue };
-            // Who has nothing that is lacking would not answer.
+            // A peer without any missing commit would not answer.
             lack.sources.retain(|source| {
                 self.links.contains_key(&source.peer) && replica.lacks(origin, &source.extent)
             });
@@ -449,13 +454,13 @@ impl Exchange {
             }
             let load = |peer: &NodeId| self.lacking.asked.get(peer).copied().unwrap_or(0);
             let peers = lack.sources.iter().map(|source| source.peer);
-            let Some(peer) = peers.min_by_key(load).filter(|peer| load(peer) < MOST_ASKED) else {
+            let Some(peer) = peers.min_by_key(load).filter(|peer| load(peer) < MAX_ASKED) else {
                 self.lacking.waiting.insert(origin);
                 continue;
             };
             *self.lacking.asked.entry(peer).or_insert(0) += 1;
             (lack.asked, lack.asked_at) = (Some(peer), now);
-            self.lacking.put_off(origin, now + ANSWER_TIME);
+            self.lacking.put_off(origin, now + ANSWER_TIMEOUT);
             let want = Want { origin, request: replica.request(origin) };
             wants.entry(peer).or_default().push(want);
         }
@@ -467,14 +472,14 @@ impl Exchange {
     pub(super) fn handle_wants(&mut self, from: NodeId, wants: Vec<Want>) {
         let Some(link) = self.links.get_mut(&from) else { return };
         for want in wants {
-            if link.wanted.len() < MOST_WANTED {
+            if link.wanted.len() < MAX_WANTED {
                 link.wanted.insert(want.origin, want.request);
             }
         }
         self.outputs.push_back(ExchangeOutput::Ready(from));
     }
 
-    /// Takes rows that were asked for.
+    /// Takes rows that this agent has requested.
     pub(super) fn handle_rows(
         &mut self,
         now: Instant,
@@ -483,8 +488,8 @@ impl Exchange {
         replica: &mut Replica,
     ) {
         self.lacking.heard.insert(from, now);
-        // Few gaps are news that the tree lost: whoever hangs behind this agent lacks it too.
-        let is_news = self.lacking.len() <= FEW;
+        // A few gaps are new commits that the tree lost, which the members behind this agent in the tree lack, too.
+        let is_news = self.lacking.len() <= MAX_NEWS;
         for delta in deltas {
             if !self.admits(now, from, &delta, replica) {
                 continue;
@@ -502,7 +507,7 @@ impl Exchange {
                         self.pass_on(origin, head_before, Some(from));
                     }
                 }
-                // It answers what was asked and yet is of no use: what is held back cannot be completed so.
+                // The answer begins where it was asked to and still leaves a gap: the staged rows cannot be completed.
                 Err(MergeError::Gap { .. }) if delta.from == replica.request(origin).above => {
                     replica.unstage(origin);
                     self.lacking.ask_again(now, origin);
@@ -520,7 +525,7 @@ impl Exchange {
         self.ask_for_lacking(now, replica);
     }
 
-    /// What was lacking has come from a peer, or some of it; `is_all` when that peer has no more.
+    /// Updates what is missing of a node after a peer has sent rows of it; `is_all` means that the peer has no more.
     fn follow_lack(
         &mut self,
         now: Instant,
@@ -534,12 +539,12 @@ impl Exchange {
         if !replica.lacks(origin, &lack.extent) {
             self.lacking.remove(origin);
         } else if lack.asked == Some(from) && (is_all || is_answered) {
-            // Others said that there is more.
+            // Other peers have claimed to have more.
             lack.forget_source(from);
             self.lacking.ask_again(now, origin);
         } else {
             lack.asked_at = now;
-            self.lacking.put_off(origin, now + ANSWER_TIME);
+            self.lacking.put_off(origin, now + ANSWER_TIMEOUT);
         }
     }
 }

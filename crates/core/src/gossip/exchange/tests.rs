@@ -1,4 +1,4 @@
-//! Exchanges that talk to each other through a network of vectors, on a clock that tests move.
+//! Exchanges that send each other frames through a network of vectors, on a clock that tests move.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests take one instant to start from; all others follow by addition"
@@ -77,7 +77,7 @@ struct Net {
     /// Links on which frames are lost.
     broken: Vec<(u8, u8)>,
     has_packets: bool,
-    /// From whom to whom packets are lost.
+    /// Pairs of a sender and a receiver between which packets are lost.
     lost: Vec<(u8, u8)>,
     pushes: usize,
 }
@@ -100,7 +100,7 @@ impl Net {
         net
     }
 
-    /// All linked with each other, and known to each other as members.
+    /// A network in which all agents are linked with each other, and know each other as members.
     fn of_members(agents: u8) -> Self {
         let mut net = Self::new(agents);
         net.mesh();
@@ -144,7 +144,7 @@ impl Net {
         }
     }
 
-    /// Lets all know each other as members.
+    /// Makes all agents known to each other as members.
     fn introduce_all(&mut self) {
         let numbers: Vec<u8> = self.agents.keys().copied().collect();
         for (n, agent) in &mut self.agents {
@@ -174,7 +174,7 @@ impl Net {
         agent.exchange.handle_commit(now, &Arc::new(delta));
     }
 
-    /// Lets everything happen that follows without time passing.
+    /// Performs all outputs until there are none, without time passing.
     fn settle(&mut self) {
         loop {
             self.perform();
@@ -326,7 +326,7 @@ fn who_has_sent_all_it_has_is_not_waited_for_while_others_have_more() {
             heads: vec![head],
         });
         if is_known {
-            // It hears of what it lacks from both, in whatever state they were.
+            // It hears from both what it lacks, in any state that they may be in.
             let agent = net.agent(3);
             agent.replica.distrust(id(1));
         }
@@ -488,7 +488,7 @@ fn who_has_the_newest_commit_and_not_those_before_is_of_no_other_mind() {
     assert_eq!(told(Extent::up_to(v(2))), Some(v(2)), "the same commits, other rows");
 }
 
-/// A history of node 1, as far as some peers have it.
+/// Some versions of the history of node 1, which peers have.
 fn history(commits: u16) -> Vec<Replica> {
     let mut source = Replica::new(id(1));
     let commit = |weight| {
@@ -514,7 +514,7 @@ fn a_peer_that_has_told_all_it_has_is_not_waited_for() {
     }
     let nothing = DeltaRequest { above: Version::ZERO, floor: Version::ZERO };
     let mut asked = Vec::new();
-    // Within a second; whoever is asked answers with all it has.
+    // Within a second; any peer that is asked answers with all its rows.
     for _ in 0..4 {
         net.now += Duration::from_millis(200);
         let (now, agent) = (net.now, net.agent(2));
@@ -595,7 +595,7 @@ fn a_peer_that_asks_for_ever_fills_no_queue() {
         agent.exchange.handle_frame(now, id(2), heads, &mut agent.replica);
     }
     let link = &agent.exchange.links[&id(2)];
-    assert!(link.wanted.len() <= link::MOST_WANTED);
+    assert!(link.wanted.len() <= link::MAX_WANTED);
     assert!(link.control.len() <= 256);
 }
 
@@ -615,7 +615,7 @@ fn more_nodes_than_allowed_are_refused() {
         let heads = Frame::Heads { buckets: 0, wants_reply: false, heads: heads.collect() };
         agent.exchange.handle_frame(now, id(2), heads, &mut agent.replica);
     }
-    assert!(agent.exchange.stats().lacking <= MOST_ORIGINS);
+    assert!(agent.exchange.stats().lacking <= MAX_ORIGINS);
 }
 
 #[test]
@@ -625,7 +625,7 @@ fn a_node_that_leaves_is_bad_news() {
     assert!(!instance("a", 1).state.is_bad_news(&instance("a", 1).key));
 }
 
-/// Rows of kinds that only newer versions know go through agents that do not know them, unchanged.
+/// Rows of kinds that only newer versions know pass unchanged through agents that do not know them.
 #[test]
 fn rows_of_a_newer_version_pass_through_an_older_one() {
     let mut net = Net::new(3);
@@ -661,7 +661,7 @@ fn a_node_of_a_newer_version_is_known_to_be_in_its_zone() {
     assert!(is_near(&mut net));
 }
 
-/// Else two agents that dial each other at once would open links without end.
+/// Otherwise two agents that dial each other at once would open links without end.
 #[test]
 fn a_link_that_takes_another_ones_place_makes_nobody_dial() {
     let mut net = Net::new(2);

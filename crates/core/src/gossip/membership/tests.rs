@@ -1,4 +1,4 @@
-//! Members on a clock that tests move, and a network that loses what it is told to lose.
+//! Members on a clock that tests move, with a network that loses the packets which a test selects.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests take one instant to start from; all others follow by addition"
@@ -15,9 +15,9 @@ fn peer(n: u8) -> Peer {
 struct Net {
     now: Instant,
     members: BTreeMap<u8, Membership>,
-    /// Those that neither hear nor speak, and whose clocks do not run.
+    /// Members that neither receive nor send, and whose clocks stand still.
     stopped: BTreeSet<u8>,
-    /// Those that neither hear nor speak, and whose clocks do run.
+    /// Members that neither receive nor send, and whose clocks run.
     cut_off: BTreeSet<u8>,
     told: Vec<(u8, MembershipOutput)>,
 }
@@ -67,7 +67,7 @@ impl Net {
                         MembershipOutput::Send { to, packet } => {
                             packets.push((*n, to.id.as_bytes()[0], Some(packet)));
                         }
-                        MembershipOutput::Echo { to } => {
+                        MembershipOutput::Ping { to } => {
                             packets.push((*n, to.id.as_bytes()[0], None));
                         }
                         other @ (MembershipOutput::Up(_)
@@ -96,7 +96,7 @@ impl Net {
         }
     }
 
-    /// What a member has to send arrives, and nothing else happens.
+    /// Delivers the packets that a member has to send, and does nothing else.
     fn deliver(&mut self, from: u8) {
         let now = self.now;
         while let Some(output) = self.member(from).poll_output() {
@@ -195,7 +195,7 @@ fn who_is_held_for_down_by_one_agent_and_answers_others_is_down_for_that_one_alo
     let mut net = Net::new(4);
     let now = net.now;
     net.told.clear();
-    // For a moment, in which 2 has reason to ask.
+    // Member 3 is silent for a moment, in which 2 has reason to ping it.
     net.cut_off.insert(3);
     net.member(2).doubt(now, peer(3).id);
     while net.liveness(3, 2) != Some(Liveness::Down) {
@@ -212,7 +212,7 @@ fn who_is_held_for_down_by_one_agent_and_answers_others_is_down_for_that_one_alo
     assert_eq!(condemned, [2]);
 }
 
-/// 3 has died. 1 was refused by its host; 2 heard of it a moment ago, and will hear from 1.
+/// Member 3 has died. Its host refused a connection of 1; 2 heard 3 a moment ago, and will hear the news from 1.
 fn where_one_doubts_the_dead() -> Net {
     let mut net = Net::new(3);
     net.stopped.insert(3);
@@ -222,7 +222,7 @@ fn where_one_doubts_the_dead() -> Net {
 }
 
 #[test]
-fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
+fn who_is_rumoured_to_be_down_and_answers_no_ping_is_down() {
     let mut net = where_one_doubts_the_dead();
     net.pass(Duration::from_millis(450));
     assert_eq!(net.liveness(3, 2), Some(Liveness::Suspect));
@@ -235,7 +235,7 @@ fn who_is_rumoured_to_be_down_and_answers_no_echo_is_down() {
 fn the_last_word_of_a_dead_member_does_not_put_off_its_end() {
     let mut net = where_one_doubts_the_dead();
     net.pass(Duration::from_millis(450));
-    // What it sent before it died comes only now.
+    // Packets that it sent before it died arrive only now.
     let now = net.now;
     net.member(2).handle_heard(now, peer(3).id);
     net.pass(Duration::from_millis(900));
@@ -252,7 +252,7 @@ fn who_is_refused_by_its_host_and_rumoured_to_be_down_is_down_at_once() {
     assert!(net.all_see(3, Liveness::Down), "1 has said so, and 2 was refused");
 }
 
-/// Of these members each holds all others for down. Then the network is well again.
+/// Each of these members considers all others down. Then the network works again.
 fn strangers(count: u8) -> Net {
     let mut net = Net::new(count);
     net.cut_off.extend(1..=count);
@@ -291,7 +291,7 @@ fn two_that_renew_at_the_same_time_and_hear_nothing_of_it_find_each_other_again(
     net.stopped.insert(3);
     for n in [1, 2] {
         assert_eq!(net.member(n).own().generation, 2);
-        // What they have to say of it is lost.
+        // The packets by which they report it are lost.
         while net.member(n).poll_output().is_some() {}
     }
     net.pass(Duration::from_secs(30));
@@ -315,7 +315,7 @@ fn an_agent_that_has_left_calls_nobody() {
 }
 
 #[test]
-fn whose_host_refuses_and_who_answers_no_echo_is_down_within_half_a_second() {
+fn whose_host_refuses_and_who_answers_no_ping_is_down_within_half_a_second() {
     let mut net = Net::new(3);
     net.stopped.insert(3);
     let now = net.now;

@@ -253,7 +253,7 @@ fn what_rows_tell_is_not_stored_twice_and_is_found_again() {
 #[test]
 fn too_many_instances_are_refused_whole() {
     let mut registry = Registry::default();
-    let many = (0..=INSTANCES_PER_NODE).map(|n| registration(&format!("i{n}"), 1)).collect();
+    let many = (0..=MAX_INSTANCES_PER_NODE).map(|n| registration(&format!("i{n}"), 1)).collect();
     let error = state(&mut registry, "http:x", many).unwrap_err();
     assert!(matches!(error, RegistryError::TooManyInstances { .. }));
     assert!(registry.is_empty());
@@ -265,7 +265,7 @@ fn instances_that_are_too_large_all_together_are_refused() {
         let pairs = (0..64).map(|pair| (format!("k{pair}"), "v".repeat(4_000)));
         registration_with(&format!("i{n}"), 1, pairs.collect())
     };
-    let fitting = INSTANCE_OCTETS_PER_NODE / large(0).instance.approx_octets();
+    let fitting = MAX_INSTANCE_OCTETS_PER_NODE / large(0).instance.approx_octets();
     let mut registry = Registry::default();
     state(&mut registry, "http:x", (0..fitting).map(large).collect()).unwrap();
     let error = state(&mut registry, "http:y", vec![large(fitting)]).unwrap_err();
@@ -280,8 +280,9 @@ fn instances_that_are_too_large_all_together_are_refused() {
 
 #[test]
 fn what_providers_state_together_is_limited_even_if_all_state_the_same() {
-    let all =
-        || (0..INSTANCES_PER_NODE).map(|n| registration(&n.to_string(), 80)).collect::<Vec<_>>();
+    let all = || {
+        (0..MAX_INSTANCES_PER_NODE).map(|n| registration(&n.to_string(), 80)).collect::<Vec<_>>()
+    };
     let mut registry = Registry::default();
     for (from, _) in [("file:a", 1), ("file:b", 2)] {
         state(&mut registry, from, all()).unwrap();
@@ -318,8 +319,8 @@ fn what_providers_state_together_may_only_be_so_large() {
     let mut registry = Registry::default();
     // All state the same, so that no more is in force than may be.
     let octets = large("0".to_owned()).octets();
-    let each = INSTANCE_OCTETS_PER_NODE / octets - 1;
-    for provider in 0..STATED_OCTETS_PER_NODE / (each * octets) {
+    let each = MAX_INSTANCE_OCTETS_PER_NODE / octets - 1;
+    for provider in 0..MAX_STATED_OCTETS_PER_NODE / (each * octets) {
         let set = (0..each).map(|n| large(n.to_string())).collect();
         state(&mut registry, &format!("file:{provider}"), set).unwrap();
     }

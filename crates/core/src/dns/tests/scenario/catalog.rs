@@ -1,4 +1,4 @@
-//! A catalog that lines of a scenario change. What stands before the first question is loaded together.
+//! A catalog that the lines of a scenario change. The rows before the first question are loaded together.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::World;
 use crate::catalog::{Catalog, GuardSettings, NodeStatus, Topology};
-use crate::dns::{Domain, Settings};
+use crate::dns::{DnsSettings, Domain};
 use crate::model::{
     CheckId, CheckRow, CheckStatus, Instance, InstanceFields, InstanceId, Mode, NodeId, NodeName,
     NodePhase, NodeRow, ProviderId, ServiceName, Timestamp, ZoneName,
@@ -15,7 +15,7 @@ use crate::replica::{Row, RowChange, RowKey, RowState};
 
 pub(super) struct Scenario {
     catalog: Catalog,
-    settings: Settings,
+    settings: DnsSettings,
     now: Instant,
     nodes: BTreeMap<String, (NodeId, Arc<NodeRow>)>,
     loading: Vec<(NodeId, RowChange)>,
@@ -35,14 +35,14 @@ impl Scenario {
         let domain = Domain::parse("dunlin.internal").unwrap();
         Self {
             catalog: Catalog::new(topology, guard, 0),
-            settings: Settings::new(domain, NodeName::parse("alpha").unwrap()),
+            settings: DnsSettings::new(domain, NodeName::parse("alpha").unwrap()),
             now: Instant::now(),
             nodes: BTreeMap::new(),
             loading: Vec::new(),
         }
     }
 
-    /// Whether the line was one that changes something.
+    /// Applies a line. Returns false if it is not one that changes the catalog.
     pub(super) fn change(&mut self, words: &[&str]) -> bool {
         match words {
             ["node", name, zone, address] => self.node(name, zone, address),
@@ -57,7 +57,7 @@ impl Scenario {
         true
     }
 
-    /// What answers are made from now.
+    /// The present view and settings, from which answers are made.
     pub(super) fn world(&mut self) -> World<'_> {
         self.load();
         World { view: self.catalog.view(), settings: &self.settings }
@@ -98,7 +98,7 @@ impl Scenario {
         }
     }
 
-    /// Loads what stood before, if this is the first line that needs it.
+    /// Loads the rows of the lines before, if this is the first line that needs them.
     fn load(&mut self) {
         let rows = std::mem::take(&mut self.loading);
         if !rows.is_empty() {

@@ -1,7 +1,7 @@
-//! Plays scenario files: a catalog, questions, and what comes back. `testdata/dns/README.md` tells the format.
+//! Plays scenario files: a catalog, questions, and the expected replies. `testdata/dns/README.md` describes the format.
 //!
-//! A folder with a `mod.rs`, since the agent's tests have this module by its path and play the same files
-//! over sockets. What it names by `crate` is to be found in both.
+//! It is a folder with a `mod.rs`, since the agent's tests include this module by its path and play the same files over
+//! sockets. The items that it names by `crate` exist in both crates.
 
 mod catalog;
 mod question;
@@ -11,7 +11,7 @@ use catalog::Scenario;
 use question::Question;
 
 use crate::catalog::CatalogView;
-use crate::dns::{Settings, Transport};
+use crate::dns::{DnsSettings, Transport};
 
 macro_rules! files {
     ($($name:literal)*) => {
@@ -32,33 +32,33 @@ pub(crate) fn play_all(answerer: &mut impl Answerer) {
     }
 }
 
-/// Who answers the questions of a scenario.
+/// Answers the questions of a scenario.
 pub(crate) trait Answerer {
-    /// What comes back for a packet; `None` for silence, or a stream that was closed.
+    /// The reply to a packet; `None` if there is none, or the stream was closed.
     fn ask(&mut self, world: World<'_>, packet: &[u8], transport: Transport) -> Option<Vec<u8>>;
 
-    /// What comes back on one stream for packets that are sent before the first reply is read, in whatever order.
+    /// The replies on one stream to packets that are sent before the first reply is read. They may come in any order.
     fn ask_stream(&mut self, world: World<'_>, packets: &[Vec<u8>], writes: Writes)
     -> Vec<Vec<u8>>;
 }
 
-/// What answers are made from.
+/// The view and the settings from which answers are made.
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub(crate) view: &'a CatalogView,
-    pub(crate) settings: &'a Settings,
+    pub(crate) settings: &'a DnsSettings,
 }
 
 /// How packets are written to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
-    /// All at once.
+    /// All packets are written at once.
     Together,
-    /// Each octet by itself.
+    /// Each octet is written by itself.
     Octets,
 }
 
-/// A question of the file, and what is expected.
+/// A question of the file, and the expected reply.
 struct Asked {
     line: String,
     question: Question,
@@ -119,7 +119,7 @@ fn play(name: &str, text: &str, answerer: &mut impl Answerer) {
     assert!(stream.is_none(), "a stream without an end");
 }
 
-/// Replies find their questions by number, in whatever order they come (RFC 7766 §6.2.1.1).
+/// Matches replies with their questions by number, since they may come in any order (RFC 7766 §6.2.1.1).
 fn play_stream(
     scenario: &mut Scenario,
     answerer: &mut impl Answerer,

@@ -1,4 +1,4 @@
-//! A question as a line of a scenario puts it, octet for octet.
+//! A question that a line of a scenario describes, octet for octet.
 
 use ::domain::base::Name;
 use ::domain::base::iana::{Class, Opcode, Rtype};
@@ -9,19 +9,19 @@ use crate::dns::Transport;
 const BOTH: &[Transport] = &[Transport::Udp, Transport::Tcp];
 const RD: u16 = 0x0100;
 
-/// What is to be shown of a reply.
+/// The part of a reply that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Show {
-    /// Every record.
+    /// Every record is shown.
     Records,
-    /// How many records, where chance decides which.
+    /// The number of records is shown, where the records are random.
     Counts,
-    /// Every record, and whether its names are compressed.
+    /// Every record is shown, and whether its names are compressed.
     Pointers,
 }
 
 pub(super) struct Question {
-    /// The message behind its number.
+    /// The octets of the message behind its number.
     octets: Vec<u8>,
     transports: &'static [Transport],
     show: Show,
@@ -30,7 +30,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// `ask NAME TYPE WORDS` or `send HEX`.
+    /// Parses `ask NAME TYPE WORDS` or `send HEX`.
     pub(super) fn parse(words: &[&str]) -> Self {
         match words {
             ["ask", name, rtype, rest @ ..] => Draft::new(name, rtype).read(rest),
@@ -56,7 +56,7 @@ impl Question {
         [&id.to_be_bytes(), &*self.octets].concat()
     }
 
-    /// What the reply says. That it repeats the question letter for letter goes without saying.
+    /// The reply as lines. It always has to repeat the question letter for letter, which is not shown.
     pub(super) fn read(&self, octets: &[u8]) -> Vec<String> {
         let has_question = octets[4..6] != [0, 0];
         if let Some(end) = self.question_end.filter(|_| has_question) {
@@ -66,7 +66,7 @@ impl Question {
     }
 }
 
-/// What words change of a question.
+/// The properties of a question that words of the line can change.
 struct Draft {
     name: Vec<u8>,
     rtype: Rtype,

@@ -1,4 +1,4 @@
-//! A reply as lines, read by another implementation of DNS: every section, every flag.
+//! A reply as lines, as another implementation of DNS reads it: every section and every flag.
 
 use ::domain::base::iana::{Opcode, Rtype};
 use ::domain::base::message::RecordSection;
@@ -7,7 +7,7 @@ use ::domain::rdata::AllRecordData;
 
 use super::question::Show;
 
-/// The code and the flags; the sections, each sorted since answers are shuffled; EDNS.
+/// Shows the code and the flags, the sections, each sorted since answers are shuffled, and EDNS.
 pub(super) fn lines(reply: &[u8], show: Show) -> Vec<String> {
     let message = Message::from_octets(reply).expect("a reply has a header");
     assert!(message.header().qr(), "a reply says that it is one");

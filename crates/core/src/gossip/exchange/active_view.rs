@@ -1,4 +1,4 @@
-//! Whom to talk to: live members, how near they are, and which of them to link to.
+//! The active view: the live members, whether they are near, and the members to which this agent opens links.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,29 +9,31 @@ use super::roster::Roster;
 use crate::model::{NodeId, ZoneName};
 use crate::random::Random;
 
-/// Time between two looks at the active view when nothing happens.
-const PERIOD: Duration = Duration::from_secs(1);
-/// How long a link beyond the active view is kept, to sync.
-const SYNC_TIME: Duration = Duration::from_secs(10);
-/// How long an answer to a dial is waited for before another may be dialled in its place.
-const DIAL_TIME: Duration = Duration::from_secs(5);
-/// The shortest and the longest time after which a member that could not be dialled is tried again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// The interval between two plans for the active view when nothing happens.
+const PLAN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a link beyond the active view is kept for synchronisation.
+const EXTRA_LINK_LIFETIME: Duration = Duration::from_secs(10);
+/// How long a dial may go unanswered before another member may be dialled instead.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time after which a member that could not be dialled is dialled again; it doubles with each failure.
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
+/// The limit of this time.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// What is remembered of attempts to link to a member.
+/// The attempts to open a link to one member.
 #[derive(Debug, Default)]
 struct Attempt {
-    /// When it was dialled, while the answer is waited for.
+    /// When the member was dialled, while there is no answer.
     dialled: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
-    /// A link is wanted beyond the active view, to sync.
+    /// Whether a link beyond the active view is wanted for synchronisation.
     is_sought: bool,
 }
 
 impl Attempt {
     fn is_dialling(&self, now: Instant) -> bool {
-        self.dialled.is_some_and(|at| now < at + DIAL_TIME)
+        self.dialled.is_some_and(|at| now < at + DIAL_TIMEOUT)
     }
 
     fn can_dial(&self, now: Instant) -> bool {
@@ -40,34 +42,34 @@ impl Attempt {
 }
 
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct ActiveView {
     zone: ZoneName,
     roster: Roster,
-    /// Of members alone, and of those that could not be linked to at once.
+    /// The attempts for members that were dialled, could not be dialled, or are sought.
     attempts: BTreeMap<NodeId, Attempt>,
     next: Instant,
     rotated: Instant,
 }
 
-/// How many links this agent opens.
+/// How many links this agent should open.
 #[derive(Debug, Clone, Copy)]
 struct Aim {
-    /// The cluster is small enough for links between all.
+    /// Whether the cluster is small enough for links between all members.
     is_mesh: bool,
     links: usize,
 }
 
-/// What is to be done for the active view.
+/// The links to open and to close for the active view.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct LinkPlan {
     pub(super) dial: Vec<Peer>,
     pub(super) close: Option<NodeId>,
 }
 
-impl View {
+impl ActiveView {
     pub(super) fn new(now: Instant, zone: ZoneName) -> Self {
         let (roster, attempts) = (Roster::default(), BTreeMap::new());
-        Self { zone, roster, attempts, next: now + PERIOD, rotated: now }
+        Self { zone, roster, attempts, next: now + PLAN_INTERVAL, rotated: now }
     }
 
     pub(super) fn zone(&self) -> &ZoneName {
@@ -114,8 +116,8 @@ impl View {
     pub(super) fn note_failed(&mut self, now: Instant, node: NodeId, random: &mut Random) {
         if self.roster.peer(node).is_some() {
             let attempt = self.attempts.entry(node).or_default();
-            let doubled = BACKOFF.0 * 2_u32.pow(attempt.failures.min(10));
-            let not_before = now + doubled.min(BACKOFF.1).mul_f64(0.5 + random.fraction());
+            let doubled = MIN_BACKOFF * 2_u32.pow(attempt.failures.min(10));
+            let not_before = now + doubled.min(MAX_BACKOFF).mul_f64(0.5 + random.fraction());
             attempt.failures += 1;
             attempt.dialled = None;
             attempt.not_before = Some(not_before);
@@ -123,7 +125,7 @@ impl View {
         }
     }
 
-    /// Asks for a link to a member beyond the active view.
+    /// Requests a link to a member beyond the active view.
     pub(super) fn seek(&mut self, now: Instant, node: NodeId) {
         if self.roster.peer(node).is_some() {
             self.attempts.entry(node).or_default().is_sought = true;
@@ -131,7 +133,7 @@ impl View {
         }
     }
 
-    /// Whom to dial and which link to close, given the links that this agent opened.
+    /// The members to dial and the link to close. `dialed` are the links that this agent has opened, youngest first.
     pub(super) fn plan(
         &mut self,
         now: Instant,
@@ -139,8 +141,8 @@ impl View {
         dialed: &[(Instant, NodeId)],
         is_linked: impl Fn(NodeId) -> bool,
         random: &mut Random,
-    ) -> Plan {
-        self.next = now + PERIOD;
+    ) -> LinkPlan {
+        self.next = now + PLAN_INTERVAL;
         let aim = self.aim(settings);
         let is_full = !aim.is_mesh && dialed.len() >= aim.links;
         let is_sought = self.attempts.values().any(|attempt| attempt.is_sought);
@@ -149,17 +151,18 @@ impl View {
         } else {
             self.plan_dials(now, aim, dialed.len(), is_linked, random)
         };
-        let is_turn = now.saturating_duration_since(self.rotated) >= settings.rotation;
+        let is_turn = now.saturating_duration_since(self.rotated) >= settings.rotation_interval;
         let has_too_many = dialed.len() > aim.links;
         if is_turn && !aim.is_mesh && !dialed.is_empty() {
             self.rotated = now;
-            return Plan { dial, close: Some(dialed[random.below(dialed.len())].1) };
+            return LinkPlan { dial, close: Some(dialed[random.below(dialed.len())].1) };
         }
-        // One too many was opened to sync, and is the youngest of those that have had time for it.
-        let has_served =
-            |(since, _): &&(Instant, NodeId)| now.saturating_duration_since(*since) >= SYNC_TIME;
+        // A link beyond the aim was opened for synchronisation; the youngest that has had time for it is closed.
+        let has_served = |(since, _): &&(Instant, NodeId)| {
+            now.saturating_duration_since(*since) >= EXTRA_LINK_LIFETIME
+        };
         let close = if has_too_many { dialed.iter().find(has_served) } else { None };
-        Plan { dial, close: close.map(|(_, node)| *node) }
+        LinkPlan { dial, close: close.map(|(_, node)| *node) }
     }
 
     fn aim(&self, settings: &ExchangeSettings) -> Aim {
@@ -167,7 +170,7 @@ impl View {
         Aim { is_mesh, links: if is_mesh { self.roster.len() } else { settings.dials } }
     }
 
-    /// Whom to dial. Looks at every member.
+    /// The members to dial. The cost is proportional to the number of members.
     fn plan_dials(
         &mut self,
         now: Instant,
@@ -192,7 +195,7 @@ impl View {
         };
         let (near, far) = self.roster.sides();
         let (near, far) = (candidates(near), candidates(far));
-        // Three near for one far, so that zones hang together by many links and most news stays near.
+        // Three near members for each far one: zones are connected by many links, and most pushes stay near.
         let wanted_far = if near.is_empty() { missing } else { missing.div_ceil(4) };
         let far = random.choose(far, if aim.is_mesh { missing } else { wanted_far });
         let near =
