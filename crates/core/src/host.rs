@@ -399,7 +399,8 @@ impl Host {
         self.conclude(has_registry_changed, events, answers);
     }
 
-    /// Publishes the registry if it has changed, then tells what happened, then answers: whoever is told finds it so.
+    /// Publishes the registry if it has changed, then tells what happened, then answers, so that a
+    /// client that has its answer reads what it asked for.
     fn conclude(
         &mut self,
         has_registry_changed: bool,

@@ -6,7 +6,7 @@ use dunlin_core::random::Random;
 
 use crate::node::Condition;
 
-/// Disks that come back empty or as an older copy need a history that is stated anew.
+/// Disks that come back empty or as an older copy need a history that is stated again.
 pub(crate) const RESTATES: bool = true;
 
 /// One thing that is done at one moment.

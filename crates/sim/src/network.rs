@@ -1,4 +1,5 @@
-//! What the network does to packets and streams: how long they take, which are lost, who cannot reach whom.
+//! What the network does to packets and streams: how long they take, which are lost, and which nodes cannot reach
+//! each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

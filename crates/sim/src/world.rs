@@ -146,7 +146,7 @@ impl Traffic {
     }
 }
 
-/// Who has seen news of a node since it is watched, and when.
+/// The nodes that have seen news of a node since it is watched, each with the time.
 #[derive(Debug)]
 struct Watch {
     origin: NodeId,

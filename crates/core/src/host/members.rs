@@ -402,7 +402,7 @@ impl Members {
         self.stored.clear();
     }
 
-    /// A clock that is wrong harms whoever reads its times: people should hear of it.
+    /// A wrong clock misleads all readers of its times, so people should hear of it.
     fn compare_clocks(&mut self, node: NodeId, theirs: Timestamp, own: Timestamp, rtt: Duration) {
         let apart = theirs.since(own).max(own.since(theirs));
         let is_wrong = apart > MAX_AHEAD + rtt;

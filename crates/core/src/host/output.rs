@@ -50,7 +50,8 @@ pub enum Output {
         /// What came of it.
         result: Result<Answer, RequestError>,
     },
-    /// Publish [`Host::view`](super::Host::view), then wake whoever waits for these services, or for all.
+    /// Publish [`Host::view`](super::Host::view), then wake the readers that wait for these services, or
+    /// for all.
     Publish {
         /// The services that changed; empty when only nodes did.
         services: Vec<ServiceName>,

@@ -39,7 +39,7 @@ pub enum RegistryError {
     Held {
         /// The id.
         id: InstanceId,
-        /// Who has it.
+        /// The provider that holds it.
         holder: ProviderId,
     },
     /// No such instance on this agent.
@@ -151,7 +151,7 @@ pub struct Registry {
     modes: OrdMap<InstanceId, Mode>,
     /// About how many the instances in force take, all together.
     octets: usize,
-    /// What all statements hold together, whoever holds the ids.
+    /// What all statements hold together, also of ids that another provider holds.
     stated: Load,
     /// The highest revision that a statement has had.
     revision: u64,
@@ -223,7 +223,7 @@ impl Registry {
         self.holders.keys()
     }
 
-    /// Who holds an id.
+    /// The provider that holds an id.
     #[must_use]
     pub fn holder(&self, id: &InstanceId) -> Option<&ProviderId> {
         self.holders.get(id)
@@ -394,7 +394,7 @@ impl Registry {
         self.replace(&holder, Some(statement), Departure::Deregistered)
     }
 
-    /// Takes an instance out since it was critical for too long, whoever states it. It returns when its
+    /// Takes an instance out since it was critical for too long, whichever provider states it. It returns when its
     /// provider states it differently.
     pub fn suppress(&mut self, now: Timestamp, id: &InstanceId) -> Vec<Effect> {
         let Some(holder) = self.holders.get(id).cloned() else { return Vec::new() };

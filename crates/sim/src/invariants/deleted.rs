@@ -22,7 +22,7 @@ pub(super) struct Deleted {
 }
 
 impl Deleted {
-    /// What was shown and not stored may be learned anew after a crash.
+    /// What was shown and not stored may be learned again after a crash.
     pub(super) fn started(&mut self, node: &SimNode) {
         let index = node.identity.index;
         self.newest.retain(|(observer, ..), _| *observer != index);

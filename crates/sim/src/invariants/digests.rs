@@ -1,7 +1,7 @@
 //! At one head, with nothing above, everyone has the same rows of a node: those that it had itself when it was there.
 //!
 //! Comparing digests would find and mend a difference some time later; this finds that there was one. Nodes whose
-//! disk was replaced may use a version twice until they have stated their history anew; they are left out.
+//! disk was replaced may use a version twice until they have stated their history again; they are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

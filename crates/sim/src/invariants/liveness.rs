@@ -10,7 +10,7 @@ use crate::node::{Condition, SimNode};
 
 const NAME: &str = "liveness";
 /// How long after healing members may still be mistaken: at least, and for each node. A newcomer that is told of a
-/// member by a peer that has not heard of its end probes all members in turn, one a second, before it comes to it.
+/// member by a peer that has not heard of its end probes all members in turn, one a second, until it reaches that one.
 const BOUND: Duration = Duration::from_secs(20);
 const BOUND_PER_NODE: Duration = Duration::from_millis(1_300);
 

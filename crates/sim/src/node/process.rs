@@ -27,7 +27,7 @@ pub(crate) struct Process {
     pub(super) identity: Identity,
     pub(crate) host: Host,
     pub(crate) members: Members,
-    /// Who this process is to the others, at present.
+    /// This process as the others know it at present.
     pub(super) own: Peer,
     /// Members that new links are told of.
     pub(super) known: Vec<(Peer, bool)>,
