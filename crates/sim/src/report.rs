@@ -121,9 +121,11 @@ const HEAD: &str = "\
 How long news travels and what a calm cluster costs, in simulated clusters: the agent's own engine without catalog,
 guard and checks (`Host::bare`), on a virtual network. An urgent change drains an instance, a normal one registers it.
 Simulated nodes ping the members they have links to every 5 s, agents every second: an agent sends 14 to 18 packets of
-some 80 octets more each second. Zones have 200 nodes; a packet takes 1 ms within a zone and 80 ms between zones, up to a tenth more by chance;
-1 % of the packets are lost, and streams repeat what was lost. Time includes the writer's disk (0.5 to 4.5 ms) and not
-the processors' work.
+some 80 octets more each second.
+
+Zones have 200 nodes; a packet takes 1 ms within a zone and 80 ms between zones, up to a tenth more by chance; 1 % of
+the packets are lost, and streams repeat what was lost. Time includes the writer's disk (0.5 to 4.5 ms) and not the
+processors' work.
 
 ";
 
